@@ -1,0 +1,11 @@
+"""Invertible maps with a tractable log-determinant, one file each.
+
+Direction, said once: forward = base → sample, as in Pyro. A flow module's `forward(h)` returns a
+`torch.distributions.Transform` that maps (..., latent) → (..., latent). The transform remembers its last
+pair, so scoring one's own sample is free, and inverts exactly when asked about anything else.
+
+A transform has
+    `batch_shape`             that of its parameters; () says that one map serves every point
+    `pairwise_log_prob(base, z)`   optional: the density of all components' images at all points,
+                              where algebra beats broadcasting
+"""
