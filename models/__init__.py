@@ -1,0 +1,5 @@
+"""p(x, z): Pyro model programs."""
+
+from models.vae import VAE
+
+__all__ = ["VAE"]

@@ -1,0 +1,30 @@
+"""The variational auto-encoder's generative program."""
+
+import pyro
+from torch import nn
+
+
+class VAE(nn.Module):
+    """p(z) p(x | z)   (Kingma & Welling 2014, arXiv:1312.6114).
+
+    Args:
+        prior: () → p(z), batch shape (), event shape (latent,).
+        decoder: z → p(x | z), (..., latent) to batch shape (...), event shape (channels, height, width).
+
+    `model(x)` scores images x: (batch, channels, height, width); `model()` or `model(batch=16)`
+    draws some. Sites "z" and "x" stand in the plate "images".
+
+    >>> import nets, priors
+    >>> decoder = nn.Sequential(nets.MLP((2,), (300,)), nets.BernoulliHead(300, (1, 28, 28)))
+    >>> VAE(priors.StandardNormal(2), decoder)(batch=16).shape
+    torch.Size([16, 1, 28, 28])
+    """
+
+    def __init__(self, prior, decoder):
+        super().__init__()
+        self.prior, self.decoder = prior, decoder
+
+    def forward(self, x=None, *, batch=1):
+        with pyro.plate("images", batch if x is None else len(x)):
+            z = pyro.sample("z", self.prior())
+            return pyro.sample("x", self.decoder(z), obs=x)
