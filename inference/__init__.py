@@ -1,0 +1,27 @@
+"""Training and scoring of any pair of Pyro programs (model, guide)."""
+
+from inference.anneal import KLWeight, ScaleLatents
+from inference.early_stopping import EarlyStopping
+from inference.elbo import Trace_ELBO, elbo_parts
+from inference.fit import fit
+from inference.importance import Score, log_weights, score
+from inference.registered import registered
+from inference.rng import seeded
+from inference.schedule import Cooldown
+from inference.step import make_update
+
+__all__ = [
+    "Cooldown",
+    "EarlyStopping",
+    "KLWeight",
+    "ScaleLatents",
+    "Score",
+    "Trace_ELBO",
+    "elbo_parts",
+    "fit",
+    "log_weights",
+    "make_update",
+    "registered",
+    "score",
+    "seeded",
+]

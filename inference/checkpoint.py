@@ -1,0 +1,58 @@
+"""Checkpoints: written whole or not at all, read without executing anything."""
+
+import os
+import pickle
+from pathlib import Path
+
+import torch
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that cannot be read or belongs to another program."""
+
+
+def save_checkpoint(path, state):
+    """Writes a nested dict of tensors and plain values; a reader sees the old file or the new one, never half."""
+    path = Path(path)
+    temporary = path.with_name(path.name + ".part")
+    torch.save(state, temporary)
+    os.replace(temporary, path)
+
+
+def load_checkpoint(path, device="cpu"):
+    """Reads what `save_checkpoint` wrote; a file from a stranger cannot execute code.
+
+    Raises:
+        CheckpointError: missing, corrupt, or holding more than tensors and plain values.
+    """
+    try:
+        return torch.load(path, map_location=device, weights_only=True)
+    except FileNotFoundError:
+        raise CheckpointError(f"no checkpoint at {path}: nothing was trained there for a whole epoch") from None
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise CheckpointError(f"the checkpoint {path} cannot be read ({reason}); delete its folder and train again") from None
+
+
+def load_weights(program, weights, source="the checkpoint"):
+    """`program.load_state_dict`, with an error that says in a line how the two differ.
+
+    Raises:
+        CheckpointError: where `weights` are of another architecture.
+
+    >>> load_weights(torch.nn.Linear(2, 1), torch.nn.Linear(3, 1).state_dict())
+    Traceback (most recent call last):
+    inference.checkpoint.CheckpointError: the checkpoint holds another architecture: weight is (1, 3), expected (1, 2)
+    """
+    expected = program.state_dict()
+    differences = [f"{name} is missing" for name in expected if name not in weights]
+    differences += [f"{name} is unknown here" for name in weights if name not in expected]
+    differences += [
+        f"{name} is {tuple(weights[name].shape)}, expected {tuple(tensor.shape)}"
+        for name, tensor in expected.items()
+        if name in weights and weights[name].shape != tensor.shape
+    ]
+    if differences:
+        more = f", and {len(differences) - 3} more" if len(differences) > 3 else ""
+        raise CheckpointError(f"{source} holds another architecture: {', '.join(differences[:3])}{more}")
+    program.load_state_dict(weights)

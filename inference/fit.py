@@ -1,0 +1,57 @@
+"""The training loop."""
+
+import math
+import time
+
+import torch
+
+from inference.rng import seeded
+
+
+def fit(update, data, *, epochs, batch_size=100, seed=0, first=1, before_epoch=(), evaluate=None):
+    """Trains for `epochs` epochs and yields one dict of metrics after each.
+
+    The loop knows nothing but `update`: what is learned, and how, is its caller's. Stop early by leaving
+    the generator. Each epoch draws its random numbers from (seed, epoch), so that training
+    continued at `first` computes what training from 1 would have, whatever ran in between.
+
+    Args:
+        update: x → dict of scalar tensors, means over the batch.
+        data: has `batches(size)`, one epoch of training batches, and `device`.
+        epochs: the last epoch's number.
+        first: the first epoch's number.
+        before_epoch: callables that get the epoch's number before it starts (`KLWeight`, say).
+        evaluate: () → dict of floats, called after each epoch, with the same random numbers every time.
+
+    Yields:
+        {"epoch", what update returns as means over the epoch's images, what evaluate returns, "seconds"}.
+
+    Raises:
+        FloatingPointError: where an epoch's loss is not finite.
+
+    >>> import data; from assemble import assemble; from inference import make_update
+    >>> images = data.load("mnist5k")
+    >>> model, guide = assemble(prior="standard", hidden=(32,), latent=2)
+    >>> for metrics in fit(make_update(model, guide), images, epochs=2): metrics["epoch"]
+    1
+    2
+    """
+    for epoch in range(first, epochs + 1):
+        began = time.perf_counter()
+        for callback in before_epoch:
+            callback(epoch)
+        with seeded(seed, epoch, device=data.device):
+            totals, count = {}, 0
+            for x in data.batches(batch_size):
+                for name, value in update(x).items():
+                    totals[name] = totals.get(name, 0.0) + value.detach().double() * len(x)
+                count += len(x)
+        # The only numbers that an epoch reads back from the device.
+        metrics = {name: (total / count).item() for name, total in totals.items()}
+        for name, value in metrics.items():
+            if not math.isfinite(value):
+                raise FloatingPointError(f"{name} is {value} in epoch {epoch}")
+        if evaluate is not None:
+            with seeded(seed, 0, device=data.device):
+                metrics.update(evaluate())
+        yield {"epoch": epoch, **metrics, "seconds": time.perf_counter() - began}

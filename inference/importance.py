@@ -1,0 +1,157 @@
+"""The marginal likelihood by importance sampling, image by image."""
+
+import inspect
+import math
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+
+import pyro
+import pyro.distributions as dist
+import torch
+from pyro import poutine
+from pyro.poutine.util import prune_subsample_sites
+
+from inference.rng import seeded
+
+
+@dataclass(frozen=True)
+class Score:
+    """What importance sampling says of N images, nats per image.
+
+    `log_likelihood` log p̂(x), `elbo` the mean of the same log weights, `ess` the effective sample
+    size, 1 … samples: float64 tensors (N,).
+    """
+
+    log_likelihood: torch.Tensor
+    elbo: torch.Tensor
+    ess: torch.Tensor
+    samples: int
+
+    @property
+    def standard_error(self):
+        """Of the mean log p̂(x), over images; nan for a single one."""
+        return (self.log_likelihood.std() / math.sqrt(len(self.log_likelihood))).item()
+
+    def summary(self):
+        """The figures that `results.json` keeps."""
+        return {
+            "log_likelihood": self.log_likelihood.mean().item(),
+            "standard_error": self.standard_error,
+            "elbo": self.elbo.mean().item(),
+            "samples": self.samples,
+            "images": len(self.log_likelihood),
+            "ess_median": self.ess.median().item(),
+        }
+
+    def __repr__(self):
+        return (
+            f"Score(log p̂(x) = {self.log_likelihood.mean():.2f} ± {self.standard_error:.2f} nats per image, "
+            f"{len(self.log_likelihood)} images, {self.samples} samples, median ESS {self.ess.median():.1f})"
+        )
+
+
+@torch.no_grad()
+def log_weights(model, guide, x, samples, rows=4096):
+    """Yields log w_s = log p(x, z_s) - log q(z_s | x), z_s ~ q(z | x), in chunks of samples.
+
+    Pyro runs the guide once under a plate of all samples, which encodes x once, and replays the model over
+    slices of that trace. The networks compute in float32; densities of latents under the model in float64.
+
+    Args:
+        x: (batch, channels, height, width).
+        samples: S.
+        rows: samples × images decoded at a time.
+
+    Yields:
+        (chunk, batch) float64; the chunks' sizes sum to S.
+
+    Raises:
+        ValueError: where the guide has a Delta site: a point has no density to weigh by.
+    """
+
+    def vectorized(program, size):
+        with pyro.plate("samples", size, dim=-2):
+            return program(x)
+
+    def traced(program, size):
+        return prune_subsample_sites(poutine.trace(vectorized).get_trace(program, size))
+
+    def sites(trace):
+        return {name: site for name, site in trace.nodes.items() if site["type"] == "sample"}
+
+    with pyro.validation_enabled(False):
+        guide_trace = traced(guide, samples)
+        latents = sites(guide_trace)
+        for name, site in latents.items():
+            if isinstance(site["fn"], dist.Delta):
+                raise ValueError(f"the guide's site {name!r} is a Delta, a point without a density to weigh by")
+        guide_trace.compute_log_prob()
+        guide_log_prob = sum(site["log_prob"].double() for site in latents.values())
+        chunk = max(1, rows // len(x))
+        for start in range(0, samples, chunk):
+            part = slice(start, min(start + chunk, samples))
+            values = {name: site["value"][part] for name, site in latents.items()}
+            model_trace = traced(poutine.condition(model, data=values), part.stop - part.start)
+            for name, value in values.items():
+                model_trace.nodes[name]["value"] = value.double()
+            model_trace.compute_log_prob()
+            yield sum(site["log_prob"].double() for site in sites(model_trace).values()) - guide_log_prob[part]
+
+
+@contextmanager
+def constant_parts(program):
+    """Inside, every part of `program` that is called without arguments (a prior) is computed once.
+
+    Its value depends on parameters alone, and those stand still while a program is scored.
+    """
+    parts = [part for part in program.modules() if not inspect.signature(part.forward).parameters]
+    try:
+        for part in parts:
+            part.forward = cache(part.forward)
+        yield
+    finally:
+        for part in parts:
+            del part.forward
+
+
+def score(model, guide, images, samples=1000, *, seed=0, rows=4096, progress=iter):
+    """log p̂(x) = log 1/S Σ_s p(x, z_s) / q(z_s | x), z_s ~ q(z | x)   (Burda et al. 2016, arXiv:1509.00519).
+
+    A lower bound in expectation, biased low and rising with S: report S, compare only at equal S. Weights are
+    accumulated in float64, by a running maximum, and never held: memory does not grow with S.
+
+    Args:
+        model, guide: `nn.Module`s that are Pyro programs over a batch of images.
+        images: (N, channels, height, width), as the model should see them.
+        samples: S.
+        seed: of the samples; the result depends on it, on S and on `rows`.
+        rows: samples × images decoded at a time.
+        progress: wraps the loop over blocks of images, `tqdm` say; it gets a list.
+
+    Raises:
+        ValueError: where S < 1, there are no images, or the guide has a Delta site.
+
+    >>> from models import VAE; from guides import Guide; from priors import StandardNormal; import nets
+    >>> decoder = torch.nn.Sequential(nets.MLP((2,), (8,)), nets.BernoulliHead(8, (1, 4, 4)))
+    >>> model, guide = VAE(StandardNormal(2), decoder), Guide(nets.MLP((1, 4, 4), (8,)), nets.NormalHead(8, 2))
+    >>> score(model, guide, torch.zeros(7, 1, 4, 4), samples=100).log_likelihood.shape
+    torch.Size([7])
+    """
+    if samples < 1 or len(images) < 1:
+        raise ValueError(f"score expects samples ≥ 1 and at least one image, got {samples} and {len(images)}")
+    blocks = images.split(max(1, rows // samples))
+    results = []
+    with constant_parts(model), seeded(seed, device=images.device):
+        for x in progress(blocks):
+            peak = torch.full((len(x),), -math.inf, dtype=torch.float64, device=x.device)
+            first = second = total = torch.zeros_like(peak)     # Σ w, Σ w² relative to the peak; Σ log w
+            for log_w in log_weights(model, guide, x, samples, rows):
+                new_peak = torch.maximum(peak, log_w.amax(0))
+                decay, weights = (peak - new_peak).exp(), (log_w - new_peak).exp()
+                first = first * decay + weights.sum(0)
+                second = second * decay.square() + weights.square().sum(0)
+                total, peak = total + log_w.sum(0), new_peak
+            log_likelihood = peak + first.log() - math.log(samples)
+            results.append(torch.stack([log_likelihood, total / samples, first.square() / second]).cpu())
+    return Score(*torch.cat(results, -1), samples)
