@@ -1,0 +1,137 @@
+"""Spec strings: `NAME[:N][:OPTION…]`, the same on the command line, in `assemble`, in checkpoints and in labels.
+
+Pure Python, so that `run.py --help` need not import torch.
+"""
+
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+
+
+class SpecError(ValueError):
+    """A spec string that cannot be read, and what would be right."""
+
+
+@dataclass(frozen=True)
+class Form:
+    """What may follow a name: `n` is the default of N, None where the name takes none."""
+
+    n: int | None = None
+    options: tuple[str, ...] = ()
+    exclusive: tuple[str, ...] = field(default=(), kw_only=True)     # at most one of these
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A spec string, read. `str(spec)` shows every default and reads back to the same spec.
+
+    >>> parse("prior", "vamp:500:weighted:from-data")
+    Spec('vamp:500:from-data:weighted')
+    """
+
+    name: str
+    n: int | None = None
+    options: frozenset[str] = frozenset()
+
+    def __str__(self):
+        return ":".join([self.name, *([] if self.n is None else [str(self.n)]), *sorted(self.options)])
+
+    def __repr__(self):
+        return f"Spec({str(self)!r})"
+
+
+FAMILIES = {
+    "prior": {
+        "standard": Form(),
+        "mog": Form(10, ("weighted",)),
+        "vamp": Form(100, ("weighted", "from-data", "fixed"), exclusive=("from-data", "fixed")),
+    },
+    "flow": {
+        "none": Form(),
+        "planar": Form(5, ("shared",)),
+    },
+    "model": {"vae": Form()},
+    "net": {"mlp": Form()},
+    "activation": {"gated": Form()},
+    "likelihood": {"bernoulli": Form()},
+    "posterior": {"normal": Form()},
+    "objective": {"elbo": Form()},
+}
+
+
+def choose(kind, name, names):
+    """`name`, if it is one of `names`; else a SpecError that suggests the nearest.
+
+    >>> choose("flow", "plannar", ["none", "planar"])
+    Traceback (most recent call last):
+    specs.SpecError: unknown flow 'plannar'; did you mean 'planar'? (choose from none, planar)
+    """
+    if name in names:
+        return name
+    close = get_close_matches(name, names, n=1, cutoff=0.5)
+    hint = f"; did you mean {close[0]!r}?" if close else ""
+    raise SpecError(f"unknown {kind} {name!r}{hint} (choose from {', '.join(names)})")
+
+
+def usage(family):
+    """How the family's specs are written.
+
+    >>> usage("flow")
+    'none, planar[:N][:shared]'
+    """
+    forms = FAMILIES[family].items()
+    return ", ".join(
+        name + ("[:N]" if form.n is not None else "") + "".join(f"[:{option}]" for option in form.options)
+        for name, form in forms
+    )
+
+
+def parse(family, text):
+    """Reads a spec of one family (`prior`, `flow`, …); a Spec is passed through.
+
+    Raises:
+        SpecError: unknown name or option, N missing where none is taken or < 1, options that exclude each other.
+
+    >>> str(parse("flow", "planar"))
+    'planar:5'
+    >>> parse("flow", "planar:0")
+    Traceback (most recent call last):
+    specs.SpecError: flow 'planar:0': N must be at least 1 (write 'none' for no flow)
+    """
+    if isinstance(text, Spec):
+        text = str(text)
+    name, *rest = text.strip().split(":")
+    form = FAMILIES[family][choose(family, name, list(FAMILIES[family]))]
+    given = f"{family} {text!r}"
+    n, options = form.n, []
+    for position, part in enumerate(rest):
+        if part in form.options:
+            if part in options:
+                raise SpecError(f"{given}: option {part!r} is given twice")
+            options.append(part)
+        elif position > 0 or not _is_number(part):
+            if not form.options and form.n is None:
+                raise SpecError(f"{given}: {name!r} takes nothing after it, got {part!r}")
+            expected = choose_text(form, position)
+            close = get_close_matches(part, form.options, n=1, cutoff=0.5)
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            raise SpecError(f"{given}: expected {expected}, got {part!r}{hint}")
+        elif form.n is None:
+            raise SpecError(f"{given}: {name!r} takes no number, got {part!r}")
+        elif int(part) < 1:
+            hint = " (write 'none' for no flow)" if family == "flow" else ""
+            raise SpecError(f"{given}: N must be at least 1{hint}")
+        else:
+            n = int(part)
+    if len(clash := [option for option in options if option in form.exclusive]) > 1:
+        raise SpecError(f"{given}: {' and '.join(map(repr, clash))} exclude each other")
+    return Spec(name, n, frozenset(options))
+
+
+def choose_text(form, position):
+    """What could have stood at this position, in words."""
+    number = ["a whole number"] if form.n is not None and position == 0 else []
+    return " or ".join(number + [repr(option) for option in form.options]) or "nothing"
+
+
+def _is_number(text):
+    return text.lstrip("+-").isascii() and text.lstrip("+-").isdigit()
