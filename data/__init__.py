@@ -1,0 +1,58 @@
+"""Data sets of images: `load` a name of `SOURCES`, or a FILE.npz, to an `ImageSet`."""
+
+import os
+from difflib import get_close_matches
+from pathlib import Path
+
+import platformdirs
+
+from data import mnist, mnist5k, npz, static_mnist
+from data.error import DataError
+from data.imageset import ImageSet
+
+__all__ = ["SOURCES", "DataError", "ImageSet", "load"]
+
+# name → (root: Path) → ImageSet as its source has it, grey or fixed
+SOURCES = {
+    "mnist5k": mnist5k.load,
+    "static-mnist": static_mnist.load,
+    "mnist": mnist.load_mnist,
+    "fashion-mnist": mnist.load_fashion_mnist,
+}
+
+
+def load(name, root=None, binarize=None):
+    """The data set of that name, downloaded first where it has to be.
+
+    Args:
+        name: one of `SOURCES`, or the path of a FILE.npz (see `data.npz`).
+        root: folder of the data sets; the user's cache folder unless given. mnist5k and FILE.npz do not use it.
+        binarize: "dynamic", "threshold" or "none" (see `ImageSet`); unless given, binary sources stay as they are,
+            and grey ones are binarised dynamically.
+
+    Raises:
+        DataError: for an unknown name or binarisation, a file that is missing and cannot be downloaded or written,
+            or one whose contents are not what they should be.
+
+    >>> load("mnist5k")
+    ImageSet(mnist5k: 4000 / 500 / 500 images of 1×28×28, dynamic binarisation)
+    >>> load("mnist5k", binarize="none")
+    ImageSet(mnist5k: 4000 / 500 / 500 images of 1×28×28, grey)
+    >>> load("mnist5")    # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    data.error.DataError: no data set 'mnist5', did you mean 'mnist5k'? ...
+    """
+    name = os.fspath(name)
+    if name in SOURCES:
+        root = Path(root or platformdirs.user_cache_path("vampyro")).expanduser()
+        try:
+            images = SOURCES[name](root)
+        except OSError as error:
+            raise DataError(f"cannot read or write in {root}: {error}; choose another folder") from error
+    elif name.endswith(".npz"):
+        images = npz.load(name)
+    else:
+        close = get_close_matches(name, SOURCES, 1)
+        hint = f", did you mean {close[0]!r}?" if close else ";"
+        raise DataError(f"no data set {name!r}{hint} there are {', '.join(SOURCES)}, or FILE.npz")
+    return images.binarized(binarize or ("none" if images.binary else "dynamic"))

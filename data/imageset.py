@@ -1,0 +1,127 @@
+"""A data set of images in memory."""
+
+from dataclasses import dataclass, field, replace
+
+import torch
+
+from data import validate
+from data.binarize import drawn, scaled, thresholded
+from data.error import DataError
+from data.splits import SPLITS
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class ImageSet:
+    """Training, validation and test images, whole in memory, on one device.
+
+    Images are uint8 grey levels 0..255, a quarter of their size as floats, and become floats in [0, 1] a batch
+    at a time. What the model sees depends on `binarize`:
+
+        "fixed": the source is binary.
+        "dynamic": training images are grey, and each pixel of intensity p is drawn from Ber(p) every time its image
+            is; validation and test images were drawn once, the same for every run.
+        "threshold": pixels above 1/2 are 1, the others 0.
+        "none": grey.
+
+    Attributes:
+        name: what `data.load` was given.
+        train, valid, test: (N, channels, height, width), uint8 in 0..255, or float32 in [0, 1] where the source is.
+        labels: split → int64 (N,); empty where the source has none.
+        binarize: as above. Splits that are binary hold 0 and 255 only.
+        sha256: file → hex digest of its (uncompressed) contents.
+
+    Raises:
+        DataError: where these do not hold, a split is empty, or the splits' images differ in shape.
+
+    >>> grey = torch.arange(256, dtype=torch.uint8).reshape(4, 1, 8, 8)
+    >>> ImageSet("ramp", train=grey, valid=grey, test=grey[:1])
+    ImageSet(ramp: 4 / 4 / 1 images of 1×8×8, grey)
+    """
+
+    name: str
+    train: torch.Tensor
+    valid: torch.Tensor
+    test: torch.Tensor
+    labels: dict[str, torch.Tensor] = field(default_factory=dict)
+    binarize: str = "none"
+    sha256: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self):
+        validate.splits(self)
+
+    @property
+    def image_shape(self):
+        """(channels, height, width)."""
+        return tuple(self.train.shape[1:])
+
+    @property
+    def binary(self):
+        """Whether the model sees nothing but 0 and 1."""
+        return self.binarize != "none"
+
+    @property
+    def device(self):
+        """Where the images are, and batches are drawn."""
+        return self.train.device
+
+    def __repr__(self):
+        counts = " / ".join(str(len(getattr(self, split))) for split in SPLITS)
+        values = f"{self.binarize} binarisation" if self.binary else "grey"
+        return f"ImageSet({self.name}: {counts} images of {'×'.join(map(str, self.image_shape))}, {values})"
+
+    def to(self, device):
+        """The same data on another device, still as bytes."""
+        moved = {split: getattr(self, split).to(device) for split in SPLITS}
+        labels = {split: labels.to(device) for split, labels in self.labels.items()}
+        return replace(self, labels=labels, **moved)
+
+    def binarized(self, how):
+        """A grey data set with the binarisation "dynamic", "threshold" or "none"; "none" changes no data set.
+
+        Raises:
+            DataError: for another word, or where the data are binary already.
+
+        >>> half = torch.full((2, 1, 2, 2), 128, dtype=torch.uint8)
+        >>> ImageSet("half", half, half, half).binarized("threshold").train[0, 0].tolist()
+        [[255, 255], [255, 255]]
+        """
+        if how not in ("dynamic", "threshold", "none"):
+            raise DataError(f"binarize is {how!r}: it can be dynamic, threshold or none")
+        if how == "none":
+            return self
+        if self.binary:
+            raise DataError(f"binarize={how!r} needs grey images, and {self.name} is binary already: leave it out")
+        if how == "threshold":
+            return replace(self, binarize=how, **{split: thresholded(getattr(self, split)) for split in SPLITS})
+        return replace(self, binarize=how, valid=drawn(self.valid, "valid"), test=drawn(self.test, "test"))
+
+    def batches(self, size):
+        """One epoch: every training image once, in random order, as float32 in [0, 1] of shape (size, *image_shape).
+
+        The last batch is smaller where `size` does not divide the number of images. The order, and the pixels of
+        a dynamic binarisation, come from the device's global generator, so `torch.manual_seed` decides them.
+
+        >>> import data
+        >>> [len(batch) for batch in data.load("mnist5k").batches(1500)]
+        [1500, 1500, 1000]
+        """
+        if size < 1:
+            raise DataError(f"a batch of {size} images: the size must be 1 or more")
+        order = torch.randperm(len(self.train), device=self.device)
+        for indices in order.split(size):
+            batch = scaled(self.train[indices])
+            yield torch.bernoulli(batch) if self.binarize == "dynamic" else batch
+
+    def images(self, split):
+        """A whole split as the model is evaluated on it: float32 in [0, 1], (N, *image_shape), always the same.
+
+        >>> import data
+        >>> data.load("mnist5k").images("test").unique()
+        tensor([0., 1.])
+        """
+        if split not in SPLITS:
+            raise DataError(f"no split {split!r}: there are {', '.join(SPLITS)}")
+        images = getattr(self, split)
+        if split == "train" and self.binarize == "dynamic":
+            images = drawn(images, split)
+        return scaled(images)

