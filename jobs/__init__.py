@@ -1,0 +1,1 @@
+"""What `run.py` does, one job a file. Only jobs print and write."""

@@ -1,0 +1,146 @@
+"""The flags of a training run, read without importing torch."""
+
+import argparse
+import math
+from difflib import get_close_matches
+
+from specs import FAMILIES, SpecError, parse, usage
+
+
+def spec(family):
+    """An argparse type: a spec of that family, in full."""
+
+    def read(text):
+        try:
+            return str(parse(family, text))
+        except SpecError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None      # argparse drops a ValueError's text
+
+    return read
+
+
+def number(kind, least, most=math.inf, above=False):
+    """An argparse type: an int or float, finite, at least (or `above`) one bound and at most another."""
+
+    def read(text):
+        try:
+            value = kind(text)
+        except ValueError:
+            value = None
+        if value is None or not math.isfinite(value) or not least <= value <= most or (above and value == least):
+            what = "a whole number" if kind is int else "a number"
+            bounds = f"{'above' if above else 'of at least'} {least}" + (f" and at most {most}" if most < math.inf else "")
+            raise argparse.ArgumentTypeError(f"expected {what} {bounds}, got {text!r}")
+        return value
+
+    return read
+
+
+def widths(text):
+    """An argparse type: `300,300` → [300, 300]."""
+    return [number(int, 1)(part) for part in text.split(",")]
+
+
+DEFAULTS = {
+    "dataset": "mnist5k",
+    "data_dir": None,
+    "binarize": None,
+    "model": "vae",
+    "net": "mlp",
+    "hidden": [300, 300],
+    "activation": "gated",
+    "latent": 40,
+    "likelihood": "bernoulli",
+    "prior": "standard",
+    "posterior": "normal",
+    "flow": "none",
+    "objective": "elbo",
+    "beta": 1.0,
+    "warmup": 0,
+    "epochs": 100,
+    "batch_size": 100,
+    "lr": 1e-3,
+    "cooldown": 0.0,
+    "optimizer": "adam",
+    "patience": 50,
+    "engine": "auto",
+    "samples": 1000,
+    "test_images": None,
+    "device": "auto",
+    "seed": 0,
+    "out": None,
+}
+BESIDE_RESUME = ("epochs", "samples", "test_images", "data_dir", "device")
+
+
+class Parser(argparse.ArgumentParser):
+    def error(self, message):
+        self.exit(2, f"error: {message}\n")
+
+
+def parser():
+    p = Parser(
+        prog="run.py",
+        description="Train a variational auto-encoder, score it, draw its figures.",
+        epilog="SPEC is NAME[:N][:OPTION…], for example vamp:500:from-data or planar:5:shared.",
+        argument_default=argparse.SUPPRESS,
+        allow_abbrev=False,
+    )
+
+    def add(group, flag, help, **kwargs):
+        default = DEFAULTS.get(flag[2:].replace("-", "_"))
+        if isinstance(default, list):
+            default = ",".join(map(str, default))
+        group.add_argument(flag, help=help + ("" if default is None else f" (default: {default})"), **kwargs)
+
+    def add_spec(group, flag):
+        family = flag[2:]
+        add(group, flag, usage(family), type=spec(family), metavar="SPEC")
+
+    g = p.add_argument_group("data")
+    add(g, "--dataset", "mnist5k (in the box), mnist, fashion-mnist, static-mnist, or FILE.npz", metavar="NAME")
+    add(g, "--data-dir", "folder of the data sets (default: the user's cache folder)", metavar="DIR")
+    add(g, "--binarize", "of grey images (default: dynamic)", choices=["dynamic", "threshold", "none"])
+    g = p.add_argument_group("model and guide")
+    for family in ("model", "prior", "flow", "posterior", "likelihood", "net", "activation"):
+        add_spec(g, f"--{family}")
+    add(g, "--hidden", "widths of the layers", type=widths, metavar="N,N")
+    add(g, "--latent", "dimension of z", type=number(int, 1), metavar="D")
+    g = p.add_argument_group("training")
+    add_spec(g, "--objective")
+    add(g, "--beta", "weight of the KL term", type=number(float, 0), metavar="B")
+    add(g, "--warmup", "epochs over which that weight grows from B/N to B", type=number(int, 0), metavar="N")
+    add(g, "--epochs", "at most", type=number(int, 1), metavar="N")
+    add(g, "--patience", "stop after N epochs, past the warm-up, without a better validation ELBO", type=number(int, 1), metavar="N")
+    add(g, "--batch-size", "images per step", type=number(int, 1), metavar="N")
+    add(g, "--lr", "learning rate", type=number(float, 0, above=True), metavar="R")
+    add(g, "--cooldown", "fraction of --epochs, the last, over which it falls to 0", type=number(float, 0, most=1), metavar="F")
+    add(g, "--optimizer", "adam-normgrad: gradients of unit length per tensor", choices=["adam", "adam-normgrad"])
+    add(g, "--engine", "svi: stock Pyro, the reference; eager: the same without its waits", choices=["auto", "svi", "eager"])
+    g = p.add_argument_group("scoring and output")
+    add(g, "--samples", "importance samples per test image", type=number(int, 1), metavar="S")
+    add(g, "--test-images", "score N test images, drawn at random, the same for every run (default: all)", type=number(int, 1), metavar="N")
+    add(g, "--device", "where to run; auto: cuda if there is one", choices=["auto", "cpu", "cuda"])
+    add(g, "--seed", "of everything random", type=number(int, 0), metavar="N")
+    add(g, "--out", "the run's folder (default: runs/, named after the run)", metavar="DIR")
+    add(g, "--resume", f"go on with the run in DIR; beside it only {', '.join('--' + f.replace('_', '-') for f in BESIDE_RESUME)}", metavar="DIR")
+    return p
+
+
+def read(argv):
+    """argv → (config, given, resume): every setting, those that argv names, and the folder to resume or None."""
+    p = parser()
+    namespace, unknown = p.parse_known_args(argv)
+    if unknown:
+        close = get_close_matches(unknown[0].split("=")[0], p._option_string_actions, n=1)
+        hint = f"; did you mean {close[0]}?" if close else ""
+        p.error(f"unknown flag {unknown[0]!r}{hint} (--help lists them all)")
+    given = vars(namespace)
+    resume = given.pop("resume", None)
+    if resume is not None:
+        extra = [f"--{name.replace('_', '-')}" for name in given if name not in BESIDE_RESUME]
+        if extra:
+            allowed = ", ".join(f"--{name.replace('_', '-')}" for name in BESIDE_RESUME)
+            p.error(f"--resume takes every setting from the run's own config.json; only {allowed} may stand beside it, got {', '.join(extra)}")
+    config = DEFAULTS | {family: str(parse(family, DEFAULTS[family])) for family in FAMILIES} | given
+    return config, given, resume

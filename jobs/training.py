@@ -1,0 +1,182 @@
+"""A training run: its programs, its data and its folder."""
+
+import platform
+import time
+
+import numpy
+import pyro
+import torch
+from tqdm import tqdm
+
+import data
+from assemble import PARTS, assemble
+from inference import Cooldown, EarlyStopping, KLWeight, elbo_parts, fit, make_update, score, seeded
+from inference.checkpoint import CheckpointError, load_weights
+from jobs.figures import figures
+from jobs.folder import Folder, FolderError
+from specs import SpecError
+
+
+class DeviceError(ValueError):
+    """A device that this machine lacks."""
+
+
+INPUT_ERRORS = (SpecError, data.DataError, FolderError, CheckpointError, DeviceError)
+
+
+def start(config, given, resume):
+    """A new run, or the one in the folder `resume` with what is `given` beside it.
+
+    Raises:
+        one of INPUT_ERRORS, each with what was given, what was expected and how to fix it.
+    """
+    if resume is None:
+        run = Run(config)
+        run.folder = Folder.create(run.config)
+        return run
+    folder, config = Folder.open(resume)
+    run = Run(config | given)
+    run.folder = folder
+    run.restore()
+    folder.write("config.json", run.config)
+    return run
+
+
+def find_device(name):
+    if name == "cuda" and not torch.cuda.is_available():
+        raise DeviceError("--device cuda: torch sees no CUDA device on this machine; write --device cpu")
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+class Run:
+    """Everything that a training run holds; `train` and `report` do the work."""
+
+    def __init__(self, config):
+        device = find_device(config["device"])
+        images = data.load(config["dataset"], config["data_dir"], config["binarize"])
+        if not images.binary:
+            raise SpecError(
+                f"likelihood 'bernoulli' needs binary images, and {images.name} is grey: choose --binarize dynamic or threshold"
+            )
+        self.images, self.epoch = images.to(device), 0
+        self.config = config | {"engine": config["engine"].replace("auto", "eager"), "shape": list(images.image_shape)}
+        with seeded(config["seed"]):
+            self.model, self.guide = assemble(
+                **{part: config[part] for part in PARTS}, shape=images.image_shape, images=images.images("train")
+            )
+        self.program = torch.nn.ModuleList([self.model, self.guide]).to(device)
+        self.weight = KLWeight(config["beta"], config["warmup"], device)
+        self.update = make_update(
+            self.model,
+            self.guide,
+            weight=self.weight.value,
+            optimizer=config["optimizer"],
+            lr=config["lr"],
+            engine=self.config["engine"],
+        )
+        self.best = EarlyStopping(self.program, config["patience"], config["warmup"])
+
+    def restore(self):
+        """Takes up the state after the last whole epoch in the folder; none is a run's beginning."""
+        if not (self.folder.path / "checkpoint.pt").exists():
+            return
+        state = self.folder.load_checkpoint(self.images.device)
+        try:
+            self.epoch = state["epoch"]
+            load_weights(self.program, state["program"], self.folder.path / "checkpoint.pt")
+            self.update.load_state_dict(state["update"])
+            self.best.load_state_dict(state["best"])
+        except (KeyError, TypeError) as error:
+            raise CheckpointError(f"{self.folder.path / 'checkpoint.pt'} is no checkpoint of a run: {error!r} is missing") from None
+        if self.config["epochs"] < self.epoch:
+            raise FolderError(f"--epochs {self.config['epochs']}: {self.folder.path} has trained {self.epoch} epochs already")
+
+    def train(self):
+        """Fits until the last epoch or the end of patience; every epoch is on disk before the next begins."""
+        valid = self.images.images("valid")
+        self.folder.keep_metrics(until=self.epoch)
+        epochs = fit(
+            self.update,
+            self.images,
+            epochs=self.epoch if self.best.done else self.config["epochs"],
+            batch_size=self.config["batch_size"],
+            seed=self.config["seed"],
+            first=self.epoch + 1,
+            before_epoch=[self.weight, Cooldown(self.update.set_lr, self.config["lr"], self.config["epochs"], self.config["cooldown"])],
+            evaluate=lambda: elbo_parts(self.model, self.guide, valid),
+        )
+        print(f"{self.images}\n{self.model.prior} · {self.guide.flow or 'no flow'} · {self.images.device} → {self.folder.path}")
+        with tqdm(total=self.config["epochs"], initial=self.epoch, unit="epoch", disable=None) as bar:
+            for metrics in epochs:
+                self.best(metrics["epoch"], metrics["elbo"])
+                self.folder.append_metrics(metrics)
+                self.folder.save_checkpoint(
+                    {
+                        "epoch": metrics["epoch"],
+                        "program": self.program.state_dict(),
+                        "update": self.update.state_dict(),
+                        "best": self.best.state_dict(),
+                    }
+                )
+                self.epoch = metrics["epoch"]
+                bar.update()
+                tqdm.write(
+                    f"epoch {metrics['epoch']:4d}   loss {metrics['loss']:8.2f}   validation: ELBO {metrics['elbo']:8.2f} = "
+                    f"{metrics['reconstruction']:8.2f} - KL {metrics['kl']:6.2f}   {metrics['seconds']:.1f} s"
+                )
+                if self.best.done:
+                    tqdm.write(f"no better epoch than {self.best.epoch} for {self.config['patience']} epochs")
+                    break
+
+    def report(self):
+        """Scores the best epoch's weights on the test images; writes results.json and the figures."""
+        self.best.restore()
+        metrics = self.folder.metrics()
+        for name, figure in figures(self.model, self.guide, self.images, metrics, self.config["seed"]).items():
+            self.folder.save_figure(name, figure)
+        test = self.images.images("test")
+        if self.config["test_images"] is not None:
+            # Drawn, never a slice: some public test files are sorted by class.
+            chosen = numpy.random.default_rng(0).permutation(len(test))[: self.config["test_images"]]
+            test = test[torch.from_numpy(chosen).to(test.device)]
+        began = time.perf_counter()
+        result = score(
+            self.model,
+            self.guide,
+            test,
+            self.config["samples"],
+            seed=self.config["seed"],
+            rows=4096 if test.device.type == "cpu" else 65536,
+            progress=lambda blocks: tqdm(blocks, desc="scoring", unit="block", disable=None),
+        )
+        seconds = sum(line["seconds"] for line in metrics)
+        steps = len(metrics) * -(-len(self.images.train) // self.config["batch_size"])
+        self.folder.write(
+            "results.json",
+            {
+                "test": result.summary() | {"seconds": time.perf_counter() - began},
+                "fit": {
+                    "epochs": len(metrics),
+                    "best_epoch": self.best.epoch,
+                    "best_validation_elbo": self.best.score,
+                    "seconds": seconds,
+                    "steps_per_second": steps / seconds,
+                },
+                "config": self.config,
+                "data": {"name": self.images.name, "sha256": self.images.sha256},
+                "versions": {
+                    "python": platform.python_version(),
+                    "torch": torch.__version__,
+                    "pyro": pyro.__version__,
+                    "numpy": numpy.__version__,
+                },
+            },
+        )
+        summary = result.summary()
+        print(
+            f"\ntest log-likelihood {summary['log_likelihood']:.2f} ± {summary['standard_error']:.2f} nats per image "
+            f"({summary['samples']} importance samples, {summary['images']} images, median ESS {summary['ess_median']:.1f})\n"
+            f"test ELBO           {summary['elbo']:.2f}\n"
+            f"trained             {len(metrics)} epochs in {seconds:.0f} s, best epoch {self.best.epoch}\n"
+            f"figures             {', '.join(sorted(str(path) for path in self.folder.path.glob('*.png')))}"
+        )

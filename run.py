@@ -1,0 +1,28 @@
+"""Variational auto-encoders as Pyro programs.
+
+    python run.py                                        a VAE on 5,000 digits, from data to figures
+    python run.py --prior vamp --flow planar:5           with a VampPrior over planar-flow posteriors
+    python run.py --dataset mnist --prior vamp:500       downloads MNIST first
+    python run.py --resume runs/NAME                     goes on where that run stopped
+    python run.py --help                                 every flag and its default
+"""
+
+import importlib
+import sys
+
+from specs import SpecError, choose
+
+JOBS = {"train": "jobs.train"}      # the first word of the command line; without one, train
+
+
+def main(argv):
+    words = [] if not argv or argv[0].startswith("-") else argv[:1]
+    try:
+        job = JOBS[choose("job", words[0], list(JOBS)) if words else "train"]
+    except SpecError as error:
+        return f"error: {error}"
+    return importlib.import_module(job).main(argv[len(words) :])
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,291 @@
+"""The main job from the command line: its folder, its errors, and going on after a stop."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import assemble
+import data
+import run
+from inference import elbo_parts, seeded
+from jobs.folder import Folder
+
+ROOT = Path(__file__).parents[1]
+SMALL = ["--hidden", "16,12", "--latent", "3", "--batch-size", "32", "--samples", "20", "--device", "cpu"]
+SMALL += ["--prior", "vamp:7", "--flow", "planar:2"]
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    """Blobs of 1×6×5 pixels; 100 training images, so that the last batch is short."""
+    rng = np.random.default_rng(0)
+    path = tmp_path_factory.mktemp("data") / "blobs.npz"
+    np.savez(path, **{split: rng.random((n, 6, 5)) ** 2 for split, n in [("train", 100), ("valid", 30), ("test", 25)]})
+    return path
+
+
+def call(*argv):
+    """(exit status, what was printed for the user as the error)."""
+    try:
+        status = run.main([str(word) for word in argv])
+    except SystemExit as stop:
+        status = stop.code
+    return status
+
+
+def train(dataset, out, *more):
+    return call("--dataset", dataset, *SMALL, "--epochs", 4, "--out", out, *more)
+
+
+def state(folder):
+    """Everything that a run computed, without its times."""
+
+    def timeless(content):
+        return {key: value for key, value in content.items() if "second" not in key}
+
+    results = json.loads((folder / "results.json").read_text())
+    metrics = [timeless(json.loads(line)) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return timeless(results["test"]), timeless(results["fit"]), metrics, torch.load(folder / "checkpoint.pt")
+
+
+def assert_same(a, b):
+    if isinstance(a, torch.Tensor):
+        assert torch.equal(a, b)
+    elif isinstance(a, dict):
+        assert a.keys() == b.keys()
+        for key in a:
+            assert_same(a[key], b[key])
+    elif isinstance(a, (list, tuple)):
+        assert len(a) == len(b)
+        for left, right in zip(a, b):
+            assert_same(left, right)
+    else:
+        assert a == b
+
+
+def test_folder(dataset, tmp_path, capsys):
+    assert train(dataset, tmp_path / "a") is None
+    printed = capsys.readouterr().out
+    results = json.loads((tmp_path / "a" / "results.json").read_text())
+    assert {path.name for path in (tmp_path / "a").iterdir()} == {
+        "config.json", "metrics.jsonl", "checkpoint.pt", "results.json",
+        "curves.png", "samples.png", "reconstructions.png", "pseudo_inputs.png",
+    }  # fmt: skip
+    assert results["test"]["images"] == 25 and results["test"]["samples"] == 20
+    assert results["test"]["elbo"] < results["test"]["log_likelihood"] < 0
+    assert 1 <= results["test"]["ess_median"] <= 20
+    assert results["config"] == json.loads((tmp_path / "a" / "config.json").read_text())
+    assert results["config"]["engine"] == "eager" and results["config"]["prior"] == "vamp:7"
+    assert results["data"]["name"] == str(dataset) and len(results["data"]["sha256"]) == 1
+    assert len((tmp_path / "a" / "metrics.jsonl").read_text().splitlines()) == 4
+    assert f"{results['test']['log_likelihood']:.2f}" in printed and printed.count("epoch ") >= 4
+    for picture in (tmp_path / "a").glob("*.png"):
+        assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_run_loads_as_model_and_guide_at_its_best(dataset, tmp_path):
+    assert train(dataset, tmp_path / "a", "--prior", "vamp:7:from-data", "--lr", 0.05) is None
+    model, guide = assemble.load(tmp_path / "a")
+    results = json.loads((tmp_path / "a" / "results.json").read_text())
+    images = data.load(str(dataset)).images("valid")
+    with seeded(0, 0):                                              # as the run's own validation
+        assert elbo_parts(model, guide, images)["elbo"] == results["fit"]["best_validation_elbo"]
+
+
+@pytest.mark.parametrize("engine", ["eager", "svi"])
+@pytest.mark.parametrize("stop_in", ["metrics", "checkpoint", "after"])
+def test_resume_is_bit_for_bit_the_uninterrupted_run(dataset, tmp_path, monkeypatch, capsys, engine, stop_in):
+    flags = ["--engine", engine, "--warmup", 3, "--cooldown", 0.5, "--optimizer", "adam-normgrad"]
+    assert train(dataset, tmp_path / "whole", *flags) is None
+
+    save, append = Folder.save_checkpoint, Folder.append_metrics
+
+    def interrupted_save(self, content):
+        if content["epoch"] == 2 and stop_in == "checkpoint":
+            raise KeyboardInterrupt
+        save(self, content)
+        if content["epoch"] == 2 and stop_in == "after":
+            raise KeyboardInterrupt
+
+    def interrupted_append(self, line):
+        if line["epoch"] == 2 and stop_in == "metrics":
+            raise KeyboardInterrupt
+        append(self, line)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Folder, "save_checkpoint", interrupted_save)
+        patch.setattr(Folder, "append_metrics", interrupted_append)
+        assert train(dataset, tmp_path / "parts", *flags) == 130
+    assert f"--resume {tmp_path / 'parts'}" in capsys.readouterr().err
+    assert not (tmp_path / "parts" / "results.json").exists()
+    torch.rand(7)                                                   # what happens in between does not matter
+    assert call("--resume", tmp_path / "parts") is None
+    assert_same(state(tmp_path / "whole"), state(tmp_path / "parts"))
+
+
+def test_resume_with_more_epochs(dataset, tmp_path):
+    assert train(dataset, tmp_path / "whole") is None
+    assert train(dataset, tmp_path / "parts", "--epochs", 2) is None
+    assert call("--resume", tmp_path / "parts", "--epochs", 4) is None
+    assert_same(state(tmp_path / "whole"), state(tmp_path / "parts"))
+    assert "already" in call("--resume", tmp_path / "parts", "--epochs", 3)
+
+
+def test_resume_before_the_first_whole_epoch(dataset, tmp_path, monkeypatch):
+    def interrupted(self, content):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Folder, "save_checkpoint", interrupted)
+        assert train(dataset, tmp_path / "parts") == 130
+    assert call("--resume", tmp_path / "parts") is None
+    assert train(dataset, tmp_path / "whole") is None
+    assert_same(state(tmp_path / "whole"), state(tmp_path / "parts"))
+
+
+def test_early_stopping_ends_the_run_and_stays_ended(dataset, tmp_path, capsys):
+    flags = ["--patience", 1, "--lr", 0.5, "--epochs", 50]          # a rate that soon does harm
+    assert train(dataset, tmp_path / "a", *flags) is None
+    first = state(tmp_path / "a")
+    assert len(first[2]) < 50 and first[1]["best_epoch"] == len(first[2]) - 1
+    assert "no better epoch" in capsys.readouterr().out
+    assert call("--resume", tmp_path / "a") is None
+    assert_same(first, state(tmp_path / "a"))
+
+
+def test_default_folders_do_not_collide(dataset, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for _ in range(2):
+        assert call("--dataset", dataset, *SMALL, "--epochs", 1) is None
+    assert sorted(path.name for path in Path("runs").iterdir()) == [
+        "blobs_vae_vamp-7_planar-2_seed0",
+        "blobs_vae_vamp-7_planar-2_seed0_2",
+    ]
+
+
+def test_diverging_run_keeps_its_last_good_epoch(dataset, tmp_path, monkeypatch):
+    import inference.elbo
+
+    calls = []
+    original = inference.elbo.Trace_ELBO.differentiable_loss
+
+    def breaks_in_the_third_epoch(*args):
+        calls.append(1)
+        return original(*args) * (float("nan") if len(calls) > 9 else 1.0)      # 4 steps an epoch
+
+    monkeypatch.setattr(inference.elbo.Trace_ELBO, "differentiable_loss", breaks_in_the_third_epoch)
+    error = train(dataset, tmp_path / "a")
+    assert "loss is nan in epoch 3" in error and "epoch 2" in error
+    assert torch.load(tmp_path / "a" / "checkpoint.pt")["epoch"] == 2
+
+
+def npz(path, **arrays):
+    good = np.zeros((3, 4, 4))
+    np.savez(path, **{"train": good, "valid": good, "test": good} | arrays)
+    return path
+
+
+BAD = {
+    "unknown prior": (["--prior", "vmap"], ["unknown prior 'vmap'", "did you mean 'vamp'?"]),
+    "unknown flow": (["--flow", "plannar"], ["unknown flow 'plannar'", "did you mean 'planar'?"]),
+    "K < 1": (["--prior", "vamp:0"], ["'vamp:0'", "at least 1"]),
+    "N < 1": (["--flow", "planar:-3"], ["'planar:-3'", "at least 1"]),
+    "no number": (["--flow", "planar:many"], ["'planar:many'", "whole number"]),
+    "unknown option": (["--flow", "planar:3:shred"], ["'shred'", "'shared'"]),
+    "number to none": (["--prior", "standard:3"], ["'standard:3'"]),
+    "clashing options": (["--prior", "vamp:5:from-data:fixed"], ["exclude each other"]),
+    "unknown flag": (["--prio", "vamp"], ["'--prio'", "did you mean --prior"]),
+    "unknown job": (["trian"], ["unknown job 'trian'", "did you mean 'train'?"]),
+    "epochs 0": (["--epochs", "0"], ["--epochs", "at least 1", "'0'"]),
+    "lr 0": (["--lr", "0"], ["--lr", "above 0"]),
+    "lr nan": (["--lr", "nan"], ["--lr", "'nan'"]),
+    "widths": (["--hidden", "300,x"], ["--hidden", "'x'"]),
+    "unknown data": (["--dataset", "mnits"], ["'mnits'", "mnist"]),
+    "missing file": (["--dataset", "no/such.npz"], ["no/such.npz"]),
+    "too many pseudo-inputs": (["--prior", "vamp:101:from-data"], ["101", "100"]),
+    "grey": (["--binarize", "none"], ["grey", "--binarize dynamic"]),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_flags_end_in_one_message(case, dataset, tmp_path, capsys):
+    argv, fragments = BAD[case]
+    status = call("--dataset", dataset, *argv) if argv[0] != "trian" else call(*argv)
+    message = status if isinstance(status, str) else capsys.readouterr().err
+    assert status not in (None, 0)
+    assert message.startswith("error: ") and len(message.strip().splitlines()) == 1
+    for fragment in fragments:
+        assert fragment in message
+
+
+@pytest.mark.parametrize(
+    "arrays, fragment",
+    [
+        ({"train": np.zeros((0, 4, 4))}, "empty"),
+        ({"train": np.full((3, 4, 4), 1.5)}, "[0, 1]"),
+        ({"test": np.full((3, 4, 4), -0.1)}, "[0, 1]"),
+        ({"valid": np.full((3, 4, 4), np.nan)}, "finite"),
+        ({"valid": np.zeros((3, 4, 5))}, "4×5"),
+    ],
+    ids=["empty", "above 1", "below 0", "nan", "other shape"],
+)
+def test_bad_data_end_in_one_message(arrays, fragment, tmp_path):
+    status = call("--dataset", npz(tmp_path / "bad.npz", **arrays), "--out", tmp_path / "out")
+    assert status.startswith("error: ") and fragment in status and "\n" not in status
+    assert not (tmp_path / "out").exists()
+
+
+def test_corrupt_file(tmp_path):
+    (tmp_path / "bad.npz").write_bytes(b"PK\x03\x04 and no more")
+    assert "bad.npz" in call("--dataset", tmp_path / "bad.npz", "--out", tmp_path / "out")
+
+
+def test_cuda_where_there_is_none(dataset, tmp_path):
+    if torch.cuda.is_available():
+        pytest.skip("this machine has CUDA")
+    status = call("--dataset", dataset, "--device", "cuda", "--out", tmp_path / "out")
+    assert "--device cuda" in status and "--device cpu" in status
+
+
+def test_unwritable_out(dataset, tmp_path):
+    (tmp_path / "file").write_text("")
+    status = call("--dataset", dataset, "--out", tmp_path / "file" / "run")
+    assert status.startswith("error: cannot write to --out") and "--out" in status
+
+
+def test_out_that_holds_a_run_is_kept(dataset, tmp_path):
+    assert train(dataset, tmp_path / "a") is None
+    before = (tmp_path / "a" / "config.json").read_bytes()
+    status = train(dataset, tmp_path / "a", "--latent", 2)
+    assert f"--resume {tmp_path / 'a'}" in status
+    assert (tmp_path / "a" / "config.json").read_bytes() == before
+
+
+def test_bad_resume(dataset, tmp_path, capsys):
+    assert "config.json" in call("--resume", tmp_path / "nowhere")
+    assert train(dataset, tmp_path / "a", "--epochs", 1) is None
+    assert call("--resume", tmp_path / "a", "--latent", 5) == 2
+    assert "--latent" in capsys.readouterr().err
+    checkpoint = (tmp_path / "a" / "checkpoint.pt").read_bytes()
+
+    config = json.loads((tmp_path / "a" / "config.json").read_text())
+    (tmp_path / "a" / "config.json").write_text(json.dumps(config | {"latent": 4}))
+    status = call("--resume", tmp_path / "a")
+    assert status.startswith("error: ") and "another architecture" in status
+    (tmp_path / "a" / "config.json").write_text(json.dumps(config))
+
+    (tmp_path / "a" / "checkpoint.pt").write_bytes(checkpoint[: len(checkpoint) // 2])
+    assert "cannot be read" in call("--resume", tmp_path / "a")
+
+
+def test_a_process_ends_without_traceback(tmp_path):
+    ended = subprocess.run(
+        [sys.executable, ROOT / "run.py", "--dataset", "no/such.npz"], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert ended.returncode == 1 and "Traceback" not in ended.stderr
+    assert ended.stderr.startswith("error: ") and not (tmp_path / "runs").exists()
