@@ -29,7 +29,7 @@ def load_checkpoint(path, device="cpu"):
         return torch.load(path, map_location=device, weights_only=True)
     except FileNotFoundError:
         raise CheckpointError(f"no checkpoint at {path}: nothing was trained there for a whole epoch") from None
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+    except (OSError, RuntimeError, EOFError, ValueError, LookupError, pickle.UnpicklingError) as error:    # so do bad bytes end
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise CheckpointError(f"the checkpoint {path} cannot be read ({reason}); delete its folder and train again") from None
 
@@ -47,10 +47,11 @@ def load_weights(program, weights, source="the checkpoint"):
     expected = program.state_dict()
     differences = [f"{name} is missing" for name in expected if name not in weights]
     differences += [f"{name} is unknown here" for name in weights if name not in expected]
+    shapes = {name: getattr(tensor, "shape", None) for name, tensor in weights.items()}
     differences += [
-        f"{name} is {tuple(weights[name].shape)}, expected {tuple(tensor.shape)}"
+        f"{name} is {shapes[name] and tuple(shapes[name])}, expected {tuple(tensor.shape)}"
         for name, tensor in expected.items()
-        if name in weights and weights[name].shape != tensor.shape
+        if name in weights and shapes[name] != tensor.shape
     ]
     if differences:
         more = f", and {len(differences) - 3} more" if len(differences) > 3 else ""

@@ -31,13 +31,15 @@ class Score:
     @property
     def standard_error(self):
         """Of the mean log p̂(x), over images; nan for a single one."""
+        if len(self.log_likelihood) < 2:
+            return math.nan
         return (self.log_likelihood.std() / math.sqrt(len(self.log_likelihood))).item()
 
     def summary(self):
-        """The figures that `results.json` keeps."""
+        """The figures that `results.json` keeps; None for the standard error of a single image."""
         return {
             "log_likelihood": self.log_likelihood.mean().item(),
-            "standard_error": self.standard_error,
+            "standard_error": self.standard_error if len(self.log_likelihood) > 1 else None,
             "elbo": self.elbo.mean().item(),
             "samples": self.samples,
             "images": len(self.log_likelihood),
@@ -80,23 +82,32 @@ def log_weights(model, guide, x, samples, rows=4096):
     def sites(trace):
         return {name: site for name, site in trace.nodes.items() if site["type"] == "sample"}
 
+    # Validation is off within each piece of work, never across a yield: that is the caller's time.
     with pyro.validation_enabled(False):
         guide_trace = traced(guide, samples)
         latents = sites(guide_trace)
         for name, site in latents.items():
-            if isinstance(site["fn"], dist.Delta):
+            if _is_delta(site["fn"]):
                 raise ValueError(f"the guide's site {name!r} is a Delta, a point without a density to weigh by")
         guide_trace.compute_log_prob()
         guide_log_prob = sum(site["log_prob"].double() for site in latents.values())
-        chunk = max(1, rows // len(x))
-        for start in range(0, samples, chunk):
-            part = slice(start, min(start + chunk, samples))
+    chunk = max(1, rows // len(x))
+    for start in range(0, samples, chunk):
+        part = slice(start, min(start + chunk, samples))
+        with pyro.validation_enabled(False):
             values = {name: site["value"][part] for name, site in latents.items()}
             model_trace = traced(poutine.condition(model, data=values), part.stop - part.start)
             for name, value in values.items():
                 model_trace.nodes[name]["value"] = value.double()
             model_trace.compute_log_prob()
-            yield sum(site["log_prob"].double() for site in sites(model_trace).values()) - guide_log_prob[part]
+            log_w = sum(site["log_prob"].double() for site in sites(model_trace).values()) - guide_log_prob[part]
+        yield log_w
+
+
+def _is_delta(fn):
+    while hasattr(fn, "base_dist"):
+        fn = fn.base_dist
+    return isinstance(fn, dist.Delta)
 
 
 @contextmanager
@@ -106,20 +117,23 @@ def constant_parts(program):
     Its value depends on parameters alone, and those stand still while a program is scored.
     """
     parts = [part for part in program.modules() if not inspect.signature(part.forward).parameters]
+    own = [vars(part).get("forward") for part in parts]         # None where the class's method serves, as it does mostly
     try:
         for part in parts:
             part.forward = cache(part.forward)
         yield
     finally:
-        for part in parts:
+        for part, forward in zip(parts, own):
             del part.forward
+            if forward is not None:
+                part.forward = forward
 
 
 def score(model, guide, images, samples=1000, *, seed=0, rows=4096, progress=iter):
     """log p̂(x) = log 1/S Σ_s p(x, z_s) / q(z_s | x), z_s ~ q(z | x)   (Burda et al. 2016, arXiv:1509.00519).
 
     A lower bound in expectation, biased low and rising with S: report S, compare only at equal S. Weights are
-    accumulated in float64, by a running maximum, and never held: memory does not grow with S.
+    accumulated in float64, by a running maximum, and never held: what grows with S is the guide's draw alone.
 
     Args:
         model, guide: `nn.Module`s that are Pyro programs over a batch of images.

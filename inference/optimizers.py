@@ -13,12 +13,14 @@ class AdamNormGrad(torch.optim.Adam):
     tensor([0.6000, 0.8000])
     """
 
-    @torch.no_grad()
     def step(self, closure=None):
+        loss = None if closure is None else closure()
         gradients = [p.grad for group in self.param_groups for p in group["params"] if p.grad is not None]
-        norms = torch._foreach_norm(gradients)
-        torch._foreach_div_(gradients, [norm.clamp(min=1e-12) for norm in norms])
-        return super().step(closure)
+        if gradients:
+            norms = torch._foreach_norm(gradients)
+            torch._foreach_div_(gradients, [norm.clamp(min=1e-12) for norm in norms])
+        super().step()
+        return loss
 
 
 OPTIMIZERS = {"adam": torch.optim.Adam, "adam-normgrad": AdamNormGrad}

@@ -174,7 +174,7 @@ class Run:
         )
         summary = result.summary()
         print(
-            f"\ntest log-likelihood {summary['log_likelihood']:.2f} ± {summary['standard_error']:.2f} nats per image "
+            f"\ntest log-likelihood {summary['log_likelihood']:.2f} ± {result.standard_error:.2f} nats per image "
             f"({summary['samples']} importance samples, {summary['images']} images, median ESS {summary['ess_median']:.1f})\n"
             f"test ELBO           {summary['elbo']:.2f}\n"
             f"trained             {len(metrics)} epochs in {seconds:.0f} s, best epoch {self.best.epoch}\n"
