@@ -117,7 +117,7 @@ def load(folder):
         CheckpointError: where the checkpoint is missing, cannot be read or belongs to another config.json.
     """
     config = json.loads((Path(folder) / "config.json").read_text())
-    start = torch.zeros(parse("prior", config["prior"]).n or 0, *config["shape"])       # trained weights will replace it
+    start = torch.zeros(parse("prior", config["prior"]).n or 0, *config["shape"])  # trained weights will replace it
     model, guide = assemble(**{part: config[part] for part in PARTS}, shape=config["shape"], images=start)
     path = Path(folder) / "checkpoint.pt"
     load_weights(torch.nn.ModuleList([model, guide]), load_checkpoint(path)["best"]["weights"], path)

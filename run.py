@@ -1,10 +1,10 @@
 """Variational auto-encoders as Pyro programs.
 
-    python run.py                                        a VAE on 5,000 digits, from data to figures
-    python run.py --prior vamp --flow planar:5           with a VampPrior over planar-flow posteriors
-    python run.py --dataset mnist --prior vamp:500       downloads MNIST first
-    python run.py --resume runs/NAME                     goes on where that run stopped
-    python run.py --help                                 every flag and its default
+python run.py                                        a VAE on 5,000 digits, from data to figures
+python run.py --prior vamp --flow planar:5           with a VampPrior over planar-flow posteriors
+python run.py --dataset mnist --prior vamp:500       downloads MNIST first
+python run.py --resume runs/NAME                     goes on where that run stopped
+python run.py --help                                 every flag and its default
 """
 
 import importlib
@@ -12,7 +12,7 @@ import sys
 
 from specs import SpecError, choose
 
-JOBS = {"train": "jobs.train"}      # the first word of the command line; without one, train
+JOBS = {"train": "jobs.train"}  # the first word of the command line; without one, train
 
 
 def main(argv):

@@ -3,6 +3,7 @@
 Pure Python, so that `run.py --help` need not import torch.
 """
 
+import re
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 
@@ -17,7 +18,7 @@ class Form:
 
     n: int | None = None
     options: tuple[str, ...] = ()
-    exclusive: tuple[str, ...] = field(default=(), kw_only=True)     # at most one of these
+    exclusive: tuple[str, ...] = field(default=(), kw_only=True)  # at most one of these
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,7 @@ def parse(family, text):
         elif position > 0 or not _is_number(part):
             if not form.options and form.n is None:
                 raise SpecError(f"{given}: {name!r} takes nothing after it, got {part!r}")
-            expected = choose_text(form, position)
+            expected = _expected(form, position)
             close = get_close_matches(part, form.options, n=1, cutoff=0.5)
             hint = f"; did you mean {close[0]!r}?" if close else ""
             raise SpecError(f"{given}: expected {expected}, got {part!r}{hint}")
@@ -127,11 +128,11 @@ def parse(family, text):
     return Spec(name, n, frozenset(options))
 
 
-def choose_text(form, position):
+def _expected(form, position):
     """What could have stood at this position, in words."""
     number = ["a whole number"] if form.n is not None and position == 0 else []
     return " or ".join(number + [repr(option) for option in form.options]) or "nothing"
 
 
 def _is_number(text):
-    return text.lstrip("+-").isascii() and text.lstrip("+-").isdigit()
+    return re.fullmatch("[+-]?[0-9]+", text) is not None

@@ -25,10 +25,10 @@ def remember(name, sha256, parse):
         parse: () → dict of arrays.
     """
     path = folder() / ("-".join([name, *(digest[:8] for digest in sha256.values())]) + ".npz")
-    with suppress(Exception):    # missing, or damaged in any of the ways of zip files and arrays: made again
+    with suppress(Exception):  # missing, or damaged in any of the ways of zip files and arrays: made again
         return _read(path)
     arrays = parse()
-    with suppress(OSError):    # a folder that cannot be written costs time, and nothing else
+    with suppress(OSError):  # a folder that cannot be written costs time, and nothing else
         _write(path, arrays)
     return arrays
 

@@ -7,7 +7,7 @@ from requests import RequestException
 
 from data.error import DataError
 
-TIMEOUT = (5, 30)    # seconds to connect, and between two pieces: without a network, it shows at once
+TIMEOUT = (5, 30)  # seconds to connect, and between two pieces: without a network, it shows at once
 
 pooch.get_logger().setLevel("WARNING")
 
@@ -32,7 +32,7 @@ def fetch(path, urls, checksum):
             downloader = pooch.HTTPDownloader(progressbar=sys.stderr.isatty(), timeout=TIMEOUT)
             pooch.retrieve(url, checksum, fname=path.name, path=path.parent, downloader=downloader)
             return
-        except (RequestException, ValueError) as error:    # not to be had there, or not what it should be
+        except (RequestException, ValueError) as error:  # not to be had there, or not what it should be
             tried.append(f"  {url}: {error}")
     raise DataError(
         f"cannot download {path.name}, tried\n" + "\n".join(tried) + f"\nPut the file at {path.absolute()} by hand, "

@@ -22,7 +22,7 @@ SHA256 = {
         "t10k-labels-idx1-ubyte": "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
     },
 }
-_operators = []    # of torchvision, where we had to declare them: they last as long as the Library object
+_operators = []  # of torchvision, where we had to declare them: they last as long as the Library object
 
 
 def load_mnist(root):

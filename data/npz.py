@@ -55,7 +55,7 @@ def _arrays(name, raw):
         # No pickles: a file from a stranger must not run code here.
         with np.load(io.BytesIO(raw), allow_pickle=False) as archive:
             arrays = dict(archive)
-    except Exception as error:    # zipfile, zlib and numpy each have several for a damaged file
+    except Exception as error:  # zipfile, zlib and numpy each have several for a damaged file
         raise DataError(f"{name} is damaged, or holds more than plain arrays ({error}); {EXPECTED}") from error
     missing = [split for split in SPLITS if split not in arrays]
     if missing:

@@ -53,7 +53,7 @@ def parse(text, pixels):
     characters = np.frombuffer(text, np.uint8)
     separators = np.full(pixels, ord(" "), np.uint8)
     separators[-1] = ord("\n")
-    if characters.size % (2 * pixels) == 0:    # every digit has one character after it, so that no splitting is needed
+    if characters.size % (2 * pixels) == 0:  # every digit has one character after it, so that no splitting is needed
         lines = characters.reshape(-1, pixels, 2)
         digits = lines[:, :, 0]
         if ((digits == ord("0")) | (digits == ord("1"))).all() and (lines[:, :, 1] == separators).all():

@@ -1,7 +1,6 @@
 """A base distribution seen through an invertible map."""
 
 import pyro.distributions as dist
-import torch
 
 
 class FlowDistribution(dist.TransformedDistribution):
@@ -9,11 +8,11 @@ class FlowDistribution(dist.TransformedDistribution):
 
     Args:
         base: a distribution over vectors, batch shape (...,), event shape (latent,).
-        transform: one of `flows`' transforms; its parameters' `batch_shape` broadcasts with the base's.
+        transform: one of `flows`' transforms; its parameters' `batch_shape` is () or the base's.
 
     A sample is scored from the transform's cache; every other point is inverted exactly.
 
-    >>> from distributions import DiagonalNormal
+    >>> import torch; from distributions import DiagonalNormal
     >>> from flows.planar import Planar
     >>> base = DiagonalNormal(torch.zeros(3, 2), torch.ones(3, 2))
     >>> FlowDistribution(base, Planar(torch.randn(3, 4, 2), torch.randn(3, 4, 2), torch.randn(3, 4)))

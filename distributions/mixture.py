@@ -54,6 +54,7 @@ class Mixture(dist.TorchDistribution):
 
     def component_log_prob(self, z):
         """log π_k p_k(z) for every component: (..., *event) → (..., K); its softmax is p(k | z)."""
+        z = z.float() if z.dtype in (torch.float16, torch.bfloat16) else z  # their rounding costs nats
         with torch.autocast(z.device.type, enabled=False):
             if hasattr(self.components, "pairwise_log_prob"):
                 log_prob = self.components.pairwise_log_prob(z)
@@ -73,6 +74,8 @@ class Mixture(dist.TorchDistribution):
     def sample(self, sample_shape=torch.Size()):
         """Draws a component for each point, at random by its weight, then the point."""
         shape = torch.Size(sample_shape) + self.batch_shape
+        if not shape.numel():
+            return self.components.sample((0,))[:, 0].reshape(shape + self.event_shape)
         count = self.components.batch_shape[0]
         weights = torch.ones(count) if self.logits is None else self.logits.softmax(-1)
         index = torch.multinomial(weights, shape.numel(), replacement=True)

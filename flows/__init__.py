@@ -4,7 +4,9 @@ Direction, said once: forward = base → sample, as in Pyro. A flow module's `fo
 `torch.distributions.Transform` that maps (..., latent) → (..., latent). The transform remembers its last
 pair, so scoring one's own sample is free, and inverts exactly when asked about anything else.
 
-A transform has
+A transform is a `flows.transform.Bijection`: `push` and `pull` compute the map, or its inverse, with the
+log-determinant. It has
+
     `batch_shape`             that of its parameters; () says that one map serves every point
     `pairwise_log_prob(base, z)`   optional: the density of all components' images at all points,
                               where algebra beats broadcasting

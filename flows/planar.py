@@ -4,12 +4,14 @@ import math
 
 import torch
 from torch import nn
-from torch.distributions import Transform, constraints
 from torch.nn.functional import softplus
 
+from flows.transform import Bijection
 from nets.conditioner import Conditioner
 
-BLOCK = 2**16       # points × components
+LEAST_SLOPE = 1e-6  # a flatter layer has no inverse in float32
+OFFSET = math.log(math.expm1(1 - LEAST_SLOPE))  # softplus(OFFSET) = 1 - LEAST_SLOPE
+BLOCK = 2**16  # points × components
 
 
 def solve(v, slope):
@@ -41,28 +43,28 @@ def solve(v, slope):
             r = _newton(r.double(), v.abs(), slope, steps=2)
         r = r.copysign(v)
         t = r.tanh()
-        derivative = _derivative(t, slope)
-    root_step = (v - r - (slope - 1) * t) / derivative
+        df = derivative(t, slope)
+    root_step = (v - r - (slope - 1) * t) / df
     return t + (1 - t * t) * root_step
 
 
 def _newton(r, a, slope, steps):
     for _ in range(steps):
         t = r.tanh()
-        r = r - (r + (slope - 1) * t - a) / _derivative(t, slope)
+        r = r - (r + (slope - 1) * t - a) / derivative(t, slope)
     return r
 
 
-def _derivative(t, slope):
+def derivative(t, slope):
     """1 + c(1 - t²): of the layer at t, and of the equation above. Never negative, zero for no float."""
     return t * t + (1 - t * t) * slope
 
 
-class Planar(Transform):
+class Planar(Bijection):
     """x → x + û_l tanh(w_l·x + b_l) for l = 1…L   (Rezende & Mohamed 2015, arXiv:1505.05770).
 
-    A layer is invertible where w·û > -1. With a = w·u and m(a) = softplus(a + log(e - 1)) - 1,
-    û = u + (m(a) - a) w/‖w‖² has w·û = m(a) > -1 for any u and w. Unlike the paper's
+    A layer is invertible where w·û > -1. With a = w·u and m(a) = ε + softplus(a + log(exp(1 - ε) - 1)) - 1, ε = 1e-6,
+    û = u + (m(a) - a) w/‖w‖² has w·û = m(a) > -1 + ε for any u and w. Unlike the paper's
     softplus(a) - 1, m(0) = 0: u = 0 is the identity, and û stays bounded as w → 0.
 
     Args:
@@ -78,16 +80,16 @@ class Planar(Transform):
     True
     """
 
-    domain = codomain = constraints.real_vector
-    bijective = True
-
     def __init__(self, u, w, b):
-        super().__init__(cache_size=1)
+        super().__init__()
         a = (w * u).sum(-1)
-        self.slope = softplus(a + math.log(math.e - 1))         # 1 + w·û, the derivative's value at tanh = 0
-        self.u = u + ((self.slope - 1 - a) / (w.square().sum(-1) + 1e-12)).unsqueeze(-1) * w
+        self.slope = LEAST_SLOPE + softplus(a + OFFSET)  # 1 + w·û = 1 + m(a), the derivative where tanh = 0
+        # m(a) - a is divided by ‖w‖², so for small a it is computed without cancellation:
+        # exp(m(a)) = 1 + (1 - exp(ε - 1)) (exp(a) - 1).
+        small = a.clamp(max=1)
+        shift = torch.where(a > 1, self.slope - 1 - a, (-math.expm1(LEAST_SLOPE - 1) * small.expm1()).log1p() - small)
+        self.u = u + (shift / (w.square().sum(-1) + 1e-12)).unsqueeze(-1) * w
         self.w, self.b = w, b
-        self._scored = None, None                               # the last x, and its log-determinant
 
     @property
     def batch_shape(self):
@@ -97,29 +99,22 @@ class Planar(Transform):
     def length(self):
         return self.b.shape[-1]
 
-    def _call(self, x):
-        y, log_det = x, 0.0
+    def push(self, x):
+        log_det = 0.0
         for layer in range(self.length):
-            t = ((self.w[..., layer, :] * y).sum(-1) + self.b[..., layer]).tanh()
-            y = y + self.u[..., layer, :] * t.unsqueeze(-1)
-            log_det = log_det + _derivative(t, self.slope[..., layer]).log()
-        self._scored = x, log_det
-        return y
+            t = ((self.w[..., layer, :] * x).sum(-1) + self.b[..., layer]).tanh()
+            x = x + self.u[..., layer, :] * t.unsqueeze(-1)
+            log_det = log_det + derivative(t, self.slope[..., layer]).log()
+        return x, log_det
 
-    def _inverse(self, y):
-        x, log_det = y, 0.0
+    def pull(self, y):
+        log_det = 0.0
         for layer in reversed(range(self.length)):
-            v = (self.w[..., layer, :] * x).sum(-1) + self.b[..., layer]
+            v = (self.w[..., layer, :] * y).sum(-1) + self.b[..., layer]
             t = solve(v, self.slope[..., layer])
-            x = x - self.u[..., layer, :] * t.unsqueeze(-1)
-            log_det = log_det + _derivative(t, self.slope[..., layer]).log()
-        self._scored = x, log_det
-        return x
-
-    def log_abs_det_jacobian(self, x, y):
-        if self._scored[0] is not x:
-            self._call(x)
-        return self._scored[1]
+            y = y - self.u[..., layer, :] * t.unsqueeze(-1)
+            log_det = log_det + derivative(t, self.slope[..., layer]).log()
+        return y, log_det
 
     def pairwise_log_prob(self, base, z):
         """The density of T_k(base_k) at every z_n, without a (N, K, D) tensor.
@@ -140,17 +135,17 @@ class Planar(Transform):
             (..., K), nats, in the precision of `z`.
         """
         w, u, b, slope, loc, scale = (t.to(z.dtype) for t in (self.w, self.u, self.b, self.slope, base.loc, base.scale))
-        centre = loc.detach().mean(0)                                           # as in DiagonalNormal
-        u_precision = u * scale.pow(-2).unsqueeze(-2)                           # (K, L, D)
+        centre = loc.detach().mean(0)  # as in DiagonalNormal
+        u_precision = u * scale.pow(-2).unsqueeze(-2)  # (K, L, D)
         w_b = (b + w @ centre).T.unsqueeze(1)
         u_loc = (u_precision * (loc - centre).unsqueeze(-2)).sum(-1).T.unsqueeze(1)
         # ⟨·, û_j⟩ for each layer j, (L, K); sums, because torch runs a batched GEMM of L×L matrices one by one.
         wu, uu = ([(t * u[:, None, j]).sum(-1).T.contiguous() for j in range(self.length)] for t in (w, u_precision))
-        w, u_precision = (t.transpose(0, 1).contiguous().mT for t in (w, u_precision))      # (L, D, K)
+        w, u_precision = (t.transpose(0, 1).contiguous().mT for t in (w, u_precision))  # (L, D, K)
         slope = slope.T.contiguous()
 
         def log_prob(z):
-            wz, uz = (z - centre) @ w + w_b, (z - centre) @ u_precision - u_loc             # (L, N, K)
+            wz, uz = (z - centre) @ w + w_b, (z - centre) @ u_precision - u_loc  # (L, N, K)
             total, t = base.pairwise_log_prob(z), {}
             for layer in reversed(range(self.length)):
                 v = wz[layer]
@@ -160,7 +155,7 @@ class Planar(Transform):
                 pull = uz[layer] - 0.5 * uu[layer][layer] * t[layer]
                 for later in range(layer + 1, self.length):
                     pull = pull - uu[later][layer] * t[later]
-                total = total + t[layer] * pull - _derivative(t[layer], slope[layer]).log()
+                total = total + t[layer] * pull - derivative(t[layer], slope[layer]).log()
             return total
 
         points = z.reshape(-1, z.shape[-1])

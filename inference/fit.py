@@ -3,8 +3,6 @@
 import math
 import time
 
-import torch
-
 from inference.rng import seeded
 
 

@@ -117,7 +117,7 @@ def constant_parts(program):
     Its value depends on parameters alone, and those stand still while a program is scored.
     """
     parts = [part for part in program.modules() if not inspect.signature(part.forward).parameters]
-    own = [vars(part).get("forward") for part in parts]         # None where the class's method serves, as it does mostly
+    own = [vars(part).get("forward") for part in parts]  # None where the class's method serves, as it does mostly
     try:
         for part in parts:
             part.forward = cache(part.forward)
@@ -159,7 +159,7 @@ def score(model, guide, images, samples=1000, *, seed=0, rows=4096, progress=ite
     with constant_parts(model), seeded(seed, device=images.device):
         for x in progress(blocks):
             peak = torch.full((len(x),), -math.inf, dtype=torch.float64, device=x.device)
-            first = second = total = torch.zeros_like(peak)     # Σ w, Σ w² relative to the peak; Σ log w
+            first = second = total = torch.zeros_like(peak)  # Σ w, Σ w² relative to the peak; Σ log w
             for log_w in log_weights(model, guide, x, samples, rows):
                 new_peak = torch.maximum(peak, log_w.amax(0))
                 decay, weights = (peak - new_peak).exp(), (log_w - new_peak).exp()

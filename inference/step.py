@@ -64,7 +64,7 @@ class SVIStep:
             return {"loss": torch.tensor(self.svi.step(x), dtype=torch.float64)}
 
     def set_lr(self, lr):
-        self.optimizer.pt_optim_args["lr"] = lr         # for parameters that it has not met
+        self.optimizer.pt_optim_args["lr"] = lr  # for parameters that it has not met
         for optimizer in self.optimizer.optim_objs.values():
             optimizer.param_groups[0]["lr"] = lr
 

@@ -14,7 +14,7 @@ def spec(family):
         try:
             return str(parse(family, text))
         except SpecError as error:
-            raise argparse.ArgumentTypeError(str(error)) from None      # argparse drops a ValueError's text
+            raise argparse.ArgumentTypeError(str(error)) from None  # argparse drops a ValueError's text
 
     return read
 
@@ -29,11 +29,16 @@ def number(kind, least, most=math.inf, above=False):
             value = None
         if value is None or not math.isfinite(value) or not least <= value <= most or (above and value == least):
             what = "a whole number" if kind is int else "a number"
-            bounds = f"{'above' if above else 'of at least'} {least}" + (f" and at most {most}" if most < math.inf else "")
+            bounds = f"{'above' if above else 'of at least'} {least}" + (
+                f" and at most {most}" if most < math.inf else ""
+            )
             raise argparse.ArgumentTypeError(f"expected {what} {bounds}, got {text!r}")
         return value
 
     return read
+
+
+COUNT = {"type": number(int, 1), "metavar": "N"}
 
 
 def widths(text):
@@ -73,6 +78,11 @@ DEFAULTS = {
 BESIDE_RESUME = ("epochs", "samples", "test_images", "data_dir", "device")
 
 
+def flags_of(names):
+    """Settings as they are written on the command line."""
+    return ", ".join("--" + name.replace("_", "-") for name in names)
+
+
 class Parser(argparse.ArgumentParser):
     def error(self, message):
         self.exit(2, f"error: {message}\n")
@@ -110,20 +120,36 @@ def parser():
     add_spec(g, "--objective")
     add(g, "--beta", "weight of the KL term", type=number(float, 0), metavar="B")
     add(g, "--warmup", "epochs over which that weight grows from B/N to B", type=number(int, 0), metavar="N")
-    add(g, "--epochs", "at most", type=number(int, 1), metavar="N")
-    add(g, "--patience", "stop after N epochs, past the warm-up, without a better validation ELBO", type=number(int, 1), metavar="N")
-    add(g, "--batch-size", "images per step", type=number(int, 1), metavar="N")
+    add(g, "--epochs", "at most", **COUNT)
+    add(g, "--patience", "stop after N epochs, past the warm-up, without a better validation ELBO", **COUNT)
+    add(g, "--batch-size", "images per step", **COUNT)
     add(g, "--lr", "learning rate", type=number(float, 0, above=True), metavar="R")
-    add(g, "--cooldown", "fraction of --epochs, the last, over which it falls to 0", type=number(float, 0, most=1), metavar="F")
+    add(
+        g,
+        "--cooldown",
+        "fraction of --epochs, the last, over which it falls to 0",
+        type=number(float, 0, most=1),
+        metavar="F",
+    )
     add(g, "--optimizer", "adam-normgrad: gradients of unit length per tensor", choices=["adam", "adam-normgrad"])
-    add(g, "--engine", "svi: stock Pyro, the reference; eager: the same without its waits", choices=["auto", "svi", "eager"])
+    add(
+        g,
+        "--engine",
+        "svi: stock Pyro, the reference; eager: the same without its waits",
+        choices=["auto", "svi", "eager"],
+    )
     g = p.add_argument_group("scoring and output")
     add(g, "--samples", "importance samples per test image", type=number(int, 1), metavar="S")
-    add(g, "--test-images", "score N test images, drawn at random, the same for every run (default: all)", type=number(int, 1), metavar="N")
+    add(g, "--test-images", "score N test images, drawn at random, the same for every run (default: all)", **COUNT)
     add(g, "--device", "where to run; auto: cuda if there is one", choices=["auto", "cpu", "cuda"])
     add(g, "--seed", "of everything random", type=number(int, 0), metavar="N")
     add(g, "--out", "the run's folder (default: runs/, named after the run)", metavar="DIR")
-    add(g, "--resume", f"go on with the run in DIR; beside it only {', '.join('--' + f.replace('_', '-') for f in BESIDE_RESUME)}", metavar="DIR")
+    add(
+        g,
+        "--resume",
+        f"go on with the run in DIR; beside it only {flags_of(BESIDE_RESUME)}",
+        metavar="DIR",
+    )
     return p
 
 
@@ -138,9 +164,11 @@ def read(argv):
     given = vars(namespace)
     resume = given.pop("resume", None)
     if resume is not None:
-        extra = [f"--{name.replace('_', '-')}" for name in given if name not in BESIDE_RESUME]
+        extra = [name for name in given if name not in BESIDE_RESUME]
         if extra:
-            allowed = ", ".join(f"--{name.replace('_', '-')}" for name in BESIDE_RESUME)
-            p.error(f"--resume takes every setting from the run's own config.json; only {allowed} may stand beside it, got {', '.join(extra)}")
+            p.error(
+                "--resume takes every setting from the run's own config.json; "
+                f"only {flags_of(BESIDE_RESUME)} may stand beside it, got {flags_of(extra)}"
+            )
     config = DEFAULTS | {family: str(parse(family, DEFAULTS[family])) for family in FAMILIES} | given
     return config, given, resume

@@ -27,9 +27,19 @@ class Folder:
         if config["out"] is not None:
             path = Path(config["out"])
             if (path / "config.json").exists():
-                raise FolderError(f"{path} holds a run already; continue it with --resume {path}, or name another --out")
+                raise FolderError(
+                    f"{path} holds a run already; continue it with --resume {path}, or name another --out"
+                )
         else:
-            name = "_".join([Path(config["dataset"]).stem, config["model"], config["prior"], config["flow"], f"seed{config['seed']}"])
+            name = "_".join(
+                [
+                    Path(config["dataset"]).stem,
+                    config["model"],
+                    config["prior"],
+                    config["flow"],
+                    f"seed{config['seed']}",
+                ]
+            )
             path = first = Path("runs") / name.replace(":", "-")
             number = 1
             while path.exists():

@@ -56,7 +56,8 @@ class Run:
         images = data.load(config["dataset"], config["data_dir"], config["binarize"])
         if not images.binary:
             raise SpecError(
-                f"likelihood 'bernoulli' needs binary images, and {images.name} is grey: choose --binarize dynamic or threshold"
+                f"likelihood 'bernoulli' needs binary images, and {images.name} is grey: "
+                "choose --binarize dynamic or threshold"
             )
         self.images, self.epoch = images.to(device), 0
         self.config = config | {"engine": config["engine"].replace("auto", "eager"), "shape": list(images.image_shape)}
@@ -87,9 +88,13 @@ class Run:
             self.update.load_state_dict(state["update"])
             self.best.load_state_dict(state["best"])
         except (KeyError, TypeError) as error:
-            raise CheckpointError(f"{self.folder.path / 'checkpoint.pt'} is no checkpoint of a run: {error!r} is missing") from None
+            raise CheckpointError(
+                f"{self.folder.path / 'checkpoint.pt'} is no checkpoint of a run: {error!r} is missing"
+            ) from None
         if self.config["epochs"] < self.epoch:
-            raise FolderError(f"--epochs {self.config['epochs']}: {self.folder.path} has trained {self.epoch} epochs already")
+            raise FolderError(
+                f"--epochs {self.config['epochs']}: {self.folder.path} has trained {self.epoch} epochs already"
+            )
 
     def train(self):
         """Fits until the last epoch or the end of patience; every epoch is on disk before the next begins."""
@@ -102,10 +107,14 @@ class Run:
             batch_size=self.config["batch_size"],
             seed=self.config["seed"],
             first=self.epoch + 1,
-            before_epoch=[self.weight, Cooldown(self.update.set_lr, self.config["lr"], self.config["epochs"], self.config["cooldown"])],
+            before_epoch=[
+                self.weight,
+                Cooldown(self.update.set_lr, self.config["lr"], self.config["epochs"], self.config["cooldown"]),
+            ],
             evaluate=lambda: elbo_parts(self.model, self.guide, valid),
         )
-        print(f"{self.images}\n{self.model.prior} · {self.guide.flow or 'no flow'} · {self.images.device} → {self.folder.path}")
+        print(self.images)
+        print(f"{self.model.prior} · {self.guide.flow or 'no flow'} · {self.images.device} → {self.folder.path}")
         with tqdm(total=self.config["epochs"], initial=self.epoch, unit="epoch", disable=None) as bar:
             for metrics in epochs:
                 self.best(metrics["epoch"], metrics["elbo"])
@@ -121,8 +130,9 @@ class Run:
                 self.epoch = metrics["epoch"]
                 bar.update()
                 tqdm.write(
-                    f"epoch {metrics['epoch']:4d}   loss {metrics['loss']:8.2f}   validation: ELBO {metrics['elbo']:8.2f} = "
-                    f"{metrics['reconstruction']:8.2f} - KL {metrics['kl']:6.2f}   {metrics['seconds']:.1f} s"
+                    f"epoch {metrics['epoch']:4d}   loss {metrics['loss']:8.2f}   "
+                    f"validation: ELBO {metrics['elbo']:8.2f} = {metrics['reconstruction']:8.2f} - "
+                    f"KL {metrics['kl']:6.2f}   {metrics['seconds']:.1f} s"
                 )
                 if self.best.done:
                     tqdm.write(f"no better epoch than {self.best.epoch} for {self.config['patience']} epochs")
@@ -175,7 +185,8 @@ class Run:
         summary = result.summary()
         print(
             f"\ntest log-likelihood {summary['log_likelihood']:.2f} ± {result.standard_error:.2f} nats per image "
-            f"({summary['samples']} importance samples, {summary['images']} images, median ESS {summary['ess_median']:.1f})\n"
+            f"({summary['samples']} importance samples, {summary['images']} images, "
+            f"median ESS {summary['ess_median']:.1f})\n"
             f"test ELBO           {summary['elbo']:.2f}\n"
             f"trained             {len(metrics)} epochs in {seconds:.0f} s, best epoch {self.best.epoch}\n"
             f"figures             {', '.join(sorted(str(path) for path in self.folder.path.glob('*.png')))}"

@@ -26,9 +26,7 @@ class Conditioner(nn.Module):
         super().__init__()
         self.shapes = [tuple(shape) for shape in shapes]
         self.sizes = [math.prod(shape) for shape in self.shapes]
-        self.bias = nn.Parameter(
-            torch.cat([scale * torch.randn(size) for size, scale in zip(self.sizes, scales)])
-        )
+        self.bias = nn.Parameter(torch.cat([scale * torch.randn(size) for size, scale in zip(self.sizes, scales)]))
         # Small: what depends on x enters gently and training finds its size.
         self.weight = None if shared else nn.Parameter(0.01 * torch.randn(sum(self.sizes), features))
 

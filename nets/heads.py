@@ -3,7 +3,6 @@
 import math
 
 import pyro.distributions as dist
-import torch
 from torch import nn
 
 from distributions import DiagonalNormal
@@ -18,6 +17,7 @@ class NormalHead(nn.Module):
 
     forward: (..., features) → DiagonalNormal, batch shape (...), event shape (latent,).
 
+    >>> import torch
     >>> NormalHead(300, 40)
     NormalHead(300 → 40)
     >>> NormalHead(300, 40)(torch.zeros(7, 300))
@@ -41,6 +41,7 @@ class BernoulliHead(nn.Module):
 
     forward: (..., features) → distribution over images, batch shape (...), event shape `shape`.
 
+    >>> import torch
     >>> BernoulliHead(300, (1, 28, 28))
     BernoulliHead(300 → 1×28×28)
     >>> BernoulliHead(300, (1, 28, 28))(torch.zeros(7, 300)).event_shape

@@ -49,7 +49,7 @@ class VampPrior(nn.Module):
         self.q = q
         self.logits = nn.Parameter(torch.zeros(components)) if weighted else None
         if trainable:
-            # u = σ(v) stays inside (0, 1) and, unlike a clamp, always lets the gradient through. Without images
+            # u = σ(v) stays inside [0, 1], and unlike a clamp's its gradient does not end at the edge. Without images
             # it starts as dark, speckled noise, each u unlike the others: near N(0.05, 0.01²), where all
             # components begin as one, training on 4,000 digits ends 3 nats lower.
             start = torch.randn(shape).mul(2).sub(3) if images is None else images.clamp(0.01, 0.99).logit()

@@ -19,7 +19,7 @@ ALLOWED = {
 }
 ROOMS = {*ALLOWED, "assemble", *JOBS}
 ALLOWED |= {"assemble": ROOMS - JOBS, "jobs": ROOMS - {"run"}, "run": {"specs", "jobs"}}
-OUTSIDE = {"tests", "examples", "benchmarks", "docs"}       # may import anything, and print
+OUTSIDE = {"tests", "examples", "benchmarks", "docs"}  # may import anything, and print
 PARTS = {"models", "guides", "priors", "flows", "nets", "distributions"}
 
 
@@ -50,7 +50,11 @@ def imported_rooms(source):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             names.add("." * node.level + (node.module or ""))
-        elif isinstance(node, ast.Call) and ast.unparse(node.func) in ("importlib.import_module", "import_module", "__import__"):
+        elif isinstance(node, ast.Call) and ast.unparse(node.func) in (
+            "importlib.import_module",
+            "import_module",
+            "__import__",
+        ):
             names |= {arg.value for arg in node.args if isinstance(arg, ast.Constant)}
     assert not any(name.startswith(".") for name in names), "write imports in full: from room.file import name"
     return {name.split(".")[0] for name in names} & ROOMS
@@ -59,7 +63,9 @@ def imported_rooms(source):
 def prints(source):
     """The lines that call print."""
     nodes = ast.walk(ast.parse(source))
-    return [n.lineno for n in nodes if isinstance(n, ast.Call) and isinstance(n.func, ast.Name) and n.func.id == "print"]
+    return [
+        n.lineno for n in nodes if isinstance(n, ast.Call) and isinstance(n.func, ast.Name) and n.func.id == "print"
+    ]
 
 
 def docstrings(tree):

@@ -58,7 +58,7 @@ def test_a_file_with_code_is_refused_and_nothing_runs(plain, tmp_path):
         load_checkpoint(path)
     assert not witness.exists()
     pickle.loads(path.read_bytes()) if plain else torch.load(path, weights_only=False)
-    assert witness.exists()     # it would have
+    assert witness.exists()  # it would have
 
 
 def test_a_missing_file_is_named(tmp_path):
@@ -80,10 +80,10 @@ def test_a_truncated_file_is_named(fraction, path):
         b"PK\x03\x04",
         b"\x00" * 100,
         b"{}\n",
-        b"hello world",                 # to a pickle reader, opcodes that look up what was never stored
-        b"\x80\x02.",                   # a pickle that ends with an empty stack
-        b"\x80\x02X\x01\x00\x00\x00\xff.",      # one whose text is not UTF-8
-        b"\x80\x02Iten\n.",             # one whose number is none
+        b"hello world",  # to a pickle reader, opcodes that look up what was never stored
+        b"\x80\x02.",  # a pickle that ends with an empty stack
+        b"\x80\x02X\x01\x00\x00\x00\xff.",  # one whose text is not UTF-8
+        b"\x80\x02Iten\n.",  # one whose number is none
     ],
 )
 def test_a_file_of_something_else_is_named(content, path):
@@ -109,7 +109,10 @@ def test_weights_of_the_same_architecture_are_loaded():
         ({"weight": torch.zeros(2, 3)}, "bias is missing"),
         ({"weight": torch.zeros(2, 3), "bias": torch.zeros(2), "extra": torch.zeros(1)}, "extra is unknown here"),
         ({"weight": torch.zeros(2, 5), "bias": torch.zeros(2)}, r"weight is \(2, 5\), expected \(2, 3\)"),
-        ({f"w{n}": torch.zeros(1) for n in range(3)}, "weight is missing, bias is missing, w0 is unknown here, and 2 more"),
+        (
+            {f"w{n}": torch.zeros(1) for n in range(3)},
+            "weight is missing, bias is missing, w0 is unknown here, and 2 more",
+        ),
     ],
 )
 def test_weights_of_another_architecture_are_refused_in_a_line(weights, message):

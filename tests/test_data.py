@@ -322,7 +322,9 @@ def test_torchvisions_sets_are_the_published_ones(shared_data, name, folder, tra
     assert images.labels["train"][:5].tolist() == train_labels
     assert images.labels["test"][:5].tolist() == test_labels
     assert {split: len(labels) for split, labels in images.labels.items()} == {
-        "train": 50_000, "valid": 10_000, "test": 10_000
+        "train": 50_000,
+        "valid": 10_000,
+        "test": 10_000,
     }
     # The IDX files again, read without torchvision: 16 bytes of header, then pixels.
     raw = np.fromfile(shared_data / folder / "raw" / "train-images-idx3-ubyte", np.uint8)[16:]
@@ -533,7 +535,7 @@ def test_a_download_appears_whole_under_its_name_alone(server, tmp_path, monkeyp
     assert path.read_bytes() == BODY and list(path.parent.iterdir()) == [path]
     assert [temporary.parent for temporary in seen] == [path.parent] and seen != [path]
     server.files = {}
-    download.fetch(path, [f"{server.url}/file"], CHECKSUM)    # it is there, so nothing is asked for
+    download.fetch(path, [f"{server.url}/file"], CHECKSUM)  # it is there, so nothing is asked for
 
 
 def test_the_next_mirror_is_tried(server, tmp_path):

@@ -1,16 +1,15 @@
 """The ELBO that trains: against stock Pyro, against its parts by hand, against finite differences."""
 
-from itertools import combinations
-
 import pyro
 import pyro.distributions as dist
 import pytest
 import torch
+from conftest import every
 from pyro.infer import Trace_ELBO as Stock
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from assemble import FLOWS, PRIORS, assemble
+from assemble import assemble
 from distributions import DiagonalNormal
 from guides import Guide
 from inference import KLWeight, ScaleLatents, Trace_ELBO, elbo_parts, make_update
@@ -18,32 +17,11 @@ from inference.optimizers import OPTIMIZERS
 from models import VAE
 from nets import MLP, BernoulliHead
 from priors import StandardNormal
-from specs import FAMILIES
 
 SHAPE, LATENT = (1, 4, 5), 3
 
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Tensors this small are slower on two."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-def every(family, names):
-    """All specs of a family with N = 3: each name with each set of options that go together."""
-    for name in names:
-        form = FAMILIES[family][name]
-        for size in range(len(form.options) + 1):
-            for options in combinations(form.options, size):
-                if len(set(options) & set(form.exclusive)) < 2:
-                    yield ":".join([name, *(["3"] if form.n is not None else []), *options])
-
-
-each_prior = pytest.mark.parametrize("prior", list(every("prior", PRIORS)))
-each_flow = pytest.mark.parametrize("flow", list(every("flow", FLOWS)))
+each_prior = pytest.mark.parametrize("prior", every("prior", 3))
+each_flow = pytest.mark.parametrize("flow", every("flow", 3))
 
 
 def programs(prior="standard", flow="none", dtype=torch.float64):
@@ -82,7 +60,7 @@ def test_lean_elbo_is_stock_elbo_bit_for_bit(prior, flow, weight, dtype):
     assert same_bits(gradients, stock_gradients)
     if dtype == torch.float64:
         assert torch.equal(loss, stock_loss)
-    else:       # stock adds the sites' float32 sums as Python's 64-bit floats
+    else:  # stock adds the sites' float32 sums as Python's 64-bit floats
         torch.testing.assert_close(loss, stock_loss, rtol=1e-6, atol=0)
 
 
@@ -111,7 +89,7 @@ def test_a_guide_without_reparameterisation_gets_the_stock_estimator():
     both, x = nn.ModuleList([model, guide]), torch.rand(7, *SHAPE).round()
     loss, gradients = loss_and_gradients(Trace_ELBO(), model, guide, both, x)
     stock_loss, stock_gradients = loss_and_gradients(Stock(), model, guide, both, x)
-    assert gradients["1.body.layers.0.0.weight"].abs().sum() > 0        # the score-function term
+    assert gradients["1.body.layers.0.0.weight"].abs().sum() > 0  # the score-function term
     assert torch.equal(loss, stock_loss)
     assert same_bits(gradients, stock_gradients)
 
@@ -167,7 +145,7 @@ class Waits(TorchDispatchMode):
 def waits_in_a_step(engine, prior, flow, optimizer):
     model, guide, _, x = programs(prior, flow, torch.float32)
     update = make_update(model, guide, engine=engine, optimizer=optimizer)
-    update(x)       # the first runs under validation
+    update(x)  # the first runs under validation
     with Waits() as waits:
         update(x)
     return waits.count
@@ -249,7 +227,7 @@ def test_gradient_of_the_loss_in_the_encoder_agrees_with_finite_differences(prio
         direction = [d / length for d in direction]
         values = []
         with torch.no_grad():
-            for step in (-2 * h, h, 2 * h, -h):     # moved from one to the next, and back
+            for step in (-2 * h, h, 2 * h, -h):  # moved from one to the next, and back
                 for p, d in zip(parameters, direction):
                     p.add_(step * d)
                 values.append(loss().item())
@@ -268,7 +246,7 @@ def test_elbo_parts_weigh_every_image_alike(batch_size):
     torch.manual_seed(2)
     reconstruction = kl = 0.0
     with torch.no_grad():
-        for batch in x.split(batch_size):       # 3, 3 and 1 images
+        for batch in x.split(batch_size):  # 3, 3 and 1 images
             q = guide.q(batch)
             z = q.rsample()
             reconstruction += model.decoder(z).log_prob(batch).sum().item() / 7

@@ -14,15 +14,6 @@ from inference.checkpoint import load_checkpoint, save_checkpoint
 from inference.optimizers import AdamNormGrad
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Tensors this small are slower on two."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def image_set(binarize="dynamic"):
     """Seven training images: batches of 3, 3 and 1."""
     grey = torch.randint(256, (7, 1, 2, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(4))
@@ -131,7 +122,9 @@ def test_the_callers_random_numbers_go_on_as_if_nothing_ran():
 
 def test_evaluation_sees_the_same_numbers_each_epoch_and_changes_nothing():
     evaluated, plain, images = Training(), Training(), image_set()
-    metrics = list(fit(evaluated.update, images, epochs=3, batch_size=3, evaluate=lambda: {"draw": torch.rand(()).item()}))
+    metrics = list(
+        fit(evaluated.update, images, epochs=3, batch_size=3, evaluate=lambda: {"draw": torch.rand(()).item()})
+    )
     list(fit(plain.update, images, epochs=3, batch_size=3))
     assert len({line["draw"] for line in metrics}) == 1
     assert evaluated.same_bits(plain)
@@ -159,7 +152,7 @@ def test_a_loss_that_is_not_finite_names_its_epoch(bad):
 
     def update(x):
         steps.append(x)
-        return {"loss": torch.tensor(bad if len(steps) == 5 else 1.0)}     # the second batch of epoch 2
+        return {"loss": torch.tensor(bad if len(steps) == 5 else 1.0)}  # the second batch of epoch 2
 
     run = fit(update, image_set(), epochs=3, batch_size=3)
     assert next(run)["loss"] == 1.0
@@ -182,7 +175,7 @@ def test_kl_weight_rises_from_beta_over_warmup_to_beta_and_stays(beta, warmup, e
     held, seen = weight.value, []
     for epoch in range(1, 7):
         weight(epoch)
-        seen.append(held.item())        # one tensor: who holds it sees it change
+        seen.append(held.item())  # one tensor: who holds it sees it change
     assert seen == expected
 
 
@@ -207,11 +200,11 @@ def test_cooldown_is_constant_and_then_falls_linearly(epochs, fraction, expected
     ("scores", "patience", "warmup", "done_at"),
     [
         ([1, 0, 0, 0, 0, 0, 0], 2, 0, 3),
-        ([1, 0, 0, 0, 0, 0, 0], 2, 3, 5),      # counted from the end of the ramp
-        ([1, 0, 0, 0, 2, 0, 0], 2, 3, 7),      # and from the best epoch after it
+        ([1, 0, 0, 0, 0, 0, 0], 2, 3, 5),  # counted from the end of the ramp
+        ([1, 0, 0, 0, 2, 0, 0], 2, 3, 7),  # and from the best epoch after it
         ([1, 0, 0, 2, 0, 0, 0], 2, 3, 6),
         ([1, 0, 2, 0, 3, 0, 4], 2, 0, None),
-        ([1, 1, 1, 1, 1, 1, 1], 3, 0, 4),      # no worse is not better
+        ([1, 1, 1, 1, 1, 1, 1], 3, 0, 4),  # no worse is not better
         ([1, math.nan, math.nan, math.nan, 0, 0, 0], 3, 0, 4),
     ],
 )
@@ -234,7 +227,7 @@ def test_the_best_epochs_weights_come_back(tmp_path):
                 layer.weight.fill_(float(epoch))
             best(epoch, value)
 
-    best.restore()      # none yet: nothing happens
+    best.restore()  # none yet: nothing happens
     epochs([(1, -5.0), (2, -1.0), (3, -2.0)])
     assert not best.done
     save_checkpoint(tmp_path / "best.pt", best.state_dict())

@@ -2,18 +2,18 @@
 
 import functools
 import math
-from itertools import combinations
 
 import pyro
 import pyro.distributions as dist
 import pytest
 import torch
+from conftest import every
 from pyro.infer.importance import vectorized_importance_weights
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from assemble import FLOWS, PRIORS, assemble
+from assemble import assemble
 from data import ImageSet
 from distributions import DiagonalNormal
 from guides import Guide
@@ -22,32 +22,11 @@ from inference.importance import constant_parts
 from models import VAE
 from nets import NormalHead
 from priors import StandardNormal
-from specs import FAMILIES
 
 SHAPE, PIXELS = (1, 3, 4), 12
 
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Tensors this small are slower on two."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-def every(family, names):
-    """All specs of a family with N = 3: each name with each set of options that go together."""
-    for name in names:
-        form = FAMILIES[family][name]
-        for size in range(len(form.options) + 1):
-            for options in combinations(form.options, size):
-                if len(set(options) & set(form.exclusive)) < 2:
-                    yield ":".join([name, *(["3"] if form.n is not None else []), *options])
-
-
-each_prior = pytest.mark.parametrize("prior", list(every("prior", PRIORS)))
-each_flow = pytest.mark.parametrize("flow", list(every("flow", FLOWS)))
+each_prior = pytest.mark.parametrize("prior", every("prior", 3))
+each_flow = pytest.mark.parametrize("flow", every("flow", 3))
 
 
 class LinearNormal(nn.Module):
@@ -111,7 +90,7 @@ def test_with_a_wrong_guide_the_estimate_rises_from_the_elbo_to_the_likelihood()
         gaps.append((exact - torch.stack([r.log_likelihood for r in results])).mean().item())
         means = torch.stack([r.elbo for r in results])
         error = (means - elbo).std() / math.sqrt(means.numel())
-        assert abs((means - elbo).mean()) < 4 * error       # the ELBO is the same at every S
+        assert abs((means - elbo).mean()) < 4 * error  # the ELBO is the same at every S
     assert gaps[0] == pytest.approx((exact - elbo).mean().item(), abs=0.05)
     assert gaps[0] > 2 * gaps[1] > 4 * gaps[2] > 8 * gaps[3] > 0
     assert gaps[3] < 0.04
@@ -141,9 +120,10 @@ def test_a_trained_linear_vae_reaches_the_maximum_likelihood_of_ppca():
     x = x.clamp(0, 1).unflatten(-1, SHAPE)
     eigenvalues = torch.linalg.eigvalsh(x.flatten(1).double().T.cov(correction=0))
     discarded, kept = eigenvalues.split([PIXELS - 2, 2])
-    maximum = -0.5 * (
-        PIXELS * math.log(2 * math.pi) + kept.log().sum() + len(discarded) * discarded.mean().log() + PIXELS
-    ).item()
+    maximum = (
+        -0.5
+        * (PIXELS * math.log(2 * math.pi) + kept.log().sum() + len(discarded) * discarded.mean().log() + PIXELS).item()
+    )
 
     model, guide = VAE(StandardNormal(2), LearnedNormal()), Guide(Centred(), NormalHead(PIXELS, 2))
     update = make_update(model, guide, lr=0.03)
@@ -151,7 +131,10 @@ def test_a_trained_linear_vae_reaches_the_maximum_likelihood_of_ppca():
     for _ in fit(update, ImageSet("linear", x, x, x), epochs=150, batch_size=50, before_epoch=[cooldown]):
         pass
 
-    w, b, s = (t.detach().double() for t in (model.decoder.linear.weight, model.decoder.linear.bias, model.decoder.log_scale.exp()))
+    w, b, s = (
+        t.detach().double()
+        for t in (model.decoder.linear.weight, model.decoder.linear.bias, model.decoder.log_scale.exp())
+    )
     marginal = torch.distributions.MultivariateNormal(b, w @ w.T + s**2 * torch.eye(PIXELS).double())
     trained = marginal.log_prob(x.flatten(1).double()).mean().item()
     assert maximum - 0.05 < trained <= maximum
@@ -223,14 +206,16 @@ def test_scoring_builds_the_prior_once(prior, monkeypatch):
 
     monkeypatch.setattr(type(model.prior), "forward", counted)
     guide.body.register_forward_hook(lambda module, inputs, output: encoded.append(inputs[0]))
-    score(model, guide, x, 10, rows=4)      # five blocks of one image, three chunks each
+    score(model, guide, x, 10, rows=4)  # five blocks of one image, three chunks each
     assert len(calls) == 1
     pseudo = [model.prior.pseudo_inputs()] if hasattr(model.prior, "pseudo_inputs") else []
     assert len(encoded) == 5 + len(pseudo)
     assert all(any(torch.equal(u, inputs) for inputs in encoded) for u in [*x.split(1), *pseudo])
 
 
-@pytest.mark.parametrize(("samples", "rows", "sizes"), [(50, 120, [2, 2, 1]), (50, 4096, [5]), (50, 7, [1] * 5), (1, 3, [3, 2])])
+@pytest.mark.parametrize(
+    ("samples", "rows", "sizes"), [(50, 120, [2, 2, 1]), (50, 4096, [5]), (50, 7, [1] * 5), (1, 3, [3, 2])]
+)
 def test_score_streams_what_logsumexp_computes_at_once(samples, rows, sizes):
     model, guide, x = programs("vamp:3", "planar:3")
     blocks = []
@@ -256,7 +241,9 @@ def test_score_streams_weights_far_apart_and_far_from_one(offset, rows):
     assert offset == 0 or w.max() < -10_000
     result = score(model, guide, x, 200, seed=2, rows=rows)
     torch.testing.assert_close(result.log_likelihood, w.logsumexp(0) - math.log(200), rtol=1e-13, atol=0)
-    torch.testing.assert_close(result.ess, (2 * (w - w.max()).logsumexp(0) - (2 * (w - w.max())).logsumexp(0)).exp(), rtol=1e-9, atol=0)
+    torch.testing.assert_close(
+        result.ess, (2 * (w - w.max()).logsumexp(0) - (2 * (w - w.max())).logsumexp(0)).exp(), rtol=1e-9, atol=0
+    )
 
 
 def test_summary_and_standard_error():
@@ -359,7 +346,7 @@ def test_memory_does_not_grow_with_samples(prior, flow):
             score(model, guide, x[:2], samples, rows=rows)
         return largest.numel
 
-    assert peak(2000, rows=400) == peak(200, rows=400) >= 400 * 60      # a chunk of rows in the decoder's hidden layer
+    assert peak(2000, rows=400) == peak(200, rows=400) >= 400 * 60  # a chunk of rows in the decoder's hidden layer
     assert peak(2000, rows=800) == 2 * peak(2000, rows=400)
 
 

@@ -93,7 +93,7 @@ def test_a_run_loads_as_model_and_guide_at_its_best(dataset, tmp_path):
     model, guide = assemble.load(tmp_path / "a")
     results = json.loads((tmp_path / "a" / "results.json").read_text())
     images = data.load(str(dataset)).images("valid")
-    with seeded(0, 0):                                              # as the run's own validation
+    with seeded(0, 0):  # as the run's own validation
         assert elbo_parts(model, guide, images)["elbo"] == results["fit"]["best_validation_elbo"]
 
 
@@ -123,7 +123,7 @@ def test_resume_is_bit_for_bit_the_uninterrupted_run(dataset, tmp_path, monkeypa
         assert train(dataset, tmp_path / "parts", *flags) == 130
     assert f"--resume {tmp_path / 'parts'}" in capsys.readouterr().err
     assert not (tmp_path / "parts" / "results.json").exists()
-    torch.rand(7)                                                   # what happens in between does not matter
+    torch.rand(7)  # what happens in between does not matter
     assert call("--resume", tmp_path / "parts") is None
     assert_same(state(tmp_path / "whole"), state(tmp_path / "parts"))
 
@@ -149,7 +149,7 @@ def test_resume_before_the_first_whole_epoch(dataset, tmp_path, monkeypatch):
 
 
 def test_early_stopping_ends_the_run_and_stays_ended(dataset, tmp_path, capsys):
-    flags = ["--patience", 1, "--lr", 0.5, "--epochs", 50]          # a rate that soon does harm
+    flags = ["--patience", 1, "--lr", 0.5, "--epochs", 50]  # a rate that soon does harm
     assert train(dataset, tmp_path / "a", *flags) is None
     first = state(tmp_path / "a")
     assert len(first[2]) < 50 and first[1]["best_epoch"] == len(first[2]) - 1
@@ -176,7 +176,7 @@ def test_diverging_run_keeps_its_last_good_epoch(dataset, tmp_path, monkeypatch)
 
     def breaks_in_the_third_epoch(*args):
         calls.append(1)
-        return original(*args) * (float("nan") if len(calls) > 9 else 1.0)      # 4 steps an epoch
+        return original(*args) * (float("nan") if len(calls) > 9 else 1.0)  # 4 steps an epoch
 
     monkeypatch.setattr(inference.elbo.Trace_ELBO, "differentiable_loss", breaks_in_the_third_epoch)
     error = train(dataset, tmp_path / "a")

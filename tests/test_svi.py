@@ -15,15 +15,6 @@ from inference.step import ENGINES
 SHAPE = (1, 4, 5)
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Tensors this small are slower on two."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def images():
     return torch.rand(7, *SHAPE, generator=torch.Generator().manual_seed(3)).round()
 
@@ -64,7 +55,7 @@ def test_two_pairs_train_in_one_process_and_keep_apart():
     after_second = values(second_both)
     for name in start:
         moved = (after_second[name] - start[name]).abs()
-        assert 0 < moved.max() < 1.1e-3, name       # Adam's first step goes lr far, from where this pair started
+        assert 0 < moved.max() < 1.1e-3, name  # Adam's first step goes lr far, from where this pair started
         assert torch.equal(values(first_both)[name], after_first[name]), name
     assert any((after_second[name] - after_first[name]).abs().max() > 0.1 for name in start)
 
@@ -130,12 +121,12 @@ def test_a_saved_step_goes_on_exactly(engine, optimizer, tmp_path):
 def test_set_lr_sets_the_length_of_the_next_step(engine):
     model, guide, both = programs()
     update = make_update(model, guide, engine=engine, lr=1e-3)
-    update.set_lr(1e-2)     # before the optimiser has met a parameter
+    update.set_lr(1e-2)  # before the optimiser has met a parameter
     start = values(both)
     trained(update, 1)
     for name, p in both.named_parameters():
         assert (p - start[name]).abs().max().item() == pytest.approx(1e-2, rel=1e-2), name
-    update.set_lr(0.0)      # and after
+    update.set_lr(0.0)  # and after
     start = values(both)
     trained(update, 1)
     assert all(torch.equal(p, start[name]) for name, p in both.named_parameters())

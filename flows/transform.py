@@ -1,0 +1,53 @@
+"""What all flows share: a map and its log-determinant are computed together, and remembered."""
+
+import torch
+from torch.distributions import Transform, constraints
+
+
+class Bijection(Transform):
+    """An invertible map of vectors (..., latent) → (..., latent).
+
+    A subclass computes
+
+        push(x) → y, log |det ∂y/∂x|
+        pull(y) → x, log |det ∂y/∂x|, the same sign
+
+    and has `batch_shape`, that of its parameters: () says that one map serves every point. This class remembers
+    the last pair, as Pyro expects of a transform, so that scoring one's own sample is free; a pair that was
+    computed without gradients is forgotten where they are wanted.
+    """
+
+    domain = codomain = constraints.real_vector
+    bijective = True
+
+    def __init__(self):
+        super().__init__(cache_size=1)
+        self._log_det, self._has_graph = None, False  # of the remembered pair
+
+    def __call__(self, x):
+        self._forget_if_without_graph()
+        return super().__call__(x)
+
+    def _inv_call(self, y):
+        self._forget_if_without_graph()
+        return super()._inv_call(y)
+
+    def _forget_if_without_graph(self):
+        if torch.is_grad_enabled() and not self._has_graph:
+            self._cached_x_y = None, None
+
+    def _call(self, x):
+        y, self._log_det = self.push(x)
+        self._has_graph = torch.is_grad_enabled()
+        return y
+
+    def _inverse(self, y):
+        x, self._log_det = self.pull(y)
+        self._has_graph = torch.is_grad_enabled()
+        return x
+
+    def log_abs_det_jacobian(self, x, y):
+        self._forget_if_without_graph()
+        if self._cached_x_y[0] is not x:
+            self(x)
+        return self._log_det

@@ -1,0 +1,82 @@
+"""What tests share: a seed, every spec of a family, parameters of trained size, a grid over the plane."""
+
+from itertools import combinations
+
+import pyro
+import pytest
+import torch
+from torch import nn
+
+import specs
+from nets.conditioner import Conditioner
+
+torch.set_num_threads(1)  # small tensors: on a busy machine threads wait for one another, fifty times as long
+
+
+def every(family, count):
+    """Every spec of a family: each name, N = count where it takes one, each set of options that may stand together."""
+    return [
+        ":".join([name, *([str(count)] if form.n is not None else []), *options])
+        for name, form in specs.FAMILIES[family].items()
+        for size in range(len(form.options) + 1)
+        for options in combinations(form.options, size)
+        if len(set(options) & set(form.exclusive)) < 2
+    ]
+
+
+def gap(a, b):
+    """The largest distance between two tensors of one shape."""
+    assert a.shape == b.shape
+    return (a - b).abs().max().item()
+
+
+@pytest.fixture(autouse=True)
+def fresh_state():
+    """Every test starts from one seed and leaves torch's default dtype as it was."""
+    dtype = torch.get_default_dtype()
+    pyro.set_rng_seed(0)
+    yield
+    torch.set_default_dtype(dtype)
+
+
+@pytest.fixture
+def trained():
+    """trained(module, norm=2.0): the module with parameters as large as training makes them.
+
+    A flow's vectors get norm `norm` and really depend on h, linear maps a gain of `norm`, all
+    other parameters move by norm/2·N(0, 1). A guide that a prior borrows is no part of it: pass both.
+    """
+
+    @torch.no_grad()
+    def randomise(module, norm=2.0):
+        for part in module.modules():
+            if isinstance(part, Conditioner):
+                sizes = [norm / shape[-1] ** 0.5 if len(shape) > 1 else 1.0 for shape in part.shapes]
+                size = torch.cat([torch.full((count,), size) for count, size in zip(part.sizes, sizes)]).to(part.bias)
+                part.bias.copy_(size * torch.randn_like(part.bias))
+                if part.weight is not None:  # for h ~ N(0, I), half of the variance comes from h
+                    part.bias.mul_(0.5**0.5)
+                    size = size.unsqueeze(-1) * (2 * part.weight.shape[1]) ** -0.5
+                    part.weight.copy_(size * torch.randn_like(part.weight))
+            elif isinstance(part, nn.Linear):
+                part.weight.normal_(std=norm / part.in_features**0.5)
+                part.bias.normal_(std=0.5)
+            else:
+                for parameter in part.parameters(recurse=False):
+                    parameter.add_(norm / 2 * torch.randn_like(parameter))
+        return module
+
+    return randomise
+
+
+@pytest.fixture
+def plane():
+    """plane(low, high, count): midpoints of a grid over [low, high]², (count², 2) in float64, and a cell's area."""
+
+    def midpoints(low, high, count):
+        low, high = (torch.as_tensor(t, dtype=torch.float64).expand(2) for t in (low, high))
+        width = (high - low) / count
+        axes = [a + w * (torch.arange(count, dtype=torch.float64) + 0.5) for a, w in zip(low, width)]
+        return torch.cartesian_prod(*axes), width.prod()
+
+    return midpoints
