@@ -8,11 +8,11 @@ from torch import nn
 
 from flows.planar import PlanarFlow
 from guides import Guide
-from inference.checkpoint import load_checkpoint, load_weights
+from inference.checkpoint import CheckpointError, load_checkpoint, load_weights
 from models import VAE
 from nets import MLP, BernoulliHead, NormalHead
 from priors import MixtureOfGaussians, StandardNormal, VampPrior
-from specs import SpecError, choose, parse
+from specs import SpecError, parse
 
 
 def standard(spec, guide, latent, shape, images):
@@ -94,11 +94,14 @@ def assemble(
     torch.Size([3, 1, 28, 28])
     """
     prior, flow = parse("prior", prior), parse("flow", flow)
-    program, guide_program = MODELS[choose("model", model, list(MODELS))]
-    net = NETS[choose("net", net, list(NETS))]
-    posterior = POSTERIORS[choose("posterior", posterior, list(POSTERIORS))]
-    likelihood = LIKELIHOODS[choose("likelihood", likelihood, list(LIKELIHOODS))]
-    choose("activation", activation, ["gated"])
+    program, guide_program = MODELS[parse("model", model).name]
+    net, activation = NETS[parse("net", net).name], parse("activation", activation).name
+    posterior = POSTERIORS[parse("posterior", posterior).name]
+    likelihood = LIKELIHOODS[parse("likelihood", likelihood).name]
+    if not isinstance(hidden, (list, tuple)) or not hidden or min(hidden) < 1:
+        raise SpecError(f"hidden expects the widths of the layers, (300, 300) say, got {hidden!r}")
+    if latent < 1:
+        raise SpecError(f"latent expects a dimension of at least 1, got {latent}")
 
     encoder = net(shape, hidden, activation)
     guide = guide_program(
@@ -117,8 +120,12 @@ def load(folder):
         CheckpointError: where the checkpoint is missing, cannot be read or belongs to another config.json.
     """
     config = json.loads((Path(folder) / "config.json").read_text())
-    start = torch.zeros(parse("prior", config["prior"]).n or 0, *config["shape"])  # trained weights will replace it
+    start = torch.zeros(parse("prior", config["prior"]).n or 0, *config["shape"])  # from-data: the weights replace it
     model, guide = assemble(**{part: config[part] for part in PARTS}, shape=config["shape"], images=start)
     path = Path(folder) / "checkpoint.pt"
-    load_weights(torch.nn.ModuleList([model, guide]), load_checkpoint(path)["best"]["weights"], path)
+    try:
+        weights = load_checkpoint(path)["best"]["weights"]
+    except LookupError as error:
+        raise CheckpointError(f"{path} is no checkpoint of a run: {error!r} is missing") from None
+    load_weights(nn.ModuleList([model, guide]), weights, path)
     return model, guide

@@ -8,7 +8,9 @@ from matplotlib.ticker import MaxNLocator
 
 
 def image_grid(images, columns=None, title=None, gap=2):
-    """Images (N, channels, height, width) in [0, 1] side by side, row by row; one channel as ink on paper.
+    """Images (N, channels, height, width) in [0, 1] side by side, row by row.
+
+    Three channels are colours; of any other number the first is shown, as ink on paper.
 
     >>> image_grid(torch.rand(6, 1, 8, 8), columns=3, title="noise")
     <Figure size 192x158 with 1 Axes>
@@ -16,12 +18,15 @@ def image_grid(images, columns=None, title=None, gap=2):
     columns = columns or math.ceil(math.sqrt(len(images)))
     rows = math.ceil(len(images) / columns)
     images = images.detach().cpu().float()
-    images = 1 - images.expand(-1, 3, -1, -1) if images.shape[1] == 1 else images
+    if images.shape[1] != 3:
+        images = 1 - images[:, :1].expand(-1, 3, -1, -1)
     cells = torch.ones(rows * columns, 3, images.shape[2] + gap, images.shape[3] + gap)
     cells[: len(images), :, gap:, gap:] = images
     # (rows, columns, channels, height, width) → one picture (height, width, channels)
     picture = cells.unflatten(0, (rows, columns)).permute(0, 3, 1, 4, 2).flatten(2, 3).flatten(0, 1)
-    height, width = 0.64 * rows * images.shape[2] / images.shape[3], 0.64 * columns
+    scale = 0.64 * columns / picture.shape[1]  # inches a pixel, on a page of at most 30 inches
+    scale = min(scale, 30 / max(picture.shape[:2]))
+    height, width = (max(1.0, scale * size) for size in picture.shape[:2])
     figure = Figure(figsize=(width, height + (0.3 if title else 0)), dpi=100, layout="constrained")
     axes = figure.subplots()
     axes.imshow(picture.numpy(), vmin=0, vmax=1, interpolation="nearest")

@@ -55,7 +55,6 @@ FAMILIES = {
     "activation": {"gated": Form()},
     "likelihood": {"bernoulli": Form()},
     "posterior": {"normal": Form()},
-    "objective": {"elbo": Form()},
 }
 
 
@@ -100,6 +99,10 @@ def parse(family, text):
     """
     if isinstance(text, Spec):
         text = str(text)
+    if not isinstance(text, str):
+        raise SpecError(
+            f"a {family} is written as text, 'NAME[:N][:OPTION…]', got {text!r} (there are {usage(family)})"
+        )
     name, *rest = text.strip().split(":")
     form = FAMILIES[family][choose(family, name, list(FAMILIES[family]))]
     given = f"{family} {text!r}"

@@ -20,6 +20,7 @@ class Mixture(dist.TorchDistribution):
 
     Raises:
         ValueError: where `components` has not exactly one batch dimension or `logits` another length.
+        RuntimeError: at scoring, where torch is set to multiply float32 matrices in fewer bits.
 
     >>> from distributions import DiagonalNormal
     >>> p = Mixture(DiagonalNormal(torch.tensor([[-5.0], [5.0]]), torch.ones(2, 1)))
@@ -54,6 +55,11 @@ class Mixture(dist.TorchDistribution):
 
     def component_log_prob(self, z):
         """log π_k p_k(z) for every component: (..., *event) → (..., K); its softmax is p(k | z)."""
+        if torch.get_float32_matmul_precision() != "highest":
+            raise RuntimeError(
+                "a mixture needs whole float32 products, or log-probabilities are nats off: "
+                'call torch.set_float32_matmul_precision("highest")'
+            )
         z = z.float() if z.dtype in (torch.float16, torch.bfloat16) else z  # their rounding costs nats
         with torch.autocast(z.device.type, enabled=False):
             if hasattr(self.components, "pairwise_log_prob"):

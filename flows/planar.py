@@ -20,12 +20,13 @@ def solve(v, slope):
     The equation is odd in v, so let a = |v| and look for r ≥ 0.
 
     1. For c ≥ 0 the left side is concave on r ≥ 0: Newton's method climbs monotonically from any
-       start left of the root, and a - c and a/(1 + c) both lie left of it. Take the larger.
+       start left of the root. a - c and a/(1 + c) lie left of it, and so does the zero of any tangent; the one at
+       tanh(r) = a/(1 + c), where r is small against c·tanh(r), is close when c is large. Take the largest.
     2. For -1 < c < 0 it is convex: Newton descends monotonically from the right, where both of
        those lie, and so does the root of |c| r³/(3 + 1.2 R²) = a for any R right of the root, because
        r - tanh r ≥ r³/(3 + 1.2 r²). Take the smallest; the third is close where c → -1 and a is small.
     3. The derivative 1 + c(1 - t²) is written t² + (1 - t²)·slope, t = tanh r: nothing cancels as c → -1.
-    4. From such starts four steps reach the rounding of float32 for every c > -1 + 1e-6, and two more in
+    4. From such starts four steps reach the rounding of float32 for every c from -1 + 1e-6 to 1e5, and two more in
        float64 reach its. A fixed number of steps keeps the device from being asked whether it is done.
     5. All that runs without gradient. One last step with the derivative held constant gives
        dr = (dv - tanh(r) dc) / (1 + c(1 - t²)), the gradient of the implicit function.
@@ -33,12 +34,15 @@ def solve(v, slope):
     Shapes broadcast; first derivatives only.
     """
     with torch.no_grad():
-        a, c = v.abs().float(), slope.float() - 1
-        far, near = a - c, a / slope.float()
+        a, c, slope32 = v.abs().float(), slope.float() - 1, slope.float()
+        far, near = a - c, a / slope32
+        t = near.clamp(max=0.9999)
+        tangent = _newton(t.atanh(), a, slope32, steps=1)
         least = torch.minimum(far, near)
         cubic = (a * (3 + 1.2 * least.square()) / (-c).clamp(min=1e-3)).pow(1 / 3)
-        r = torch.where(c >= 0, torch.maximum(far, near), torch.minimum(least, cubic))
-        r = _newton(r, a, slope.float(), steps=4)
+        left = torch.maximum(torch.maximum(far, near), tangent)
+        r = torch.where(c >= 0, left, torch.minimum(least, cubic))
+        r = _newton(r, a, slope32, steps=4)
         if v.dtype == torch.float64:
             r = _newton(r.double(), v.abs(), slope, steps=2)
         r = r.copysign(v)

@@ -29,14 +29,9 @@ def load_checkpoint(path, device="cpu"):
         return torch.load(path, map_location=device, weights_only=True)
     except FileNotFoundError:
         raise CheckpointError(f"no checkpoint at {path}: nothing was trained there for a whole epoch") from None
-    except (
-        OSError,
-        RuntimeError,
-        EOFError,
-        ValueError,
-        LookupError,
-        pickle.UnpicklingError,
-    ) as error:  # so do bad bytes end
+    except OSError as error:
+        raise CheckpointError(f"the checkpoint {path} cannot be read: {error.strerror or error}") from None
+    except (RuntimeError, EOFError, ValueError, LookupError, pickle.UnpicklingError) as error:  # what bad bytes end in
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise CheckpointError(
             f"the checkpoint {path} cannot be read ({reason}); delete its folder and train again"

@@ -5,6 +5,8 @@ import pyro.infer
 import torch
 from pyro.infer.enum import get_importance_trace
 
+from inference.evaluation import check_latents, evaluation_mode, latents
+
 
 class Trace_ELBO(pyro.infer.Trace_ELBO):
     """Pyro's Trace_ELBO without its waits for the device.
@@ -45,24 +47,30 @@ class Trace_ELBO(pyro.infer.Trace_ELBO):
 def elbo_parts(model, guide, images, batch_size=500):
     """ELBO = E_q[log p(x | z)] - E_q[log q(z | x) - log p(z)], one sample of z for each image.
 
-    The KL term always has its full weight, whatever the training's.
+    The KL term always has its full weight, whatever the training's, and modules are in evaluation mode.
 
     Args:
         images: (N, channels, height, width), as the model should see them.
 
     Returns:
         dict of floats, nats per image: `elbo`, `reconstruction`, `kl`.
+
+    Raises:
+        ValueError: where there are no images, or model and guide do not have the same latent sites.
     """
+    if not len(images):
+        raise ValueError("elbo_parts expects at least one image, got none")
     reconstruction = kl = 0.0
-    with pyro.validation_enabled(False):
+    with evaluation_mode(model, guide), pyro.validation_enabled(False):
         for x in images.split(batch_size):
             model_trace, guide_trace = get_importance_trace("flat", 1, model, guide, (x,), {})
-            for site in model_trace.nodes.values():
+            check_latents(latents(model_trace), latents(guide_trace))
+            for name, site in model_trace.nodes.items():
                 if site["type"] == "sample":
                     log_prob = site["log_prob_sum"].double()
                     if site["is_observed"]:
                         reconstruction = reconstruction + log_prob
                     else:
-                        kl = kl + guide_trace.nodes[site["name"]]["log_prob_sum"].double() - log_prob
+                        kl = kl + guide_trace.nodes[name]["log_prob_sum"].double() - log_prob
     reconstruction, kl = float(reconstruction) / len(images), float(kl) / len(images)
     return {"elbo": reconstruction - kl, "reconstruction": reconstruction, "kl": kl}

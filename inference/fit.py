@@ -11,7 +11,8 @@ def fit(update, data, *, epochs, batch_size=100, seed=0, first=1, before_epoch=(
 
     The loop knows nothing but `update`: what is learned, and how, is its caller's. Stop early by leaving
     the generator. Each epoch draws its random numbers from (seed, epoch), so that training
-    continued at `first` computes what training from 1 would have, whatever ran in between.
+    continued at `first` computes what training from 1 would have, whatever ran in between, if program,
+    optimiser and schedules are where they were.
 
     Args:
         update: x → dict of scalar tensors, means over the batch.
@@ -22,10 +23,10 @@ def fit(update, data, *, epochs, batch_size=100, seed=0, first=1, before_epoch=(
         evaluate: () → dict of floats, called after each epoch, with the same random numbers every time.
 
     Yields:
-        {"epoch", what update returns as means over the epoch's images, what evaluate returns, "seconds"}.
+        {"epoch", what update returns as means over the epoch's images, what evaluate returns, "seconds" of training}.
 
     Raises:
-        FloatingPointError: where an epoch's loss is not finite.
+        FloatingPointError: where an epoch's loss, or another of its metrics, is not finite.
 
     >>> import data; from assemble import assemble; from inference import make_update
     >>> images = data.load("mnist5k")
@@ -46,10 +47,11 @@ def fit(update, data, *, epochs, batch_size=100, seed=0, first=1, before_epoch=(
                 count += len(x)
         # The only numbers that an epoch reads back from the device.
         metrics = {name: (total / count).item() for name, total in totals.items()}
-        for name, value in metrics.items():
-            if not math.isfinite(value):
-                raise FloatingPointError(f"{name} is {value} in epoch {epoch}")
+        seconds = time.perf_counter() - began
         if evaluate is not None:
             with seeded(seed, 0, device=data.device):
                 metrics.update(evaluate())
-        yield {"epoch": epoch, **metrics, "seconds": time.perf_counter() - began}
+        for name, value in metrics.items():
+            if not math.isfinite(value):
+                raise FloatingPointError(f"{name} is {value} in epoch {epoch}")
+        yield {"epoch": epoch, **metrics, "seconds": seconds}

@@ -1,10 +1,7 @@
 """The marginal likelihood by importance sampling, image by image."""
 
-import inspect
 import math
-from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
 
 import pyro
 import pyro.distributions as dist
@@ -12,7 +9,10 @@ import torch
 from pyro import poutine
 from pyro.poutine.util import prune_subsample_sites
 
+from inference.evaluation import check_latents, constant_parts, evaluation_mode
 from inference.rng import seeded
+
+LOWEST = torch.finfo(torch.float64).min  # below every log weight but that of 0, and with it no inf - inf
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,8 @@ def log_weights(model, guide, x, samples, rows=4096):
         (chunk, batch) float64; the chunks' sizes sum to S.
 
     Raises:
-        ValueError: where the guide has a Delta site: a point has no density to weigh by.
+        ValueError: where the guide has a Delta site (a point has no density to weigh by), or a latent site
+            that the model has not, or the reverse.
     """
 
     def vectorized(program, size):
@@ -97,10 +98,12 @@ def log_weights(model, guide, x, samples, rows=4096):
         with pyro.validation_enabled(False):
             values = {name: site["value"][part] for name, site in latents.items()}
             model_trace = traced(poutine.condition(model, data=values), part.stop - part.start)
+            model_sites = sites(model_trace)
+            check_latents({n for n, site in model_sites.items() if n in values or not site["is_observed"]}, set(values))
             for name, value in values.items():
                 model_trace.nodes[name]["value"] = value.double()
             model_trace.compute_log_prob()
-            log_w = sum(site["log_prob"].double() for site in sites(model_trace).values()) - guide_log_prob[part]
+            log_w = sum(site["log_prob"].double() for site in model_sites.values()) - guide_log_prob[part]
         yield log_w
 
 
@@ -110,25 +113,6 @@ def _is_delta(fn):
     return isinstance(fn, dist.Delta)
 
 
-@contextmanager
-def constant_parts(program):
-    """Inside, every part of `program` that is called without arguments (a prior) is computed once.
-
-    Its value depends on parameters alone, and those stand still while a program is scored.
-    """
-    parts = [part for part in program.modules() if not inspect.signature(part.forward).parameters]
-    own = [vars(part).get("forward") for part in parts]  # None where the class's method serves, as it does mostly
-    try:
-        for part in parts:
-            part.forward = cache(part.forward)
-        yield
-    finally:
-        for part, forward in zip(parts, own):
-            del part.forward
-            if forward is not None:
-                part.forward = forward
-
-
 def score(model, guide, images, samples=1000, *, seed=0, rows=4096, progress=iter):
     """log p̂(x) = log 1/S Σ_s p(x, z_s) / q(z_s | x), z_s ~ q(z | x)   (Burda et al. 2016, arXiv:1509.00519).
 
@@ -136,7 +120,7 @@ def score(model, guide, images, samples=1000, *, seed=0, rows=4096, progress=ite
     accumulated in float64, by a running maximum, and never held: what grows with S is the guide's draw alone.
 
     Args:
-        model, guide: `nn.Module`s that are Pyro programs over a batch of images.
+        model, guide: Pyro programs over a batch of images; `nn.Module`s are put in evaluation mode meanwhile.
         images: (N, channels, height, width), as the model should see them.
         samples: S.
         seed: of the samples; the result depends on it, on S and on `rows`.
@@ -144,7 +128,8 @@ def score(model, guide, images, samples=1000, *, seed=0, rows=4096, progress=ite
         progress: wraps the loop over blocks of images, `tqdm` say; it gets a list.
 
     Raises:
-        ValueError: where S < 1, there are no images, or the guide has a Delta site.
+        ValueError: where S < 1, there are no images, the guide has a Delta site, or model and guide do
+            not have the same latent sites.
 
     >>> from models import VAE; from guides import Guide; from priors import StandardNormal; import nets
     >>> decoder = torch.nn.Sequential(nets.MLP((2,), (8,)), nets.BernoulliHead(8, (1, 4, 4)))
@@ -156,9 +141,9 @@ def score(model, guide, images, samples=1000, *, seed=0, rows=4096, progress=ite
         raise ValueError(f"score expects samples ≥ 1 and at least one image, got {samples} and {len(images)}")
     blocks = images.split(max(1, rows // samples))
     results = []
-    with constant_parts(model), seeded(seed, device=images.device):
+    with evaluation_mode(model, guide), constant_parts(model), seeded(seed, device=images.device):
         for x in progress(blocks):
-            peak = torch.full((len(x),), -math.inf, dtype=torch.float64, device=x.device)
+            peak = torch.full((len(x),), LOWEST, dtype=torch.float64, device=x.device)
             first = second = total = torch.zeros_like(peak)  # Σ w, Σ w² relative to the peak; Σ log w
             for log_w in log_weights(model, guide, x, samples, rows):
                 new_peak = torch.maximum(peak, log_w.amax(0))

@@ -10,13 +10,16 @@ import torch
 def seeded(*key, device="cpu"):
     """Inside, torch's generators start from `key`, a few non-negative integers; outside they go on as if nothing ran.
 
+    The CPU's generator, and for a CUDA `device` the GPUs' too.
+
     >>> with seeded(7, 1): a = torch.rand(1)
     >>> with seeded(7, 1): b = torch.rand(1)
     >>> bool(a == b)
     True
     """
-    device = torch.device(device)
-    devices = [device.index or 0] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices):
-        torch.manual_seed(int(np.random.SeedSequence([len(key), *key]).generate_state(1, np.uint64)[0] >> np.uint64(1)))
+    seed = int(np.random.SeedSequence([len(key), *key]).generate_state(1, np.uint64)[0] >> np.uint64(1))
+    cuda = torch.device(device).type == "cuda"
+    with torch.random.fork_rng(range(torch.cuda.device_count()) if cuda else []):
+        # torch.manual_seed seeds every device, and then every one is put back; without CUDA work none is touched.
+        (torch.manual_seed if cuda else torch.default_generator.manual_seed)(seed)
         yield

@@ -25,9 +25,16 @@ class EagerStep:
         self.checked = False
 
     def __call__(self, x):
-        with pyro.validation_enabled(not self.checked):
-            loss = self.loss(self.model, self.guide, x) / len(x)
-        self.checked = True
+        if self.checked:
+            with pyro.validation_enabled(False):
+                loss = self.loss(self.model, self.guide, x) / len(x)
+        else:
+            with pyro.validation_enabled(True), pyro.poutine.trace(param_only=True) as params:
+                loss = self.loss(self.model, self.guide, x) / len(x)
+            if params.trace.nodes:
+                names = ", ".join(map(repr, params.trace.nodes))
+                raise ValueError(f"this engine trains the modules' parameters, not the param sites {names}: use SVI")
+            self.checked = True
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.optimizer.step()
@@ -103,6 +110,7 @@ def make_update(model, guide, *, weight=None, optimizer="adam", lr=1e-3, engine=
 
     Raises:
         ValueError: for an unknown optimizer or engine.
+        TypeError: where model or guide is no `nn.Module`: its parameters could not be found.
 
     >>> from assemble import assemble
     >>> update = make_update(*assemble(hidden=(8,), latent=2, shape=(1, 4, 4)))
@@ -112,6 +120,11 @@ def make_update(model, guide, *, weight=None, optimizer="adam", lr=1e-3, engine=
     for kind, name, known in [("engine", engine, ENGINES), ("optimizer", optimizer, OPTIMIZERS)]:
         if name not in known:
             raise ValueError(f"unknown {kind} {name!r}: choose from {', '.join(known)}")
+    if not all(isinstance(program, torch.nn.Module) for program in (model, guide)):
+        raise TypeError(
+            "make_update trains nn.Modules; a program with pyro.param statements trains under pyro.infer.SVI"
+        )
     if weight is None:
-        weight = torch.ones((), device=next(model.parameters()).device)
+        parameter = next(torch.nn.ModuleList([model, guide]).parameters(), torch.ones(()))
+        weight = torch.ones((), device=parameter.device)
     return ENGINES[engine](model, guide, weight, optimizer, lr)

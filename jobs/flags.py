@@ -59,13 +59,12 @@ DEFAULTS = {
     "prior": "standard",
     "posterior": "normal",
     "flow": "none",
-    "objective": "elbo",
     "beta": 1.0,
     "warmup": 0,
     "epochs": 100,
     "batch_size": 100,
     "lr": 1e-3,
-    "cooldown": 0.0,
+    "cooldown": 0.3,
     "optimizer": "adam",
     "patience": 50,
     "engine": "auto",
@@ -117,7 +116,6 @@ def parser():
     add(g, "--hidden", "widths of the layers", type=widths, metavar="N,N")
     add(g, "--latent", "dimension of z", type=number(int, 1), metavar="D")
     g = p.add_argument_group("training")
-    add_spec(g, "--objective")
     add(g, "--beta", "weight of the KL term", type=number(float, 0), metavar="B")
     add(g, "--warmup", "epochs over which that weight grows from B/N to B", type=number(int, 0), metavar="N")
     add(g, "--epochs", "at most", **COUNT)

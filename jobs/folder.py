@@ -12,7 +12,10 @@ class FolderError(ValueError):
 
 
 class Folder:
-    """config.json, metrics.jsonl (a line an epoch), checkpoint.pt, results.json, and the figures."""
+    """config.json, metrics.jsonl (a line an epoch), checkpoint.pt, results.json, and the figures.
+
+    Every file is written under a temporary name and renamed: it is whole, or the one before.
+    """
 
     def __init__(self, path):
         self.path = Path(path)
@@ -24,41 +27,28 @@ class Folder:
         Raises:
             FolderError: where it holds a run already or cannot be written.
         """
-        if config["out"] is not None:
-            path = Path(config["out"])
-            if (path / "config.json").exists():
-                raise FolderError(
-                    f"{path} holds a run already; continue it with --resume {path}, or name another --out"
-                )
-        else:
-            name = "_".join(
-                [
-                    Path(config["dataset"]).stem,
-                    config["model"],
-                    config["prior"],
-                    config["flow"],
-                    f"seed{config['seed']}",
-                ]
-            )
-            path = first = Path("runs") / name.replace(":", "-")
-            number = 1
-            while path.exists():
-                number += 1
-                path = first.with_name(f"{first.name}_{number}")
-        folder = cls(path)
         try:
-            path.mkdir(parents=True, exist_ok=True)
+            if config["out"] is not None:
+                folder = cls(config["out"])
+                folder.path.mkdir(parents=True, exist_ok=True)
+                if (folder.path / "config.json").exists():
+                    raise FolderError(
+                        f"{folder.path} holds a run already; continue it with --resume {folder.path}, "
+                        "or name another --out"
+                    )
+            else:
+                folder = cls(_new_folder(config))
             folder.write("config.json", config)
         except OSError as error:
-            raise FolderError(f"cannot write to --out {path}: {error.strerror}") from None
+            raise FolderError(f"cannot write to --out {config['out'] or 'runs/'}: {error.strerror}") from None
         return folder
 
     @classmethod
-    def open(cls, path):
-        """(folder, config) of a run that was started before.
+    def open(cls, path, settings):
+        """(folder, config) of a run that was started before; its config must have every one of `settings`.
 
         Raises:
-            FolderError: where there is none.
+            FolderError: where there is no such run.
         """
         folder = cls(path)
         try:
@@ -67,33 +57,50 @@ class Folder:
             raise FolderError(f"no run to resume in {path}: it has no config.json") from None
         except (OSError, ValueError) as error:
             raise FolderError(f"{folder.path / 'config.json'} cannot be read: {error}") from None
+        missing = [name for name in settings if name not in config] if isinstance(config, dict) else list(settings)
+        if missing:
+            raise FolderError(f"{folder.path / 'config.json'} is no run's: it lacks {', '.join(missing[:3])}")
         return folder, config
 
-    def write(self, name, content):
-        """A JSON file, whole or not at all."""
+    def write_text(self, name, text):
         temporary = self.path / (name + ".part")
-        temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+        temporary.write_text(text)
         os.replace(temporary, self.path / name)
 
-    def metrics(self):
-        """The epochs so far."""
-        path = self.path / "metrics.jsonl"
-        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    def write(self, name, content):
+        """A JSON file."""
+        self.write_text(name, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
-    def keep_metrics(self, until):
-        """Drops lines past an epoch: those of a run that stopped between a line and its checkpoint."""
-        lines = [json.dumps(line) + "\n" for line in self.metrics() if line["epoch"] <= until]
-        (self.path / "metrics.jsonl").write_text("".join(lines))
+    def save(self, state, metrics):
+        """The state after an epoch: first the checkpoint, which holds the metrics too, then metrics.jsonl."""
+        save_checkpoint(self.path / "checkpoint.pt", state | {"metrics": metrics})
+        self.write_metrics(metrics)
 
-    def append_metrics(self, line):
-        with (self.path / "metrics.jsonl").open("a") as file:
-            file.write(json.dumps(line) + "\n")
+    def write_metrics(self, metrics):
+        self.write_text("metrics.jsonl", "".join(json.dumps(line) + "\n" for line in metrics))
 
-    def save_checkpoint(self, state):
-        save_checkpoint(self.path / "checkpoint.pt", state)
-
-    def load_checkpoint(self, device):
-        return load_checkpoint(self.path / "checkpoint.pt", device)
+    def load(self, device):
+        """The last saved state, or None before the first."""
+        path = self.path / "checkpoint.pt"
+        return load_checkpoint(path, device) if path.exists() else None
 
     def save_figure(self, name, figure):
-        figure.savefig(self.path / name, dpi=200)
+        temporary = self.path / (name + ".part")
+        figure.savefig(temporary, dpi=200, format="png")
+        os.replace(temporary, self.path / name)
+
+
+def _new_folder(config):
+    """A folder under runs/ that no other run has, made."""
+    parts = [Path(config["dataset"]).stem, config["model"], config["prior"], config["flow"], f"seed{config['seed']}"]
+    first = Path("runs") / "_".join(parts).replace(":", "-")
+    number = 1
+    while True:
+        path = first if number == 1 else first.with_name(f"{first.name}_{number}")
+        try:
+            path.mkdir(parents=True)
+            return path
+        except FileExistsError:
+            if not path.is_dir():
+                raise
+            number += 1

@@ -7,20 +7,21 @@ from jobs import flags
 
 def main(argv):
     settings = flags.read(argv)
-    sys.stdout.reconfigure(line_buffering=True)  # an epoch's line shows when it is done, in a file too
-    from jobs import training  # torch comes with it: not before the flags are read, so that --help is instant
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(line_buffering=True)  # an epoch's line shows when it is done, in a file too
+    run = None
+    try:
+        from jobs import training  # torch comes with it: not before the flags are read, so that --help is instant
 
-    try:
-        run = training.start(*settings)
-    except training.INPUT_ERRORS as error:
-        return f"error: {error}"
-    try:
+        try:
+            run = training.start(*settings)
+        except training.INPUT_ERRORS as error:
+            return f"error: {error}"
         run.train()
         run.report()
     except FloatingPointError as error:
         return f"error: {error}; {run.folder.path} keeps epoch {run.epoch}. A lower --lr or a longer --warmup may help"
     except KeyboardInterrupt:
-        print(
-            f"\nstopped after epoch {run.epoch}; go on with: python run.py --resume {run.folder.path}", file=sys.stderr
-        )
+        after = f" after epoch {run.epoch}; go on with: python run.py --resume {run.folder.path}" if run else ""
+        print(f"\nstopped{after}", file=sys.stderr)
         return 130

@@ -34,11 +34,11 @@ def start(config, given, resume):
         run = Run(config)
         run.folder = Folder.create(run.config)
         return run
-    folder, config = Folder.open(resume)
-    run = Run(config | given)
-    run.folder = folder
-    run.restore()
-    folder.write("config.json", run.config)
+    folder, saved = Folder.open(resume, settings=[*config, "shape", "sha256"])
+    run = Run(saved | given)
+    if run.config["sha256"] != saved["sha256"]:
+        raise data.DataError(f"{run.images.name} has changed since {resume} was trained on it: train a new run")
+    run.restore(folder)
     return run
 
 
@@ -53,14 +53,20 @@ class Run:
 
     def __init__(self, config):
         device = find_device(config["device"])
+        self.folder, self.epoch, self.metrics = None, 0, []
         images = data.load(config["dataset"], config["data_dir"], config["binarize"])
         if not images.binary:
             raise SpecError(
                 f"likelihood 'bernoulli' needs binary images, and {images.name} is grey: "
                 "choose --binarize dynamic or threshold"
             )
-        self.images, self.epoch = images.to(device), 0
-        self.config = config | {"engine": config["engine"].replace("auto", "eager"), "shape": list(images.image_shape)}
+        self.images = images.to(device)
+        self.config = config | {
+            "engine": "eager" if config["engine"] == "auto" else config["engine"],
+            "device": device.type,
+            "shape": list(images.image_shape),
+            "sha256": images.sha256,
+        }
         with seeded(config["seed"]):
             self.model, self.guide = assemble(
                 **{part: config[part] for part in PARTS}, shape=images.image_shape, images=images.images("train")
@@ -77,29 +83,36 @@ class Run:
         )
         self.best = EarlyStopping(self.program, config["patience"], config["warmup"])
 
-    def restore(self):
-        """Takes up the state after the last whole epoch in the folder; none is a run's beginning."""
-        if not (self.folder.path / "checkpoint.pt").exists():
-            return
-        state = self.folder.load_checkpoint(self.images.device)
+    def restore(self, folder):
+        """Takes up the state after the last whole epoch in the folder; before the first it is a run's beginning."""
+        path = folder.path / "checkpoint.pt"
+        state = folder.load(self.images.device)
         try:
-            self.epoch = state["epoch"]
-            load_weights(self.program, state["program"], self.folder.path / "checkpoint.pt")
-            self.update.load_state_dict(state["update"])
-            self.best.load_state_dict(state["best"])
-        except (KeyError, TypeError) as error:
-            raise CheckpointError(
-                f"{self.folder.path / 'checkpoint.pt'} is no checkpoint of a run: {error!r} is missing"
-            ) from None
+            if not isinstance(state, dict | None):
+                raise TypeError(f"a {type(state).__name__}")
+            if state is not None:
+                self.epoch, self.metrics = state["epoch"], state["metrics"]
+                load_weights(self.program, state["program"], path)
+                self.update.load_state_dict(state["update"])
+                self.best.load_state_dict(state["best"])
+        except CheckpointError:
+            raise
+        except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+            raise CheckpointError(f"{path} is no checkpoint of this run: {error!r}") from None
         if self.config["epochs"] < self.epoch:
             raise FolderError(
-                f"--epochs {self.config['epochs']}: {self.folder.path} has trained {self.epoch} epochs already"
+                f"--epochs {self.config['epochs']}: {folder.path} has trained {self.epoch} epochs already"
             )
+        self.folder = folder
+        try:
+            folder.write("config.json", self.config)
+            folder.write_metrics(self.metrics)
+        except OSError as error:
+            raise FolderError(f"cannot write to {folder.path}: {error.strerror}") from None
 
     def train(self):
         """Fits until the last epoch or the end of patience; every epoch is on disk before the next begins."""
         valid = self.images.images("valid")
-        self.folder.keep_metrics(until=self.epoch)
         epochs = fit(
             self.update,
             self.images,
@@ -115,18 +128,19 @@ class Run:
         )
         print(self.images)
         print(f"{self.model.prior} · {self.guide.flow or 'no flow'} · {self.images.device} → {self.folder.path}")
+        if self.best.done:
+            print(f"early stopping ended this run after epoch {self.epoch}")
         with tqdm(total=self.config["epochs"], initial=self.epoch, unit="epoch", disable=None) as bar:
             for metrics in epochs:
                 self.best(metrics["epoch"], metrics["elbo"])
-                self.folder.append_metrics(metrics)
-                self.folder.save_checkpoint(
-                    {
-                        "epoch": metrics["epoch"],
-                        "program": self.program.state_dict(),
-                        "update": self.update.state_dict(),
-                        "best": self.best.state_dict(),
-                    }
-                )
+                state = {
+                    "epoch": metrics["epoch"],
+                    "program": self.program.state_dict(),
+                    "update": self.update.state_dict(),
+                    "best": self.best.state_dict(),
+                }
+                self.folder.save(state, [*self.metrics, metrics])
+                self.metrics.append(metrics)
                 self.epoch = metrics["epoch"]
                 bar.update()
                 tqdm.write(
@@ -139,11 +153,8 @@ class Run:
                     break
 
     def report(self):
-        """Scores the best epoch's weights on the test images; writes results.json and the figures."""
+        """Scores the best epoch's weights on the test images; writes results.json, then the figures."""
         self.best.restore()
-        metrics = self.folder.metrics()
-        for name, figure in figures(self.model, self.guide, self.images, metrics, self.config["seed"]).items():
-            self.folder.save_figure(name, figure)
         test = self.images.images("test")
         if self.config["test_images"] is not None:
             # Drawn, never a slice: some public test files are sorted by class.
@@ -159,14 +170,14 @@ class Run:
             rows=4096 if test.device.type == "cpu" else 65536,
             progress=lambda blocks: tqdm(blocks, desc="scoring", unit="block", disable=None),
         )
-        seconds = sum(line["seconds"] for line in metrics)
-        steps = len(metrics) * -(-len(self.images.train) // self.config["batch_size"])
+        seconds = sum(line["seconds"] for line in self.metrics)
+        steps = len(self.metrics) * -(-len(self.images.train) // self.config["batch_size"])
         self.folder.write(
             "results.json",
             {
                 "test": result.summary() | {"seconds": time.perf_counter() - began},
                 "fit": {
-                    "epochs": len(metrics),
+                    "epochs": len(self.metrics),
                     "best_epoch": self.best.epoch,
                     "best_validation_elbo": self.best.score,
                     "seconds": seconds,
@@ -182,12 +193,15 @@ class Run:
                 },
             },
         )
+        drawn = figures(self.model, self.guide, self.images, self.metrics, self.config["seed"])
+        for name, figure in drawn.items():
+            self.folder.save_figure(name, figure)
         summary = result.summary()
         print(
             f"\ntest log-likelihood {summary['log_likelihood']:.2f} ± {result.standard_error:.2f} nats per image "
             f"({summary['samples']} importance samples, {summary['images']} images, "
             f"median ESS {summary['ess_median']:.1f})\n"
             f"test ELBO           {summary['elbo']:.2f}\n"
-            f"trained             {len(metrics)} epochs in {seconds:.0f} s, best epoch {self.best.epoch}\n"
-            f"figures             {', '.join(sorted(str(path) for path in self.folder.path.glob('*.png')))}"
+            f"trained             {len(self.metrics)} epochs in {seconds:.0f} s, best epoch {self.best.epoch}\n"
+            f"figures             {', '.join(str(self.folder.path / name) for name in drawn)}"
         )

@@ -52,20 +52,20 @@ class VampPrior(nn.Module):
             # u = σ(v) stays inside [0, 1], and unlike a clamp's its gradient does not end at the edge. Without images
             # it starts as dark, speckled noise, each u unlike the others: near N(0.05, 0.01²), where all
             # components begin as one, training on 4,000 digits ends 3 nats lower.
-            start = torch.randn(shape).mul(2).sub(3) if images is None else images.clamp(0.01, 0.99).logit()
-            self.pseudo_logits = nn.Parameter(start)
+            start = torch.randn(shape).mul(2).sub(3) if images is None else images.float().clamp(0.01, 0.99).logit()
+            self.pseudo_logits, self.fixed = nn.Parameter(start), None
         else:
-            self.register_buffer("fixed", images.clone())
+            self.register_buffer("fixed", images.float().clone())
 
     def pseudo_inputs(self):
         """u: (K, channels, height, width), inside [0, 1]."""
-        return self.fixed if hasattr(self, "fixed") else self.pseudo_logits.sigmoid()
+        return self.pseudo_logits.sigmoid() if self.fixed is None else self.fixed
 
     def forward(self):
         return Mixture(self.q(self.pseudo_inputs()), self.logits)
 
     def __repr__(self):
         count, *shape = self.pseudo_inputs().shape
-        fixed = ", fixed" if hasattr(self, "fixed") else ""
+        fixed = "" if self.fixed is None else ", fixed"
         weights = "" if self.logits is None else ", learned weights"
         return f"VampPrior({count} pseudo-inputs of {'×'.join(map(str, shape))}{fixed}{weights})"

@@ -50,7 +50,9 @@ def state(folder):
 
     results = json.loads((folder / "results.json").read_text())
     metrics = [timeless(json.loads(line)) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return timeless(results["test"]), timeless(results["fit"]), metrics, torch.load(folder / "checkpoint.pt")
+    checkpoint = torch.load(folder / "checkpoint.pt")
+    checkpoint["metrics"] = [timeless(line) for line in checkpoint["metrics"]]
+    return timeless(results["test"]), timeless(results["fit"]), metrics, checkpoint
 
 
 def assert_same(a, b):
@@ -98,28 +100,28 @@ def test_a_run_loads_as_model_and_guide_at_its_best(dataset, tmp_path):
 
 
 @pytest.mark.parametrize("engine", ["eager", "svi"])
-@pytest.mark.parametrize("stop_in", ["metrics", "checkpoint", "after"])
-def test_resume_is_bit_for_bit_the_uninterrupted_run(dataset, tmp_path, monkeypatch, capsys, engine, stop_in):
+@pytest.mark.parametrize("stop", ["before the checkpoint", "before the metrics", "after both"])
+def test_resume_is_bit_for_bit_the_uninterrupted_run(dataset, tmp_path, monkeypatch, capsys, engine, stop):
     flags = ["--engine", engine, "--warmup", 3, "--cooldown", 0.5, "--optimizer", "adam-normgrad"]
     assert train(dataset, tmp_path / "whole", *flags) is None
 
-    save, append = Folder.save_checkpoint, Folder.append_metrics
+    save, write_text = Folder.save, Folder.write_text
 
-    def interrupted_save(self, content):
-        if content["epoch"] == 2 and stop_in == "checkpoint":
+    def interrupted_save(self, state, metrics):
+        if state["epoch"] == 2 and stop == "before the checkpoint":
             raise KeyboardInterrupt
-        save(self, content)
-        if content["epoch"] == 2 and stop_in == "after":
+        save(self, state, metrics)
+        if state["epoch"] == 2 and stop == "after both":
             raise KeyboardInterrupt
 
-    def interrupted_append(self, line):
-        if line["epoch"] == 2 and stop_in == "metrics":
+    def interrupted_write(self, name, text):
+        if name == "metrics.jsonl" and text.count("\n") == 2 and stop == "before the metrics":
             raise KeyboardInterrupt
-        append(self, line)
+        write_text(self, name, text)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Folder, "save_checkpoint", interrupted_save)
-        patch.setattr(Folder, "append_metrics", interrupted_append)
+        patch.setattr(Folder, "save", interrupted_save)
+        patch.setattr(Folder, "write_text", interrupted_write)
         assert train(dataset, tmp_path / "parts", *flags) == 130
     assert f"--resume {tmp_path / 'parts'}" in capsys.readouterr().err
     assert not (tmp_path / "parts" / "results.json").exists()
@@ -129,19 +131,20 @@ def test_resume_is_bit_for_bit_the_uninterrupted_run(dataset, tmp_path, monkeypa
 
 
 def test_resume_with_more_epochs(dataset, tmp_path):
-    assert train(dataset, tmp_path / "whole") is None
-    assert train(dataset, tmp_path / "parts", "--epochs", 2) is None
+    """At a constant rate; the cooldown's end lies where the last epoch does."""
+    assert train(dataset, tmp_path / "whole", "--cooldown", 0) is None
+    assert train(dataset, tmp_path / "parts", "--cooldown", 0, "--epochs", 2) is None
     assert call("--resume", tmp_path / "parts", "--epochs", 4) is None
     assert_same(state(tmp_path / "whole"), state(tmp_path / "parts"))
     assert "already" in call("--resume", tmp_path / "parts", "--epochs", 3)
 
 
 def test_resume_before_the_first_whole_epoch(dataset, tmp_path, monkeypatch):
-    def interrupted(self, content):
+    def interrupted(self, state, metrics):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(Folder, "save_checkpoint", interrupted)
+        patch.setattr(Folder, "save", interrupted)
         assert train(dataset, tmp_path / "parts") == 130
     assert call("--resume", tmp_path / "parts") is None
     assert train(dataset, tmp_path / "whole") is None
@@ -156,6 +159,37 @@ def test_early_stopping_ends_the_run_and_stays_ended(dataset, tmp_path, capsys):
     assert "no better epoch" in capsys.readouterr().out
     assert call("--resume", tmp_path / "a") is None
     assert_same(first, state(tmp_path / "a"))
+
+
+@pytest.mark.parametrize("file", ["metrics.jsonl", "results.json", "curves.png"])
+@pytest.mark.parametrize("fault", ["missing", "cut"])
+def test_resume_needs_nothing_but_config_and_checkpoint(dataset, tmp_path, file, fault):
+    assert train(dataset, tmp_path / "a") is None
+    first = state(tmp_path / "a")
+    if fault == "missing":
+        (tmp_path / "a" / file).unlink()
+    else:
+        (tmp_path / "a" / file).write_bytes((tmp_path / "a" / file).read_bytes()[:50])
+    assert call("--resume", tmp_path / "a") is None
+    assert_same(first, state(tmp_path / "a"))
+
+
+def test_resume_on_other_data_is_refused(dataset, tmp_path):
+    copy = tmp_path / "copy.npz"
+    copy.write_bytes(dataset.read_bytes())
+    assert train(copy, tmp_path / "a", "--epochs", 1) is None
+    npz(copy)
+    status = call("--resume", tmp_path / "a", "--epochs", 2)
+    assert "has changed" in status and "copy.npz" in status
+
+
+@pytest.mark.parametrize("shape", [(2, 6, 5), (3, 5, 4), (4, 3, 4), (1, 40, 1), (1, 1, 40)])
+def test_images_of_any_shape_end_in_results_and_pictures(tmp_path, shape):
+    rng = np.random.default_rng(0)
+    np.savez(tmp_path / "odd.npz", **{split: rng.random((8, *shape)) for split in ("train", "valid", "test")})
+    assert train(tmp_path / "odd.npz", tmp_path / "a", "--epochs", 1) is None
+    assert json.loads((tmp_path / "a" / "results.json").read_text())["config"]["shape"] == list(shape)
+    assert len(list((tmp_path / "a").glob("*.png"))) == 4
 
 
 def test_default_folders_do_not_collide(dataset, tmp_path, monkeypatch):
@@ -281,6 +315,27 @@ def test_bad_resume(dataset, tmp_path, capsys):
 
     (tmp_path / "a" / "checkpoint.pt").write_bytes(checkpoint[: len(checkpoint) // 2])
     assert "cannot be read" in call("--resume", tmp_path / "a")
+
+
+@pytest.mark.parametrize("text", ["{}", "[]", "not json", '{"dataset": "mnist5k"}'])
+def test_resume_of_a_config_that_is_none(dataset, tmp_path, text):
+    (tmp_path / "config.json").write_text(text)
+    status = call("--resume", tmp_path)
+    assert status.startswith("error: ") and "config.json" in status
+
+
+@pytest.mark.parametrize("content", [torch.zeros(3), {}, {"epoch": 1, "metrics": []}, [1, 2]])
+def test_resume_of_a_checkpoint_that_is_none(dataset, tmp_path, content):
+    assert train(dataset, tmp_path / "a", "--epochs", 1) is None
+    torch.save(content, tmp_path / "a" / "checkpoint.pt")
+    status = call("--resume", tmp_path / "a")
+    assert status.startswith("error: ") and "checkpoint.pt" in status
+
+
+def test_epoch_whose_last_step_breaks_the_weights_is_not_kept(dataset, tmp_path):
+    """Its training loss is finite: only the validation after it shows."""
+    status = train(dataset, tmp_path / "a", "--epochs", 1, "--batch-size", 100, "--lr", 1e38)
+    assert "in epoch 1" in status and not (tmp_path / "a" / "checkpoint.pt").exists()
 
 
 def test_a_process_ends_without_traceback(tmp_path):
