@@ -28,6 +28,7 @@ def vamp(spec, guide, latent, shape, images):
     if spec.options & {"from-data", "fixed"}:
         if images is None:
             raise SpecError(f"prior '{spec}' takes its pseudo-inputs from training images, and got none: pass images=…")
+        images = images() if callable(images) else images
         if spec.n > len(images):
             raise SpecError(f"prior '{spec}' wants {spec.n} training images, but there are {len(images)}")
         start = images[torch.randperm(len(images))[: spec.n].to(images.device)]
@@ -70,7 +71,7 @@ def assemble(
         hidden: widths of the encoder's layers, and of the decoder's from the latent up.
         latent: dimension of z.
         shape: of an image, (channels, height, width).
-        images: training images (N, *shape) in [0, 1], for priors that start from data.
+        images: training images (N, *shape) in [0, 1], or a function that returns them, for priors that start from data.
 
     Raises:
         SpecError: for a spec that cannot be read, or a pair of parts that do not fit.

@@ -5,7 +5,7 @@ import pyro.infer
 import torch
 from pyro.infer.enum import get_importance_trace
 
-from inference.evaluation import check_latents, evaluation_mode, latents
+from inference.evaluation import check_latents, evaluation_mode
 
 
 class Trace_ELBO(pyro.infer.Trace_ELBO):
@@ -64,7 +64,7 @@ def elbo_parts(model, guide, images, batch_size=500):
     with evaluation_mode(model, guide), pyro.validation_enabled(False):
         for x in images.split(batch_size):
             model_trace, guide_trace = get_importance_trace("flat", 1, model, guide, (x,), {})
-            check_latents(latents(model_trace), latents(guide_trace))
+            check_latents(model_trace.stochastic_nodes, guide_trace.stochastic_nodes)
             for name, site in model_trace.nodes.items():
                 if site["type"] == "sample":
                     log_prob = site["log_prob_sum"].double()

@@ -7,13 +7,9 @@ from pyro import poutine
 from torch import nn
 
 
-def latents(trace):
-    """Names of a trace's unobserved sample sites."""
-    return {name for name, site in trace.nodes.items() if site["type"] == "sample" and not site["is_observed"]}
-
-
 def check_latents(model_latents, guide_latents):
-    """Raises a ValueError that names the latents that only one of the two programs has."""
+    """Raises a ValueError that names the latents that only one of the two programs has; both are lists of names."""
+    model_latents, guide_latents = set(model_latents), set(guide_latents)
     if model_latents != guide_latents:
         only = "; ".join(
             f"only the {which} has {', '.join(map(repr, sorted(names)))}"

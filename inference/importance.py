@@ -99,7 +99,8 @@ def log_weights(model, guide, x, samples, rows=4096):
             values = {name: site["value"][part] for name, site in latents.items()}
             model_trace = traced(poutine.condition(model, data=values), part.stop - part.start)
             model_sites = sites(model_trace)
-            check_latents({n for n, site in model_sites.items() if n in values or not site["is_observed"]}, set(values))
+            conditioned = [name for name in values if name in model_sites]
+            check_latents([*model_trace.stochastic_nodes, *conditioned], values)
             for name, value in values.items():
                 model_trace.nodes[name]["value"] = value.double()
             model_trace.compute_log_prob()

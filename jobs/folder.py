@@ -1,9 +1,9 @@
 """A run's folder: what lies in it and how it is written."""
 
 import json
-import os
 from pathlib import Path
 
+from data import atomic
 from inference.checkpoint import load_checkpoint, save_checkpoint
 
 
@@ -63,9 +63,8 @@ class Folder:
         return folder, config
 
     def write_text(self, name, text):
-        temporary = self.path / (name + ".part")
-        temporary.write_text(text)
-        os.replace(temporary, self.path / name)
+        with atomic.writing(self.path / name) as file:
+            file.write(text.encode())
 
     def write(self, name, content):
         """A JSON file."""
@@ -85,9 +84,8 @@ class Folder:
         return load_checkpoint(path, device) if path.exists() else None
 
     def save_figure(self, name, figure):
-        temporary = self.path / (name + ".part")
-        figure.savefig(temporary, dpi=200, format="png")
-        os.replace(temporary, self.path / name)
+        with atomic.writing(self.path / name) as file:
+            figure.savefig(file, dpi=200, format="png")
 
 
 def _new_folder(config):

@@ -69,7 +69,9 @@ class Run:
         }
         with seeded(config["seed"]):
             self.model, self.guide = assemble(
-                **{part: config[part] for part in PARTS}, shape=images.image_shape, images=images.images("train")
+                **{part: config[part] for part in PARTS},
+                shape=images.image_shape,
+                images=lambda: images.images("train"),
             )
         self.program = torch.nn.ModuleList([self.model, self.guide]).to(device)
         self.weight = KLWeight(config["beta"], config["warmup"], device)
@@ -170,12 +172,13 @@ class Run:
             rows=4096 if test.device.type == "cpu" else 65536,
             progress=lambda blocks: tqdm(blocks, desc="scoring", unit="block", disable=None),
         )
+        summary = result.summary()
         seconds = sum(line["seconds"] for line in self.metrics)
         steps = len(self.metrics) * -(-len(self.images.train) // self.config["batch_size"])
         self.folder.write(
             "results.json",
             {
-                "test": result.summary() | {"seconds": time.perf_counter() - began},
+                "test": summary | {"seconds": time.perf_counter() - began},
                 "fit": {
                     "epochs": len(self.metrics),
                     "best_epoch": self.best.epoch,
@@ -196,7 +199,6 @@ class Run:
         drawn = figures(self.model, self.guide, self.images, self.metrics, self.config["seed"])
         for name, figure in drawn.items():
             self.folder.save_figure(name, figure)
-        summary = result.summary()
         print(
             f"\ntest log-likelihood {summary['log_likelihood']:.2f} ± {result.standard_error:.2f} nats per image "
             f"({summary['samples']} importance samples, {summary['images']} images, "

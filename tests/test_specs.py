@@ -128,3 +128,13 @@ def test_help_names_every_spec_and_imports_no_torch(words):
     for family, forms in FAMILIES.items():
         assert f"--{family} SPEC" in done.stdout
         assert all(name in done.stdout for name in forms)
+
+
+def test_the_command_line_offers_the_engines_and_optimizers_that_there_are():
+    from inference.optimizers import OPTIMIZERS
+    from inference.step import ENGINES
+    from jobs.flags import parser
+
+    choices = {action.dest: action.choices for action in parser()._actions}
+    assert choices["engine"] == ["auto", *sorted(ENGINES, reverse=True)]
+    assert choices["optimizer"] == list(OPTIMIZERS)
