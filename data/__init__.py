@@ -6,7 +6,7 @@ from pathlib import Path
 
 import platformdirs
 
-from data import mnist, mnist5k, npz, static_mnist
+from data import caltech101, mnist, mnist5k, npz, omniglot, omniglot_small, static_mnist
 from data.error import DataError
 from data.imageset import ImageSet
 
@@ -18,6 +18,9 @@ SOURCES = {
     "static-mnist": static_mnist.load,
     "mnist": mnist.load_mnist,
     "fashion-mnist": mnist.load_fashion_mnist,
+    "omniglot": omniglot.load,
+    "omniglot-small": omniglot_small.load,
+    "caltech101": caltech101.load,
 }
 
 
@@ -31,8 +34,8 @@ def load(name, root=None, binarize=None):
             and grey ones are binarised dynamically.
 
     Raises:
-        DataError: for an unknown name or binarisation, a file that is missing and cannot be downloaded or written,
-            or one whose contents are not what they should be.
+        DataError: for an unknown name or binarisation, or a file that is missing, or not what it should be, and
+            cannot be downloaded or written.
 
     >>> load("mnist5k")
     ImageSet(mnist5k: 4000 / 500 / 500 images of 1×28×28, dynamic binarisation)

@@ -20,11 +20,8 @@ def contents(path, sha256):
         raw = path.read_bytes()
         raw = gzip.decompress(raw) if path.suffix == ".gz" else raw
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise DataError(f"{path} is damaged: {error}; delete it, and it will be downloaded again") from error
+        raise DataError(f"{path} is damaged: {error}") from error
     actual = hashlib.sha256(raw).hexdigest()
     if actual != sha256:
-        raise DataError(
-            f"{path} is not the published file: its contents' sha256 is {actual}, expected {sha256}; "
-            "delete it, and it will be downloaded again"
-        )
+        raise DataError(f"{path} is not the published file: its contents' sha256 is {actual}, expected {sha256}")
     return raw

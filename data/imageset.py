@@ -60,6 +60,23 @@ class ImageSet:
         return self.binarize != "none"
 
     @property
+    def values(self):
+        """What the model sees, for a likelihood to agree or refuse:
+
+            "binary": nothing but 0 and 1.
+            "levels": bytes of grey, k/255.
+            "unit": any floats in [0, 1]; the set's tensors are float32.
+
+        >>> grey = torch.arange(256, dtype=torch.uint8).reshape(4, 1, 8, 8)
+        >>> ramp = ImageSet("ramp", train=grey, valid=grey, test=grey)
+        >>> ramp.values, ramp.binarized("dynamic").values
+        ('levels', 'binary')
+        """
+        if self.binary:
+            return "binary"
+        return "unit" if self.train.is_floating_point() else "levels"
+
+    @property
     def device(self):
         """Where the images are, and batches are drawn."""
         return self.train.device

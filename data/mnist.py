@@ -4,7 +4,7 @@ import torch
 
 from data import atomic
 from data.checked import contents
-from data.download import fetch
+from data.download import provide
 from data.imageset import ImageSet
 
 # Of the uncompressed files; torchvision has only the compressed ones' md5.
@@ -57,14 +57,14 @@ def _load(name, folder, root):
 
 def _provide(path, urls, md5, sha256):
     """Makes sure that the uncompressed file is at `path`, and is the published one."""
-    if path.exists():
-        contents(path, sha256)
-        return
-    zipped = path.with_name(f"{path.name}.gz")
-    fetch(zipped, urls, f"md5:{md5}")
-    raw = contents(zipped, sha256)
-    with atomic.writing(path) as file:
-        file.write(raw)
+
+    def unpack(copy):
+        raw = contents(copy, sha256)
+        if copy != path:
+            with atomic.writing(path) as file:
+                file.write(raw)
+
+    provide(path.with_name(f"{path.name}.gz"), urls, f"md5:{md5}", read=unpack, first=[path])
 
 
 def _torchvision_datasets():

