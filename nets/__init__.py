@@ -1,6 +1,20 @@
 """Plain torch: bodies (input → features) and heads (features → distribution)."""
 
-from nets.heads import BernoulliHead, NormalHead
+from nets.conv import ConvDecoder, ConvEncoder
+from nets.heads import NormalHead
+from nets.likelihoods import BernoulliHead, ContinuousBernoulliHead, LogisticHead, NormalImageHead
 from nets.mlp import MLP
+from nets.small_conv import SmallConvDecoder, SmallConvEncoder
 
-__all__ = ["MLP", "BernoulliHead", "NormalHead"]
+__all__ = [
+    "MLP",
+    "BernoulliHead",
+    "ContinuousBernoulliHead",
+    "ConvDecoder",
+    "ConvEncoder",
+    "LogisticHead",
+    "NormalHead",
+    "NormalImageHead",
+    "SmallConvDecoder",
+    "SmallConvEncoder",
+]

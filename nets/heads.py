@@ -1,8 +1,5 @@
-"""Heads: the last layer, from features h to a distribution."""
+"""Heads of encoders: the last layer, from features h to a distribution over latents."""
 
-import math
-
-import pyro.distributions as dist
 from torch import nn
 
 from distributions import DiagonalNormal
@@ -34,27 +31,3 @@ class NormalHead(nn.Module):
 
     def __repr__(self):
         return f"NormalHead({self.linear.in_features} → {self.linear.out_features // 2})"
-
-
-class BernoulliHead(nn.Module):
-    """h → Π_pixels Ber(x; σ(logit(h))), linear logits.
-
-    forward: (..., features) → distribution over images, batch shape (...), event shape `shape`.
-
-    >>> import torch
-    >>> BernoulliHead(300, (1, 28, 28))
-    BernoulliHead(300 → 1×28×28)
-    >>> BernoulliHead(300, (1, 28, 28))(torch.zeros(7, 300)).event_shape
-    torch.Size([1, 28, 28])
-    """
-
-    def __init__(self, features, shape):
-        super().__init__()
-        self.shape = tuple(shape)
-        self.linear = nn.Linear(features, math.prod(self.shape))
-
-    def forward(self, h):
-        return dist.Bernoulli(logits=self.linear(h).unflatten(-1, self.shape)).to_event(len(self.shape))
-
-    def __repr__(self):
-        return f"BernoulliHead({self.linear.in_features} → {'×'.join(map(str, self.shape))})"
