@@ -6,13 +6,19 @@ from pathlib import Path
 import torch
 from torch import nn
 
+import nets
+from flows.coupling import CouplingFlow
+from flows.iaf import IAFFlow
 from flows.planar import PlanarFlow
-from guides import Guide
+from flows.radial import RadialFlow
+from flows.spline import SplineFlow
+from flows.sylvester import SylvesterFlow
+from guides import Guide, TwoLevelGuide
+from inference import IWAE, Trace_ELBO, TraceMeanField_ELBO
 from inference.checkpoint import CheckpointError, load_checkpoint, load_weights
-from models import VAE
-from nets import MLP, BernoulliHead, NormalHead
-from priors import MixtureOfGaussians, StandardNormal, VampPrior
-from specs import SpecError, parse
+from models import VAE, TwoLevel
+from priors import FlowPrior, MixtureOfGaussians, StandardNormal, VampPrior
+from specs import SpecError, parse, parse_each
 
 
 def standard(spec, guide, latent, shape, images):
@@ -24,6 +30,14 @@ def mog(spec, guide, latent, shape, images):
 
 
 def vamp(spec, guide, latent, shape, images):
+    return _vamp(guide.q, spec, shape, images)
+
+
+def vamp_base(spec, guide, latent, shape, images):
+    return _vamp(guide.base, spec, shape, images)
+
+
+def _vamp(q, spec, shape, images):
     start = None
     if spec.options & {"from-data", "fixed"}:
         if images is None:
@@ -33,20 +47,84 @@ def vamp(spec, guide, latent, shape, images):
             raise SpecError(f"prior '{spec}' wants {spec.n} training images, but there are {len(images)}")
         start = images[torch.randperm(len(images))[: spec.n].to(images.device)]
     return VampPrior(
-        guide.q, shape, spec.n, images=start, trainable="fixed" not in spec.options, weighted="weighted" in spec.options
+        q, shape, spec.n, images=start, trainable="fixed" not in spec.options, weighted="weighted" in spec.options
     )
 
 
-def planar(spec, features, latent):
-    return PlanarFlow(features, latent, length=spec.n, shared="shared" in spec.options)
+def flow_prior(spec, guide, latent, shape, images):
+    return FlowPrior(TRANSFORMS[spec.name](0, latent, spec.n, shared=True), latent)
 
 
-PRIORS = {"standard": standard, "mog": mog, "vamp": vamp}
-FLOWS = {"none": lambda spec, features, latent: None, "planar": planar}
-NETS = {"mlp": MLP}
-LIKELIHOODS = {"bernoulli": BernoulliHead}
-POSTERIORS = {"normal": NormalHead}
-MODELS = {"vae": (VAE, Guide)}
+def no_flow(spec, features, latent):
+    return None
+
+
+def flow(spec, features, latent):
+    return TRANSFORMS[spec.name](features, latent, spec.n, shared="shared" in spec.options)
+
+
+TRANSFORMS = {
+    "planar": PlanarFlow,
+    "radial": RadialFlow,
+    "sylvester": SylvesterFlow,
+    "iaf": IAFFlow,
+    "coupling": CouplingFlow,
+    "spline": SplineFlow,
+}
+FLOWS = {"none": no_flow, **dict.fromkeys(TRANSFORMS, flow)}
+PRIORS = {
+    "standard": standard,
+    "mog": mog,
+    "vamp": vamp,
+    "vamp-base": vamp_base,
+    **dict.fromkeys(TRANSFORMS, flow_prior),
+}
+POSTERIORS = {"normal": nets.NormalHead}
+# An encoder, and what stands between a decoder's MLP and its likelihood.
+NETS = {
+    "mlp": (nets.MLP, None),
+    "conv": (nets.ConvEncoder, nets.ConvDecoder),
+    "small-conv": (nets.SmallConvEncoder, nets.SmallConvDecoder),
+}
+LIKELIHOODS = {
+    "bernoulli": lambda spec, *sizes: nets.BernoulliHead(*sizes),
+    "normal": lambda spec, *sizes: nets.NormalImageHead(*sizes, learned="learned" in spec.options),
+    "logistic": lambda spec, *sizes: nets.LogisticHead(*sizes),
+    "continuous-bernoulli": lambda spec, *sizes: nets.ContinuousBernoulliHead(*sizes),
+}
+OBJECTIVES = {
+    "elbo": lambda spec: TraceMeanField_ELBO() if "analytic" in spec.options else Trace_ELBO(),
+    "iwae": lambda spec: IWAE(spec.n),
+}
+
+
+def vae(prior, posterior, encode, decode, hidden, activation, latents, flows):
+    body = encode(hidden)
+    guide = Guide(body, *posterior(body.features, latents[0], flows[0]))
+    return VAE(prior(guide, latents[0]), decode(nets.MLP((latents[0],), hidden[::-1], activation))), guide
+
+
+def two_level(prior, posterior, encode, decode, hidden, activation, latents, flows):
+    # Two inputs meet before the last layer; with one layer only, each gets its own besides.
+    first, last = hidden[:-1] or hidden, hidden[-1:]
+
+    def body(size, widths):
+        return nets.MLP((size,), widths, activation)
+
+    upper = encode(hidden)
+    lower = nets.Join(encode(first), body(latents[1], first), last, activation)
+    middle = body(latents[1], hidden[::-1])
+    first, last = hidden[:0:-1] or hidden, hidden[:1]
+    decoder = nets.Join(body(latents[0], first), body(latents[1], first), last, activation)
+    guide = TwoLevelGuide(
+        Guide(upper, *posterior(upper.features, latents[1], flows[1])),
+        Guide(lower, *posterior(lower.features, latents[0], flows[0])),
+    )
+    middle = nn.Sequential(middle, nets.NormalHead(middle.features, latents[0]))
+    return TwoLevel(prior(guide, latents[1]), middle, decode(decoder)), guide
+
+
+MODELS = {"vae": (vae, 1), "two-level": (two_level, 2)}  # and how many latents it has
 PARTS = ("model", "prior", "flow", "posterior", "net", "activation", "hidden", "latent", "likelihood")
 
 
@@ -67,9 +145,10 @@ def assemble(
     """The Pyro programs (model, guide) that the spec strings name.
 
     Args:
-        model, prior, flow, posterior, net, activation, likelihood: spec strings, as on the command line.
+        model, prior, posterior, net, activation, likelihood: spec strings, as on the command line.
+        flow: a spec; of the two-level model, one for both posteriors or two, "FLOW1,FLOW2", for z1 and z2.
         hidden: widths of the encoder's layers, and of the decoder's from the latent up.
-        latent: dimension of z.
+        latent: dimension of z; of the two-level model, one for both or a pair, for z1 and z2.
         shape: of an image, (channels, height, width).
         images: training images (N, *shape) in [0, 1], or a function that returns them, for priors that start from data.
 
@@ -94,23 +173,34 @@ def assemble(
     >>> model(batch=3).shape
     torch.Size([3, 1, 28, 28])
     """
-    prior, flow = parse("prior", prior), parse("flow", flow)
-    program, guide_program = MODELS[parse("model", model).name]
-    net, activation = NETS[parse("net", net).name], parse("activation", activation).name
-    posterior = POSTERIORS[parse("posterior", posterior).name]
-    likelihood = LIKELIHOODS[parse("likelihood", likelihood).name]
+    prior, likelihood = parse("prior", prior), parse("likelihood", likelihood)
+    program, levels = MODELS[parse("model", model).name]
+    flows = parse_each("flow", flow, levels)
+    if prior.name not in PRIORS:
+        raise SpecError(f"prior '{prior}' is for scoring only: train with another one")
+    encoder, trunk = NETS[parse("net", net).name]
+    activation, head = parse("activation", activation).name, POSTERIORS[parse("posterior", posterior).name]
     if not isinstance(hidden, (list, tuple)) or not hidden or min(hidden) < 1:
         raise SpecError(f"hidden expects the widths of the layers, (300, 300) say, got {hidden!r}")
-    if latent < 1:
-        raise SpecError(f"latent expects a dimension of at least 1, got {latent}")
+    latents = [latent] if isinstance(latent, int) else list(latent)
+    if len(latents) not in (1, levels) or min(latents) < 1:
+        expected = "a dimension of at least 1" if levels == 1 else "a dimension of at least 1, or a pair for z1 and z2"
+        raise SpecError(f"latent expects {expected}, got {latent}")
 
-    encoder = net(shape, hidden, activation)
-    guide = guide_program(
-        encoder, posterior(encoder.features, latent), FLOWS[flow.name](flow, encoder.features, latent)
+    def decode(body):
+        parts = [body] if trunk is None else [body, trunk(body.features, shape, activation)]
+        return nn.Sequential(*parts, LIKELIHOODS[likelihood.name](likelihood, parts[-1].features, shape))
+
+    return program(
+        prior=lambda guide, latent: PRIORS[prior.name](prior, guide, latent, shape, images),
+        posterior=lambda features, latent, flow: (head(features, latent), FLOWS[flow.name](flow, features, latent)),
+        encode=lambda widths: encoder(shape, widths, activation),
+        decode=decode,
+        hidden=tuple(hidden),
+        activation=activation,
+        latents=latents * (levels // len(latents)),
+        flows=flows,
     )
-    decoder = net((latent,), hidden[::-1], activation)
-    decoder = nn.Sequential(decoder, likelihood(decoder.features, shape))
-    return program(PRIORS[prior.name](prior, guide, latent, shape, images), decoder), guide
 
 
 def load(folder):

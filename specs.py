@@ -40,21 +40,29 @@ class Spec:
         return f"Spec({str(self)!r})"
 
 
+VAMP = Form(100, ("weighted", "from-data", "fixed"), exclusive=("from-data", "fixed"))
+FLOW_LENGTHS = {"planar": 5, "radial": 5, "sylvester": 4, "iaf": 4, "coupling": 4, "spline": 4}
 FAMILIES = {
     "prior": {
         "standard": Form(),
         "mog": Form(10, ("weighted",)),
-        "vamp": Form(100, ("weighted", "from-data", "fixed"), exclusive=("from-data", "fixed")),
+        "vamp": VAMP,
+        "vamp-base": VAMP,
+        **{name: Form(length) for name, length in FLOW_LENGTHS.items()},
+        "aggregate": Form(),
     },
-    "flow": {
-        "none": Form(),
-        "planar": Form(5, ("shared",)),
+    "flow": {"none": Form(), **{name: Form(length, ("shared",)) for name, length in FLOW_LENGTHS.items()}},
+    "model": {"vae": Form(), "two-level": Form()},
+    "net": {"mlp": Form(), "conv": Form(), "small-conv": Form()},
+    "activation": {name: Form() for name in ("gated", "relu", "leaky-relu", "softplus", "tanh")},
+    "likelihood": {
+        "bernoulli": Form(),
+        "normal": Form(options=("learned",)),
+        "logistic": Form(),
+        "continuous-bernoulli": Form(),
     },
-    "model": {"vae": Form()},
-    "net": {"mlp": Form()},
-    "activation": {"gated": Form()},
-    "likelihood": {"bernoulli": Form()},
     "posterior": {"normal": Form()},
+    "objective": {"elbo": Form(options=("analytic",)), "iwae": Form(5)},
 }
 
 
@@ -75,8 +83,8 @@ def choose(kind, name, names):
 def usage(family):
     """How the family's specs are written.
 
-    >>> usage("flow")
-    'none, planar[:N][:shared]'
+    >>> usage("objective")
+    'elbo[:analytic], iwae[:N]'
     """
     forms = FAMILIES[family].items()
     return ", ".join(
@@ -129,6 +137,19 @@ def parse(family, text):
     if len(clash := [option for option in options if option in form.exclusive]) > 1:
         raise SpecError(f"{given}: {' and '.join(map(repr, clash))} exclude each other")
     return Spec(name, n, frozenset(options))
+
+
+def parse_each(family, text, count):
+    """A spec for each of `count` things: one for all of them, or as many with commas between.
+
+    >>> parse_each("flow", "planar:5,none", 2)
+    [Spec('planar:5'), Spec('none')]
+    """
+    specs = [parse(family, part) for part in (text.split(",") if isinstance(text, str) else [text])]
+    if len(specs) not in (1, count):
+        expected = "one" if count == 1 else f"one, or {count} with commas between"
+        raise SpecError(f"{family} {text!r}: expected {expected}")
+    return specs * (count // len(specs))
 
 
 def _expected(form, position):

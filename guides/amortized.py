@@ -33,6 +33,10 @@ class Guide(nn.Module):
         base = self.head(h)
         return base if self.flow is None else FlowDistribution(base, self.flow(h))
 
+    def base(self, x):
+        """N(loc(h), diag(scale(h)²)), the posterior before its flow."""
+        return self.head(self.body(x))
+
     def forward(self, x):
         with pyro.plate("images", len(x)):
             return pyro.sample("z", self.q(x))

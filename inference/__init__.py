@@ -2,7 +2,7 @@
 
 from inference.anneal import KLWeight, ScaleLatents
 from inference.early_stopping import EarlyStopping
-from inference.elbo import Trace_ELBO, elbo_parts
+from inference.elbo import IWAE, Trace_ELBO, TraceMeanField_ELBO, elbo_parts
 from inference.fit import fit
 from inference.importance import Score, log_weights, score
 from inference.registered import registered
@@ -11,11 +11,13 @@ from inference.schedule import Cooldown
 from inference.step import make_update
 
 __all__ = [
+    "IWAE",
     "Cooldown",
     "EarlyStopping",
     "KLWeight",
     "ScaleLatents",
     "Score",
+    "TraceMeanField_ELBO",
     "Trace_ELBO",
     "elbo_parts",
     "fit",

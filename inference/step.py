@@ -12,16 +12,16 @@ from inference.registered import registered
 
 
 class EagerStep:
-    """A step of Trace_ELBO with one fused optimiser and no wait for the device.
+    """A step of an objective with one fused optimiser and no wait for the device.
 
     The first call runs under Pyro's validation, so that a mistake in a program is named; the others without.
     """
 
-    def __init__(self, model, guide, weight, optimizer, lr):
+    def __init__(self, model, guide, weight, optimizer, lr, objective):
         self.model, self.guide = ScaleLatents(weight)(model), ScaleLatents(weight)(guide)
         parameters = torch.nn.ModuleList([model, guide]).parameters()
         self.optimizer = OPTIMIZERS[optimizer](parameters, lr=lr, fused=True)
-        self.loss = Trace_ELBO().differentiable_loss
+        self.loss = objective.differentiable_loss
         self.checked = False
 
     def __call__(self, x):
@@ -52,23 +52,24 @@ class EagerStep:
 
 
 class SVIStep:
-    """A step of stock Pyro, `SVI(…, Trace_ELBO()).step`: the reference for every other engine."""
+    """A step of stock Pyro, `SVI(…, Trace_ELBO()).step` say: the reference for every other engine."""
 
-    def __init__(self, model, guide, weight, optimizer, lr):
+    def __init__(self, model, guide, weight, optimizer, lr, objective):
         self.constructor, self.lr = OPTIMIZERS[optimizer], lr
         self.optimizer = pyro.optim.PyroOptim(self.constructor, {"lr": lr})
         self.parameters = dict(torch.nn.ModuleList([model, guide]).named_parameters())
+        reference = objective.reference()
+
+        def loss(model, guide, x):
+            # The mean over the batch, not its sum: Adam's epsilon, at least, can tell the two apart.
+            return reference.differentiable_loss(model, guide, x) / len(x)
+
         self.svi = pyro.infer.SVI(
-            ScaleLatents(weight)(registered(model)),
-            ScaleLatents(weight)(registered(guide)),
-            self.optimizer,
-            pyro.infer.Trace_ELBO(),
+            ScaleLatents(weight)(registered(model)), ScaleLatents(weight)(registered(guide)), self.optimizer, loss
         )
 
     def __call__(self, x):
-        # The mean over the batch, not its sum: Adam's epsilon, at least, can tell the two apart.
-        with pyro.poutine.scale(scale=1 / len(x)):
-            return {"loss": torch.tensor(self.svi.step(x), dtype=torch.float64)}
+        return {"loss": torch.tensor(self.svi.step(x), dtype=torch.float64)}
 
     def set_lr(self, lr):
         self.optimizer.pt_optim_args["lr"] = lr  # for parameters that it has not met
@@ -94,8 +95,8 @@ class SVIStep:
 ENGINES = {"eager": EagerStep, "svi": SVIStep}
 
 
-def make_update(model, guide, *, weight=None, optimizer="adam", lr=1e-3, engine="eager"):
-    """The function that `fit` calls for each batch: one gradient step on -ELBO per image.
+def make_update(model, guide, *, weight=None, optimizer="adam", lr=1e-3, engine="eager", objective=None):
+    """The function that `fit` calls for each batch: one gradient step on -ELBO per image, or another objective.
 
     Args:
         model, guide: Pyro programs that are `nn.Module`s.
@@ -103,6 +104,7 @@ def make_update(model, guide, *, weight=None, optimizer="adam", lr=1e-3, engine=
         optimizer: `adam`, or `adam-normgrad` (gradients of unit length for each tensor).
         lr: its learning rate.
         engine: `eager`, or `svi` for stock Pyro.
+        objective: one of `inference.elbo`'s: Trace_ELBO() unless given, TraceMeanField_ELBO() or IWAE(K).
 
     Returns:
         update: x (batch, channels, height, width) → {"loss": scalar tensor, nats per image}, with
@@ -127,4 +129,4 @@ def make_update(model, guide, *, weight=None, optimizer="adam", lr=1e-3, engine=
     if weight is None:
         parameter = next(torch.nn.ModuleList([model, guide]).parameters(), torch.ones(()))
         weight = torch.ones((), device=parameter.device)
-    return ENGINES[engine](model, guide, weight, optimizer, lr)
+    return ENGINES[engine](model, guide, weight, optimizer, lr, objective or Trace_ELBO())

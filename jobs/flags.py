@@ -46,6 +46,17 @@ def widths(text):
     return [number(int, 1)(part) for part in text.split(",")]
 
 
+def latents(text):
+    """An argparse type: `40` → 40, and `40,20` → [40, 20], for a model of two levels."""
+    sizes = widths(text)
+    return sizes[0] if len(sizes) == 1 else sizes
+
+
+def flows(text):
+    """An argparse type: one flow spec, or one for each latent with commas between."""
+    return ",".join(spec("flow")(part) for part in text.split(","))
+
+
 DEFAULTS = {
     "dataset": "mnist5k",
     "data_dir": None,
@@ -59,6 +70,7 @@ DEFAULTS = {
     "prior": "standard",
     "posterior": "normal",
     "flow": "none",
+    "objective": "elbo",
     "beta": 1.0,
     "warmup": 0,
     "epochs": 100,
@@ -104,18 +116,24 @@ def parser():
 
     def add_spec(group, flag):
         family = flag[2:]
-        add(group, flag, usage(family), type=spec(family), metavar="SPEC")
+        add(group, flag, usage(family), type=flows if family == "flow" else spec(family), metavar="SPEC")
 
     g = p.add_argument_group("data")
     add(g, "--dataset", "mnist5k (in the box), mnist, fashion-mnist, static-mnist, or FILE.npz", metavar="NAME")
     add(g, "--data-dir", "folder of the data sets (default: the user's cache folder)", metavar="DIR")
-    add(g, "--binarize", "of grey images (default: dynamic)", choices=["dynamic", "threshold", "none"])
+    add(
+        g,
+        "--binarize",
+        "of grey images (default: dynamic for --likelihood bernoulli, none for the others)",
+        choices=["dynamic", "threshold", "none"],
+    )
     g = p.add_argument_group("model and guide")
     for family in ("model", "prior", "flow", "posterior", "likelihood", "net", "activation"):
         add_spec(g, f"--{family}")
     add(g, "--hidden", "widths of the layers", type=widths, metavar="N,N")
-    add(g, "--latent", "dimension of z", type=number(int, 1), metavar="D")
+    add(g, "--latent", "dimension of z, or of z1,z2", type=latents, metavar="D")
     g = p.add_argument_group("training")
+    add_spec(g, "--objective")
     add(g, "--beta", "weight of the KL term", type=number(float, 0), metavar="B")
     add(g, "--warmup", "epochs over which that weight grows from B/N to B", type=number(int, 0), metavar="N")
     add(g, "--epochs", "at most", **COUNT)

@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+import numpy
+
 from data import atomic
 from inference.checkpoint import load_checkpoint, save_checkpoint
 
@@ -12,7 +14,7 @@ class FolderError(ValueError):
 
 
 class Folder:
-    """config.json, metrics.jsonl (a line an epoch), checkpoint.pt, results.json, and the figures.
+    """config.json, metrics.jsonl (a line an epoch), checkpoint.pt, results.json, scores.npz (an image), and the figures.
 
     Every file is written under a temporary name and renamed: it is whole, or the one before.
     """
@@ -82,6 +84,11 @@ class Folder:
         """The last saved state, or None before the first."""
         path = self.path / "checkpoint.pt"
         return load_checkpoint(path, device) if path.exists() else None
+
+    def write_arrays(self, name, **arrays):
+        """A .npz file."""
+        with atomic.writing(self.path / name) as file:
+            numpy.savez(file, **arrays)
 
     def save_figure(self, name, figure):
         with atomic.writing(self.path / name) as file:

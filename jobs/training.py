@@ -9,12 +9,13 @@ import torch
 from tqdm import tqdm
 
 import data
-from assemble import PARTS, assemble
+from assemble import OBJECTIVES, PARTS, assemble
 from inference import Cooldown, EarlyStopping, KLWeight, elbo_parts, fit, make_update, score, seeded
 from inference.checkpoint import CheckpointError, load_weights
 from jobs.figures import figures
 from jobs.folder import Folder, FolderError
-from specs import SpecError
+from specs import SpecError, parse
+from supports import check_likelihood
 
 
 class DeviceError(ValueError):
@@ -54,12 +55,10 @@ class Run:
     def __init__(self, config):
         device = find_device(config["device"])
         self.folder, self.epoch, self.metrics = None, 0, []
-        images = data.load(config["dataset"], config["data_dir"], config["binarize"])
-        if not images.binary:
-            raise SpecError(
-                f"likelihood 'bernoulli' needs binary images, and {images.name} is grey: "
-                "choose --binarize dynamic or threshold"
-            )
+        # Grey images stay grey where the likelihood is made for them.
+        how = config["binarize"] or (None if config["likelihood"] == "bernoulli" else "none")
+        images = data.load(config["dataset"], config["data_dir"], how)
+        check_likelihood(config["likelihood"], images.values, images.name)
         self.images = images.to(device)
         self.config = config | {
             "engine": "eager" if config["engine"] == "auto" else config["engine"],
@@ -82,6 +81,7 @@ class Run:
             optimizer=config["optimizer"],
             lr=config["lr"],
             engine=self.config["engine"],
+            objective=OBJECTIVES[(spec := parse("objective", config["objective"])).name](spec),
         )
         self.best = EarlyStopping(self.program, config["patience"], config["warmup"])
 
@@ -129,7 +129,7 @@ class Run:
             evaluate=lambda: elbo_parts(self.model, self.guide, valid),
         )
         print(self.images)
-        print(f"{self.model.prior} · {self.guide.flow or 'no flow'} · {self.images.device} → {self.folder.path}")
+        print(f"{self.model.prior} · flow {self.config['flow']} · {self.images.device} → {self.folder.path}")
         if self.best.done:
             print(f"early stopping ended this run after epoch {self.epoch}")
         with tqdm(total=self.config["epochs"], initial=self.epoch, unit="epoch", disable=None) as bar:
@@ -158,6 +158,7 @@ class Run:
         """Scores the best epoch's weights on the test images; writes results.json, then the figures."""
         self.best.restore()
         test = self.images.images("test")
+        chosen = numpy.arange(len(test))
         if self.config["test_images"] is not None:
             # Drawn, never a slice: some public test files are sorted by class.
             chosen = numpy.random.default_rng(0).permutation(len(test))[: self.config["test_images"]]
@@ -195,6 +196,13 @@ class Run:
                     "numpy": numpy.__version__,
                 },
             },
+        )
+        self.folder.write_arrays(
+            "scores.npz",
+            log_likelihood=result.log_likelihood.numpy(),
+            elbo=result.elbo.numpy(),
+            ess=result.ess.numpy(),
+            index=chosen,
         )
         drawn = figures(self.model, self.guide, self.images, self.metrics, self.config["seed"])
         for name, figure in drawn.items():

@@ -2,6 +2,7 @@
 
 from nets.conv import ConvDecoder, ConvEncoder
 from nets.heads import NormalHead
+from nets.join import Join
 from nets.likelihoods import BernoulliHead, ContinuousBernoulliHead, LogisticHead, NormalImageHead
 from nets.mlp import MLP
 from nets.small_conv import SmallConvDecoder, SmallConvEncoder
@@ -12,6 +13,7 @@ __all__ = [
     "ContinuousBernoulliHead",
     "ConvDecoder",
     "ConvEncoder",
+    "Join",
     "LogisticHead",
     "NormalHead",
     "NormalImageHead",

@@ -1,7 +1,8 @@
 """p(z): modules whose `forward()` returns a distribution over z."""
 
+from priors.flow import FlowPrior
 from priors.mog import MixtureOfGaussians
 from priors.standard import StandardNormal
 from priors.vamp import VampPrior
 
-__all__ = ["MixtureOfGaussians", "StandardNormal", "VampPrior"]
+__all__ = ["FlowPrior", "MixtureOfGaussians", "StandardNormal", "VampPrior"]

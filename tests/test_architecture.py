@@ -16,6 +16,7 @@ ALLOWED = {
     "guides": {"nets", "flows", "distributions"},
     "models": {"distributions"},
     "inference": set(),
+    "supports": {"specs"},
 }
 ROOMS = {*ALLOWED, "assemble", *JOBS}
 ALLOWED |= {"assemble": ROOMS - JOBS, "jobs": ROOMS - {"run"}, "run": {"specs", "jobs"}}

@@ -1,0 +1,32 @@
+"""The generative program with two levels of latents."""
+
+import pyro
+from torch import nn
+
+
+class TwoLevel(nn.Module):
+    """p(z2) p(z1 | z2) p(x | z1, z2)   (the HVAE of Tomczak & Welling 2018, arXiv:1705.07120).
+
+    Args:
+        prior: () → p(z2), batch shape (), event shape (latent2,).
+        middle: z2 → p(z1 | z2), (..., latent2) to batch shape (...), event shape (latent1,).
+        decoder: (z1, z2), a pair, → p(x | z1, z2), event shape (channels, height, width).
+
+    `model(x)` scores images x: (batch, channels, height, width); `model()` or `model(batch=16)`
+    draws some. Sites "z2", "z1" and "x" stand in the plate "images".
+
+    >>> from assemble import assemble
+    >>> model, guide = assemble(model="two-level", hidden=(32,), latent=(8, 4))
+    >>> model(batch=16).shape
+    torch.Size([16, 1, 28, 28])
+    """
+
+    def __init__(self, prior, middle, decoder):
+        super().__init__()
+        self.prior, self.middle, self.decoder = prior, middle, decoder
+
+    def forward(self, x=None, *, batch=1):
+        with pyro.plate("images", batch if x is None else len(x)):
+            z2 = pyro.sample("z2", self.prior())
+            z1 = pyro.sample("z1", self.middle(z2))
+            return pyro.sample("x", self.decoder((z1, z2)), obs=x)
