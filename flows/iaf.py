@@ -54,7 +54,7 @@ class IAF(Bijection):
 
 
 def autoregressive(latent):
-    """Masks of W and U: unit d·UNITS + n sees the elements below d; outputs i see the units that see no more than that."""
+    """Masks of W and U: unit d·UNITS + n sees the elements below d, outputs i see the units that see no more than i."""
     sees = torch.arange(latent).repeat_interleave(UNITS)
     element = torch.arange(latent)
     return (element < sees[:, None]).float(), (sees <= element[:, None]).float().repeat(2, 1)

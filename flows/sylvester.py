@@ -36,7 +36,6 @@ class Sylvester(Bijection):
     def __init__(self, q, r, r_tilde, b):
         super().__init__()
         self.q, self.r, self.r_tilde, self.b = q, r, r_tilde, b
-        self.slope = 1 + r.diagonal(dim1=-2, dim2=-1) * r_tilde.diagonal(dim1=-2, dim2=-1)
 
     @property
     def batch_shape(self):
@@ -48,7 +47,8 @@ class Sylvester(Bijection):
 
     def _layer(self, layer, dtype):
         q, r, r_tilde = (t[..., layer, :, :].to(dtype) for t in (self.q, self.r, self.r_tilde))
-        return q, r, r_tilde, self.b[..., layer, :].to(dtype), self.slope[..., layer, :].to(dtype)
+        slope = 1 + r.diagonal(dim1=-2, dim2=-1) * r_tilde.diagonal(dim1=-2, dim2=-1)
+        return q, r, r_tilde, self.b[..., layer, :].to(dtype), slope
 
     def push(self, x):
         log_det = 0.0

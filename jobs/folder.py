@@ -14,7 +14,7 @@ class FolderError(ValueError):
 
 
 class Folder:
-    """config.json, metrics.jsonl (a line an epoch), checkpoint.pt, results.json, scores.npz (an image), and the figures.
+    """config.json, metrics.jsonl (a line an epoch), checkpoint.pt, results.json, scores.npz (image by image), figures.
 
     Every file is written under a temporary name and renamed: it is whole, or the one before.
     """

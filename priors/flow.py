@@ -19,7 +19,7 @@ class FlowPrior(nn.Module):
 
     >>> from flows.coupling import CouplingFlow
     >>> FlowPrior(CouplingFlow(0, 40, length=4, shared=True), 40)
-    FlowPrior(CouplingFlow(length=4, shared))
+    FlowPrior(CouplingFlow(length=4, shared), 40)
     """
 
     def __init__(self, flow, latent):
@@ -32,4 +32,4 @@ class FlowPrior(nn.Module):
         return FlowDistribution(DiagonalNormal(self.loc, self.scale), self.flow(None))
 
     def __repr__(self):
-        return f"FlowPrior({self.flow})"
+        return f"FlowPrior({self.flow}, {len(self.loc)})"

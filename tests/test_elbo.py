@@ -4,7 +4,7 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
-from conftest import every
+from conftest import as_trained, every
 from pyro.infer import Trace_ELBO as Stock
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -30,9 +30,7 @@ def programs(prior="standard", flow="none", dtype=torch.float64):
     images = torch.rand(20, *SHAPE).round()
     model, guide = assemble(prior=prior, flow=flow, hidden=(8,), latent=LATENT, shape=SHAPE, images=images)
     both = nn.ModuleList([model, guide]).to(dtype)
-    with torch.no_grad():
-        for parameter in both.parameters():
-            parameter.add_(0.5 * torch.randn_like(parameter))
+    as_trained(both, norm=1.0)
     return model, guide, both, images[:7].to(dtype)
 
 
