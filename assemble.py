@@ -177,7 +177,7 @@ def assemble(
     program, levels = MODELS[parse("model", model).name]
     flows = parse_each("flow", flow, levels)
     if prior.name not in PRIORS:
-        raise SpecError(f"prior '{prior}' is for scoring only: train with another one")
+        raise SpecError(f"prior '{prior}' is for scoring only: train another, then run.py score DIR --prior {prior}")
     encoder, trunk = NETS[parse("net", net).name]
     activation, head = parse("activation", activation).name, POSTERIORS[parse("posterior", posterior).name]
     if not isinstance(hidden, (list, tuple)) or not hidden or min(hidden) < 1:
@@ -201,6 +201,14 @@ def assemble(
         latents=latents * (levels // len(latents)),
         flows=flows,
     )
+
+
+def aggregate(guide, images):
+    """The aggregated posterior 1/N Σ q(z | x_n) over training images, the prior that maximises the ELBO of this guide.
+
+    It is a VampPrior whose pseudo-inputs are all the images: too many to train with, fine to score with.
+    """
+    return VampPrior(guide.q, images.shape[1:], len(images), images=images, trainable=False)
 
 
 def load(folder):

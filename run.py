@@ -4,6 +4,7 @@ python run.py                                        a VAE on 5,000 digits, from
 python run.py --prior vamp --flow planar:5           with a VampPrior over planar-flow posteriors
 python run.py --dataset mnist --prior vamp:500       downloads MNIST first
 python run.py --resume runs/NAME                     goes on where that run stopped
+python run.py score runs/NAME --prior aggregate      scores it again, here under the aggregated posterior as the prior
 python run.py --help                                 every flag and its default
 """
 
@@ -12,7 +13,7 @@ import sys
 
 from specs import SpecError, choose
 
-JOBS = {"train": "jobs.train"}  # the first word of the command line; without one, train
+JOBS = {"train": "jobs.train", "score": "jobs.score"}  # the first word of the command line; without one, train
 
 
 def main(argv):

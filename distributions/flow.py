@@ -1,8 +1,11 @@
 """A base distribution seen through an invertible map."""
 
 import pyro.distributions as dist
+import torch
 
 from distributions.normal import DiagonalNormal
+
+BLOCK = 2**24  # points × components × dimensions
 
 
 class FlowDistribution(dist.TransformedDistribution):
@@ -45,7 +48,11 @@ class FlowDistribution(dist.TransformedDistribution):
             return self.base_dist.pairwise_log_prob(x) - self.transform.log_abs_det_jacobian(x, z).unsqueeze(-1)
         if hasattr(self.transform, "pairwise_log_prob"):
             return self.transform.pairwise_log_prob(self.base_dist, z)
-        return self.log_prob(z.unsqueeze(-2))
+        points = z.reshape(-1, 1, z.shape[-1])
+        # Without gradients nothing need be kept: so many points at a time that (points, K, latent) stays small.
+        size = max(1, BLOCK // self.base_dist.loc.numel())
+        blocks = [points] if torch.is_grad_enabled() else points.split(size)
+        return torch.cat([self.log_prob(block) for block in blocks]).reshape(*z.shape[:-1], -1)
 
     def __repr__(self):
         return f"FlowDistribution({self.base_dist} → {self.transform})"

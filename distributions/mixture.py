@@ -5,6 +5,8 @@ import math
 import pyro.distributions as dist
 import torch
 
+BLOCK = 2**26  # points × components
+
 
 class Mixture(dist.TorchDistribution):
     """p(z) = Σ_k π_k p_k(z), with π_k = 1/K or softmax(logits)_k.
@@ -73,7 +75,13 @@ class Mixture(dist.TorchDistribution):
     def log_prob(self, z):
         if self._validate_args:
             self._validate_sample(z)
-        log_prob = self.component_log_prob(z).logsumexp(-1)
+        if torch.is_grad_enabled():
+            log_prob = self.component_log_prob(z).logsumexp(-1)
+        else:  # nothing need be kept: an aggregated posterior has a component for every training image
+            points = z.reshape(-1, *self.event_shape)
+            blocks = points.split(max(1, BLOCK // self.components.batch_shape[0]))
+            log_prob = torch.cat([self.component_log_prob(block).logsumexp(-1) for block in blocks])
+            log_prob = log_prob.reshape(z.shape[: z.ndim - len(self.event_shape)])
         return log_prob.expand(torch.broadcast_shapes(log_prob.shape, self.batch_shape))
 
     @torch.no_grad()

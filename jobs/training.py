@@ -10,17 +10,12 @@ from tqdm import tqdm
 
 import data
 from assemble import OBJECTIVES, PARTS, assemble
-from inference import Cooldown, EarlyStopping, KLWeight, elbo_parts, fit, make_update, score, seeded
+from inference import Cooldown, EarlyStopping, KLWeight, elbo_parts, fit, make_update, seeded
 from inference.checkpoint import CheckpointError, load_weights
-from jobs.figures import figures
+from jobs.figures import figures as draw
 from jobs.folder import Folder, FolderError
+from jobs.scoring import DeviceError, find_device, load_images, scored, sentence, summary, test_images
 from specs import SpecError, parse
-from supports import check_likelihood
-
-
-class DeviceError(ValueError):
-    """A device that this machine lacks."""
-
 
 INPUT_ERRORS = (SpecError, data.DataError, FolderError, CheckpointError, DeviceError)
 
@@ -43,22 +38,13 @@ def start(config, given, resume):
     return run
 
 
-def find_device(name):
-    if name == "cuda" and not torch.cuda.is_available():
-        raise DeviceError("--device cuda: torch sees no CUDA device on this machine; write --device cpu")
-    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
-
-
 class Run:
     """Everything that a training run holds; `train` and `report` do the work."""
 
     def __init__(self, config):
         device = find_device(config["device"])
         self.folder, self.epoch, self.metrics = None, 0, []
-        # Grey images stay grey where the likelihood is made for them.
-        how = config["binarize"] or (None if config["likelihood"] == "bernoulli" else "none")
-        images = data.load(config["dataset"], config["data_dir"], how)
-        check_likelihood(config["likelihood"], images.values, images.name)
+        images = load_images(config)
         self.images = images.to(device)
         self.config = config | {
             "engine": "eager" if config["engine"] == "auto" else config["engine"],
@@ -157,29 +143,16 @@ class Run:
     def report(self):
         """Scores the best epoch's weights on the test images; writes results.json, then the figures."""
         self.best.restore()
-        test = self.images.images("test")
-        chosen = numpy.arange(len(test))
-        if self.config["test_images"] is not None:
-            # Drawn, never a slice: some public test files are sorted by class.
-            chosen = numpy.random.default_rng(0).permutation(len(test))[: self.config["test_images"]]
-            test = test[torch.from_numpy(chosen).to(test.device)]
+        test, index = test_images(self.images, self.config["test_images"])
         began = time.perf_counter()
-        result = score(
-            self.model,
-            self.guide,
-            test,
-            self.config["samples"],
-            seed=self.config["seed"],
-            rows=4096 if test.device.type == "cpu" else 65536,
-            progress=lambda blocks: tqdm(blocks, desc="scoring", unit="block", disable=None),
-        )
-        summary = result.summary()
+        result = scored(self.model, self.guide, test, self.config["samples"], self.config["seed"])
+        figures = summary(result, self.config)
         seconds = sum(line["seconds"] for line in self.metrics)
         steps = len(self.metrics) * -(-len(self.images.train) // self.config["batch_size"])
         self.folder.write(
             "results.json",
             {
-                "test": summary | {"seconds": time.perf_counter() - began},
+                "test": figures | {"seconds": time.perf_counter() - began},
                 "fit": {
                     "epochs": len(self.metrics),
                     "best_epoch": self.best.epoch,
@@ -202,16 +175,13 @@ class Run:
             log_likelihood=result.log_likelihood.numpy(),
             elbo=result.elbo.numpy(),
             ess=result.ess.numpy(),
-            index=chosen,
+            index=index,
         )
-        drawn = figures(self.model, self.guide, self.images, self.metrics, self.config["seed"])
+        drawn = draw(self.model, self.guide, self.images, self.metrics, self.config["seed"])
         for name, figure in drawn.items():
             self.folder.save_figure(name, figure)
         print(
-            f"\ntest log-likelihood {summary['log_likelihood']:.2f} ± {result.standard_error:.2f} nats per image "
-            f"({summary['samples']} importance samples, {summary['images']} images, "
-            f"median ESS {summary['ess_median']:.1f})\n"
-            f"test ELBO           {summary['elbo']:.2f}\n"
+            f"\n{sentence(figures)}\n"
             f"trained             {len(self.metrics)} epochs in {seconds:.0f} s, best epoch {self.best.epoch}\n"
             f"figures             {', '.join(str(self.folder.path / name) for name in drawn)}"
         )

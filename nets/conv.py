@@ -2,6 +2,7 @@
 
 import math
 
+import torch
 from torch import nn
 
 from nets.activations import activated
@@ -10,11 +11,13 @@ from nets.activations import activated
 def image_by_image(layers, x):
     """layers(x) with any number of dimensions left of (channels, height, width), or none.
 
-    >>> import torch
     >>> image_by_image(nn.Conv2d(1, 5, 3), torch.zeros(2, 7, 1, 28, 28)).shape
     torch.Size([2, 7, 5, 26, 26])
     """
-    y = layers(x.reshape(-1, *x.shape[-3:]))
+    images = x.reshape(-1, *x.shape[-3:])
+    # Feature maps are large: where none is kept for a gradient, only so many are there at a time.
+    parts = [images] if torch.is_grad_enabled() else images.split(1024)
+    y = torch.cat([layers(part) for part in parts])
     return y.reshape(*x.shape[:-3], *y.shape[1:])
 
 

@@ -105,7 +105,9 @@ def test_gradient_at_a_point_it_did_not_sample(spec, build):
 
     z = 1.5 * torch.randn(2, BATCH, 3, dtype=torch.float64)
     inputs = [t.detach().requires_grad_() for t in (z, h, normal.loc, normal.scale, *parameters)]
-    assert gradcheck(log_prob, inputs, eps=1e-5, atol=1e-7, rtol=1e-6)
+    # Of flows with networks the Jacobian along random directions, in a hundredth of the time.
+    fast = sum(parameter.numel() for parameter in parameters) > 500
+    assert gradcheck(log_prob, inputs, eps=1e-5, atol=1e-7, rtol=1e-6, fast_mode=fast)
 
 
 def gradients(log_prob, flow):
