@@ -30,7 +30,16 @@ def command(cell, seed, options):
     return [
         *("--dataset", "static-mnist", "--data-dir", options.data_dir),
         *("--model", model, "--prior", prior, "--flow", flow, "--seed", str(seed)),
-        *("--epochs", str(options.epochs), "--samples", "500", "--test-images", "1000"),
+        *(
+            "--epochs",
+            str(options.epochs),
+            "--warmup",
+            str(options.warmup),
+            "--samples",
+            "500",
+            "--test-images",
+            "1000",
+        ),
     ]
 
 
@@ -89,7 +98,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", required=True)
     parser.add_argument("--data-dir", required=True)
-    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--epochs", type=int, default=12)
+    parser.add_argument("--warmup", type=int, default=4)
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--jobs", type=int, default=2, help="runs at a time")
     parser.add_argument("--threads", type=int, default=1, help="of each run")

@@ -69,8 +69,8 @@ def sentence(figures):
     error = figures["standard_error"]
     bits = f"\nbits per dimension  {figures['bits_per_dimension']:.3f}" if "bits_per_dimension" in figures else ""
     return (
-        f"test log-likelihood {figures['log_likelihood']:.2f} ± {math.nan if error is None else error:.2f} nats per image "
-        f"({figures['samples']} importance samples, {figures['images']} images, "
+        f"test log-likelihood {figures['log_likelihood']:.2f} ± {math.nan if error is None else error:.2f} "
+        f"nats per image ({figures['samples']} importance samples, {figures['images']} images, "
         f"median ESS {figures['ess_median']:.1f}){bits}\n"
         f"test ELBO           {figures['elbo']:.2f}"
     )

@@ -75,7 +75,7 @@ def test_folder(dataset, tmp_path, capsys):
     printed = capsys.readouterr().out
     results = json.loads((tmp_path / "a" / "results.json").read_text())
     assert {path.name for path in (tmp_path / "a").iterdir()} == {
-        "config.json", "metrics.jsonl", "checkpoint.pt", "results.json",
+        "config.json", "metrics.jsonl", "checkpoint.pt", "results.json", "scores.npz",
         "curves.png", "samples.png", "reconstructions.png", "pseudo_inputs.png",
     }  # fmt: skip
     assert results["test"]["images"] == 25 and results["test"]["samples"] == 20

@@ -1,0 +1,127 @@
+"""Every prior × posterior × model, and every pair of the other choices: each combination trains, samples and scores."""
+
+from itertools import combinations, product
+
+import pytest
+import torch
+from conftest import every
+from torch import nn
+
+import assemble
+import specs
+import supports
+from inference import make_update, score, seeded
+from inference.checkpoint import load_checkpoint, load_weights, save_checkpoint
+
+SHAPE = (1, 5, 6)
+
+
+def images(likelihood="bernoulli", count=6):
+    grey = torch.rand(count, *SHAPE, generator=torch.Generator().manual_seed(1))
+    return grey.round() if likelihood == "bernoulli" else (255 * grey).round() / 255
+
+
+def build(objective="elbo", **parts):
+    spec = specs.parse("objective", objective)
+    model, guide = assemble.assemble(**parts, hidden=(8, 7), latent=3, shape=SHAPE, images=images())
+    return model, guide, nn.ModuleList([model, guide]), assemble.OBJECTIVES[spec.name](spec)
+
+
+def check(tmp_path, **parts):
+    """A finite loss, a gradient for every parameter, samples, scores; the same from a checkpoint and from stock Pyro."""
+    x = images(parts.get("likelihood", "bernoulli").split(":")[0])
+    losses, after = [], []
+    for engine in ("svi", "eager"):
+        with seeded(0):
+            model, guide, both, objective = build(**parts)
+            update = make_update(model, guide, engine=engine, lr=1e-3, objective=objective)
+            before = {name: p.detach().clone() for name, p in both.named_parameters()}
+            losses.append([update(x)["loss"].item() for _ in range(2)])
+            after.append(dict(both.named_parameters()))
+    still = [name for name, p in both.named_parameters() if torch.equal(p, before[name])]
+    assert still == [], "no gradient reaches these"
+    assert torch.tensor(losses).isfinite().all()
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+    for name, p in after[0].items():  # Adam's first steps are of length lr whatever the rounding, or its sign
+        assert (p - after[1][name]).abs().max() < 4.1e-3, name
+
+    with torch.no_grad():
+        sample = model(batch=4)
+    assert sample.shape == (4, *SHAPE) and sample.isfinite().all()
+    result = score(model, guide, x, samples=5)
+    assert result.log_likelihood.isfinite().all() and (result.log_likelihood >= result.elbo - 1e-9).all()
+
+    save_checkpoint(tmp_path / "checkpoint.pt", {"parts": parts, "weights": both.state_dict()})
+    saved = load_checkpoint(tmp_path / "checkpoint.pt")
+    again_model, again_guide, again, _ = build(**saved["parts"])
+    load_weights(again, saved["weights"], tmp_path)
+    assert torch.equal(score(again_model, again_guide, x, samples=5).log_likelihood, result.log_likelihood)
+
+
+@pytest.mark.parametrize("model", specs.FAMILIES["model"])
+@pytest.mark.parametrize("flow", every("flow", 2))
+@pytest.mark.parametrize("prior", [prior for prior in every("prior", 2) if prior.count(":") < 3])
+def test_every_prior_with_every_posterior_and_model(prior, flow, model, tmp_path):
+    check(tmp_path, prior=prior, flow=flow, model=model)
+
+
+CHOICES = {
+    "likelihood": every("likelihood", 2),
+    "net": list(specs.FAMILIES["net"]),
+    "activation": list(specs.FAMILIES["activation"]),
+    "objective": every("objective", 3),
+    "model": list(specs.FAMILIES["model"]),
+    "prior": ["vamp:2", "coupling:2"],
+    "flow": ["planar:2", "iaf:2"],
+}
+PAIRS = [
+    {one: a, other: b}
+    for one, other in combinations(CHOICES, 2)
+    if not {one, other} <= {"model", "prior", "flow"}
+    for a, b in product(CHOICES[one], CHOICES[other])
+]
+
+
+@pytest.mark.parametrize("parts", PAIRS, ids=lambda parts: "-".join(parts.values()))
+def test_every_pair_of_choices(parts, tmp_path):
+    check(tmp_path, **parts)
+
+
+@pytest.mark.parametrize("flow", ["planar:2,none", "none,iaf:2", "coupling:2,radial:2"])
+def test_two_levels_may_have_two_flows_and_two_sizes(flow):
+    model, guide = assemble.assemble(model="two-level", flow=flow, hidden=(8,), latent=(5, 2), shape=SHAPE)
+    z1, z2 = guide(images())
+    assert z1.shape == (6, 5) and z2.shape == (6, 2)
+    for part, spec in zip((guide.lower, guide.upper), flow.split(",")):
+        assert (part.flow is None) == (spec == "none")
+
+
+@pytest.mark.parametrize(
+    ("parts", "message"),
+    [
+        (dict(flow="planar:2,none"), "flow 'planar:2,none': expected one"),
+        (dict(model="two-level", flow="none,none,none"), "expected one, or 2 with commas"),
+        (dict(latent=(3, 2)), "latent expects a dimension of at least 1, got"),
+        (dict(model="two-level", latent=(3, 2, 1)), "or a pair for z1 and z2"),
+        (dict(prior="aggregate"), "for scoring only"),
+    ],
+)
+def test_what_does_not_fit_a_model_is_said(parts, message):
+    with pytest.raises(specs.SpecError, match=message):
+        assemble.assemble(shape=SHAPE, **parts)
+
+
+@pytest.mark.parametrize("values", ["binary", "levels", "unit"])
+@pytest.mark.parametrize("likelihood", specs.FAMILIES["likelihood"])
+def test_a_pair_is_refused_only_where_supports_differ(likelihood, values):
+    """What is refused has no mass on such images, and what is not refused has."""
+    x = {"binary": [0.0, 1.0], "levels": [0.2, 0.6], "unit": [0.2001, 0.7303]}[values]
+    x = torch.tensor(x).repeat(15).view(1, *SHAPE)
+    spec = specs.parse("likelihood", likelihood)
+    p = assemble.LIKELIHOODS[spec.name](spec, 4, SHAPE)(torch.zeros(1, 4))
+    fits = bool(p.support.check(x).all())
+    if fits:
+        supports.check_likelihood(likelihood, values, "blobs")
+    else:
+        with pytest.raises(specs.SpecError, match=f"'{likelihood}'.* but blobs is"):
+            supports.check_likelihood(likelihood, values, "blobs")
