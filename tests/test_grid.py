@@ -28,7 +28,7 @@ def build(objective="elbo", **parts):
 
 
 def check(tmp_path, **parts):
-    """A finite loss, a gradient for every parameter, samples, scores; the same from a checkpoint and from stock Pyro."""
+    """A finite loss, a gradient for every parameter, samples, scores; the same from a checkpoint, and by stock Pyro."""
     x = images(parts.get("likelihood", "bernoulli").split(":")[0])
     losses, after = [], []
     for engine in ("svi", "eager"):
