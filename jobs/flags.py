@@ -119,7 +119,12 @@ def parser():
         add(group, flag, usage(family), type=flows if family == "flow" else spec(family), metavar="SPEC")
 
     g = p.add_argument_group("data")
-    add(g, "--dataset", "mnist5k (in the box), mnist, fashion-mnist, static-mnist, omniglot, caltech101, omniglot-small, or FILE.npz", metavar="NAME")
+    add(
+        g,
+        "--dataset",
+        "mnist5k (in the box), mnist, fashion-mnist, static-mnist, omniglot, caltech101, omniglot-small, or FILE.npz",
+        metavar="NAME",
+    )
     add(g, "--data-dir", "folder of the data sets (default: the user's cache folder)", metavar="DIR")
     add(
         g,
