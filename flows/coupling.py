@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from flows.transform import Bijection
+from flows.transform import Flow, NetBijection
 from nets.context import ContextMLP
 
 
@@ -13,7 +13,7 @@ def affine(x, s, t, inverse=False):
     return (x - t) * (-s).exp() if inverse else x * s.exp() + t, s
 
 
-class Coupling(Bijection):
+class Coupling(NetBijection):
     """z = (a, b) → (a, b ⊙ exp(s) + t), (s, t) = net_l(a), l = 1…L, the halves changing roles from layer to layer.
 
     Real NVP (Dinh et al. 2017, arXiv:1605.08803). log |det| = Σ_l Σ s. The inverse is as cheap as the map.
@@ -23,18 +23,6 @@ class Coupling(Bijection):
     """
 
     numbers = 2  # that a net gives for each element it moves
-
-    def __init__(self, nets):
-        super().__init__()
-        self.nets = nets
-
-    @property
-    def batch_shape(self):
-        return self.nets[0].c.shape[:-1]
-
-    @property
-    def length(self):
-        return len(self.nets)
 
     def element(self, b, theta, inverse):
         """b moved by θ (…, n, numbers), and the log-derivatives: (…, n), (…, n)."""
@@ -59,11 +47,8 @@ class Coupling(Bijection):
     def pull(self, y):
         return self._through(y, inverse=True)
 
-    def __repr__(self):
-        return f"{type(self).__name__}(length={self.length})"
 
-
-class CouplingFlow(nn.Module):
+class CouplingFlow(Flow):
     """h → Coupling, its nets told h; with `shared` one map for all h.
 
     Args:
@@ -77,8 +62,7 @@ class CouplingFlow(nn.Module):
     transform = Coupling
 
     def __init__(self, features, latent, length=4, shared=False, hidden=64):
-        super().__init__()
-        self.length, self.shared = length, shared
+        super().__init__(length, shared)
         halves = latent // 2, latent - latent // 2
         self.nets = nn.ModuleList(
             ContextMLP(halves[layer % 2], features, self.transform.numbers * halves[1 - layer % 2], hidden, shared)
@@ -87,6 +71,3 @@ class CouplingFlow(nn.Module):
 
     def forward(self, h):
         return self.transform([net(h) for net in self.nets])
-
-    def __repr__(self):
-        return f"{type(self).__name__}(length={self.length}, {'shared' if self.shared else 'amortised'})"

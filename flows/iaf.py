@@ -5,13 +5,13 @@ from torch import nn
 
 from flows.coupling import affine
 from flows.sequential import Sequential
-from flows.transform import Bijection
+from flows.transform import Flow, NetBijection
 from nets.context import ContextMLP
 
 UNITS = 4  # hidden units that see the first d elements, for each d = 0 … latent - 1
 
 
-class IAF(Bijection):
+class IAF(NetBijection):
     """x_i → x_i exp(s_i) + t_i, (s_i, t_i) = net_l(x_1 … x_{i-1}), l = 1…L, in reversed order from layer to layer.
 
     Kingma et al. 2016, arXiv:1606.04934; log |det| = Σ_l Σ_i s_i. Forward all elements move at once. Backward
@@ -21,18 +21,6 @@ class IAF(Bijection):
     Args:
         nets: a masked `Perceptron` for each layer, with the masks of `autoregressive`.
     """
-
-    def __init__(self, nets):
-        super().__init__()
-        self.nets = nets
-
-    @property
-    def batch_shape(self):
-        return self.nets[0].c.shape[:-1]
-
-    @property
-    def length(self):
-        return len(self.nets)
 
     def push(self, x):
         log_det = 0.0
@@ -49,9 +37,6 @@ class IAF(Bijection):
             log_det = log_det + change
         return y, log_det
 
-    def __repr__(self):
-        return f"IAF(length={self.length})"
-
 
 def autoregressive(latent):
     """Masks of W and U: unit d·UNITS + n sees the elements below d, outputs i see the units that see no more than i."""
@@ -60,7 +45,7 @@ def autoregressive(latent):
     return (element < sees[:, None]).float(), (sees <= element[:, None]).float().repeat(2, 1)
 
 
-class IAFFlow(nn.Module):
+class IAFFlow(Flow):
     """h → IAF, its nets told h; with `shared` one map for all h.
 
     >>> IAFFlow(features=300, latent=40, length=4)(torch.zeros(7, 300))
@@ -68,8 +53,7 @@ class IAFFlow(nn.Module):
     """
 
     def __init__(self, features, latent, length=4, shared=False):
-        super().__init__()
-        self.length, self.shared = length, shared
+        super().__init__(length, shared)
         masks = autoregressive(latent)
         self.nets = nn.ModuleList(
             ContextMLP(latent, features, 2 * latent, UNITS * latent, shared, masks) for _ in range(length)
@@ -77,6 +61,3 @@ class IAFFlow(nn.Module):
 
     def forward(self, h):
         return IAF([net(h) for net in self.nets])
-
-    def __repr__(self):
-        return f"IAFFlow(length={self.length}, {'shared' if self.shared else 'amortised'})"

@@ -3,10 +3,9 @@
 import math
 
 import torch
-from torch import nn
 from torch.nn.functional import softplus
 
-from flows.transform import Bijection
+from flows.transform import Bijection, Flow
 from nets.conditioner import Conditioner
 
 LEAST_SLOPE = 1e-6  # a flatter layer has no inverse in float32
@@ -168,11 +167,8 @@ class Planar(Bijection):
         blocks = points.split(max(1, BLOCK // len(loc))) if small else [points]
         return torch.cat([log_prob(block) for block in blocks]).reshape(*z.shape[:-1], -1)
 
-    def __repr__(self):
-        return f"Planar(length={self.length})"
 
-
-class PlanarFlow(nn.Module):
+class PlanarFlow(Flow):
     """h → Planar(u(h), w(h), b(h)), or with `shared` one set of parameters for all h.
 
     Starts near the identity: u small and random, w of norm about one.
@@ -188,8 +184,7 @@ class PlanarFlow(nn.Module):
     """
 
     def __init__(self, features, latent, length=5, shared=False):
-        super().__init__()
-        self.length, self.shared = length, shared
+        super().__init__(length, shared)
         self.conditioner = Conditioner(
             features,
             shapes=[(length, latent), (length, latent), (length,)],
@@ -199,6 +194,3 @@ class PlanarFlow(nn.Module):
 
     def forward(self, h):
         return Planar(*self.conditioner(h))
-
-    def __repr__(self):
-        return f"PlanarFlow(length={self.length}, {'shared' if self.shared else 'amortised'})"

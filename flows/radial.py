@@ -1,10 +1,9 @@
 """Radial flow: layers that contract or expand around a centre, inverted in closed form."""
 
 import torch
-from torch import nn
 from torch.nn.functional import softplus
 
-from flows.transform import Bijection
+from flows.transform import Bijection, Flow
 from nets.conditioner import Conditioner
 
 
@@ -70,16 +69,13 @@ class Radial(Bijection):
             log_det = log_det + self._layer_log_det(r, alpha, s, y.shape[-1])
         return y, log_det
 
-    def __repr__(self):
-        return f"Radial(length={self.length})"
-
 
 def _norm(x):
     """‖x‖ with a finite gradient at 0."""
     return (x.square().sum(-1) + torch.finfo(x.dtype).tiny).sqrt()
 
 
-class RadialFlow(nn.Module):
+class RadialFlow(Flow):
     """h → Radial(c(h), α(h), s(h)), or with `shared` one set of parameters for all h.
 
     α = softplus(a) and s = α exp(β): β = 0 is the identity, where it starts but for small noise.
@@ -89,8 +85,7 @@ class RadialFlow(nn.Module):
     """
 
     def __init__(self, features, latent, length=5, shared=False):
-        super().__init__()
-        self.length, self.shared = length, shared
+        super().__init__(length, shared)
         self.conditioner = Conditioner(
             features, shapes=[(length, latent), (length,), (length,)], scales=[0.5, 0.1, 0.1], shared=shared
         )
@@ -99,6 +94,3 @@ class RadialFlow(nn.Module):
         centre, a, beta = self.conditioner(h)
         alpha = softplus(a)
         return Radial(centre, alpha, alpha * beta.exp())
-
-    def __repr__(self):
-        return f"RadialFlow(length={self.length}, {'shared' if self.shared else 'amortised'})"

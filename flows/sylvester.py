@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from flows.planar import LEAST_SLOPE, derivative, solve
-from flows.transform import Bijection
+from flows.transform import Bijection, Flow
 from nets.conditioner import Conditioner
 
 RANK = 16  # dimensions that a layer bends, at most
@@ -84,7 +84,7 @@ def _times(matrix, vector):
     return torch.einsum("...nm,...m->...n", matrix, vector)
 
 
-class SylvesterFlow(nn.Module):
+class SylvesterFlow(Flow):
     """h → Sylvester with Q from Householder reflections, or with `shared` one set of parameters for all h.
 
     Q is the first M columns of Π_m (I - 2 v_m v_mᵀ/‖v_m‖²), m = 1…M: orthonormal for any v, and M reflections
@@ -100,9 +100,9 @@ class SylvesterFlow(nn.Module):
     """
 
     def __init__(self, features, latent, length=4, shared=False, rank=None):
-        super().__init__()
-        m = rank or min(latent, RANK)
-        self.length, self.shared, self.latent, self.rank = length, shared, latent, m
+        super().__init__(length, shared)
+        self.latent, self.rank = latent, rank or min(latent, RANK)
+        m = self.rank
         self.conditioner = Conditioner(
             features,
             shapes=[(length, m, latent), (length, m, m), (length, m, m), (length, m)],

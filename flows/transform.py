@@ -1,6 +1,7 @@
 """What all flows share: a map and its log-determinant are computed together, and remembered."""
 
 import torch
+from torch import nn
 from torch.distributions import Transform, constraints
 
 
@@ -12,7 +13,7 @@ class Bijection(Transform):
         push(x) → y, log |det ∂y/∂x|
         pull(y) → x, log |det ∂y/∂x|, the same sign
 
-    and has `batch_shape`, that of its parameters: () says that one map serves every point. This class remembers
+    and has `length`, and `batch_shape`, that of its parameters: () says that one map serves every point. It remembers
     the last pair, as Pyro expects of a transform, so that scoring one's own sample is free; a pair that was
     computed without gradients is forgotten where they are wanted.
     """
@@ -51,3 +52,42 @@ class Bijection(Transform):
         if self._cached_x_y[0] is not x:
             self(x)
         return self._log_det
+
+    def __repr__(self):
+        return f"{type(self).__name__}(length={self.length})"
+
+
+class NetBijection(Bijection):
+    """A bijection whose every layer asks a network how to move z.
+
+    Args:
+        nets: a `Perceptron` for each layer.
+    """
+
+    def __init__(self, nets):
+        super().__init__()
+        self.nets = nets
+
+    @property
+    def batch_shape(self):
+        return self.nets[0].c.shape[:-1]
+
+    @property
+    def length(self):
+        return len(self.nets)
+
+
+class Flow(nn.Module):
+    """h → Bijection, its parameters computed from h, or with `shared` one map for all h.
+
+    Args:
+        length: number of layers.
+        shared: learn one map for all images (Rezende & Mohamed's figures) instead of computing it from h.
+    """
+
+    def __init__(self, length, shared):
+        super().__init__()
+        self.length, self.shared = length, shared
+
+    def __repr__(self):
+        return f"{type(self).__name__}(length={self.length}, {'shared' if self.shared else 'amortised'})"
