@@ -17,6 +17,7 @@ from jobs.folder import Folder, FolderError
 from jobs.scoring import DeviceError, find_device, load_images, scored, sentence, summary, test_images
 from specs import SpecError, parse
 
+SLOW = 30  # seconds of an epoch that a prior's density may take unsaid
 INPUT_ERRORS = (SpecError, data.DataError, FolderError, CheckpointError, DeviceError)
 
 
@@ -98,6 +99,19 @@ class Run:
         except OSError as error:
             raise FolderError(f"cannot write to {folder.path}: {error.strerror}") from None
 
+    def seconds_in_prior(self):
+        """Of an epoch, about: the density of a batch under the prior and its gradient, timed once, times the steps."""
+        parameters = list(self.model.prior.parameters())
+        with seeded(self.config["seed"], device=self.images.device):
+            for _ in range(2):  # the first warms up
+                began = time.perf_counter()
+                prior = self.model.prior()
+                z = torch.randn(self.config["batch_size"], *prior.event_shape, device=self.images.device)
+                log_prob = prior.log_prob(z.requires_grad_()).sum()
+                torch.autograd.grad(log_prob, [z, *parameters], allow_unused=True)[0].sum().item()  # waits for a device
+                seconds = time.perf_counter() - began
+        return seconds * len(self.images.train) / self.config["batch_size"]
+
     def train(self):
         """Fits until the last epoch or the end of patience; every epoch is on disk before the next begins."""
         valid = self.images.images("valid")
@@ -115,6 +129,11 @@ class Run:
             evaluate=lambda: elbo_parts(self.model, self.guide, valid),
         )
         print(self.images)
+        if (seconds := self.seconds_in_prior()) > SLOW:
+            print(
+                f"slow: the exact density of {self.model.prior} takes about {seconds:.0f} s of each epoch; "
+                "fewer components, or a flow that inverts faster (planar, radial, coupling), would take less"
+            )
         print(f"{self.model.prior} · flow {self.config['flow']} · {self.images.device} → {self.folder.path}")
         if self.best.done:
             print(f"early stopping ended this run after epoch {self.epoch}")

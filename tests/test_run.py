@@ -13,6 +13,7 @@ import assemble
 import data
 import run
 from inference import elbo_parts, seeded
+from jobs import training
 from jobs.folder import Folder
 
 ROOT = Path(__file__).parents[1]
@@ -68,6 +69,16 @@ def assert_same(a, b):
             assert_same(left, right)
     else:
         assert a == b
+
+
+def test_says_before_it_trains_that_the_prior_is_slow(dataset, tmp_path, capsys, monkeypatch):
+    train(dataset, tmp_path / "quiet", "--epochs", 1)
+    assert "slow" not in capsys.readouterr().out
+    monkeypatch.setattr(training, "SLOW", 0)
+    train(dataset, tmp_path / "slow", "--epochs", 1)
+    assert "slow: the exact density of VampPrior(7 " in capsys.readouterr().out.split("epoch    1")[0]
+    quiet, slow = (torch.load(tmp_path / name / "checkpoint.pt")["program"] for name in ("quiet", "slow"))
+    assert_same(quiet, slow)  # and the question changes nothing
 
 
 def test_folder(dataset, tmp_path, capsys):
