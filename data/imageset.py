@@ -124,10 +124,17 @@ class ImageSet:
         """
         if size < 1:
             raise DataError(f"a batch of {size} images: the size must be 1 or more")
-        order = torch.randperm(len(self.train), device=self.device)
-        for indices in order.split(size):
-            batch = scaled(self.train[indices])
-            yield torch.bernoulli(batch) if self.binarize == "dynamic" else batch
+        for indices in self.order().split(size):
+            yield self.batch(indices)
+
+    def order(self):
+        """The training images' indices in random order: an epoch."""
+        return torch.randperm(len(self.train), device=self.device)
+
+    def batch(self, indices):
+        """Training images as the model sees them; a dynamic binarisation draws their pixels anew."""
+        batch = scaled(self.train[indices])
+        return torch.bernoulli(batch) if self.binarize == "dynamic" else batch
 
     def images(self, split):
         """A whole split as the model is evaluated on it: float32 in [0, 1], (N, *image_shape), always the same.

@@ -5,6 +5,8 @@ import math
 import pyro.distributions as dist
 import torch
 
+import gemm
+
 BLOCK = 2**26  # points × components
 
 
@@ -57,7 +59,7 @@ class Mixture(dist.TorchDistribution):
 
     def component_log_prob(self, z):
         """log π_k p_k(z) for every component: (..., *event) → (..., K); its softmax is p(k | z)."""
-        if torch.get_float32_matmul_precision() != "highest":
+        if not gemm.whole(z.device):
             raise RuntimeError(
                 "a mixture needs whole float32 products, or log-probabilities are nats off: "
                 'call torch.set_float32_matmul_precision("highest")'

@@ -2,6 +2,7 @@
 
 import math
 import time
+from functools import partial
 
 from inference.rng import seeded
 
@@ -15,7 +16,8 @@ def fit(update, data, *, epochs, batch_size=100, seed=0, first=1, before_epoch=(
     optimiser and schedules are where they were.
 
     Args:
-        update: x → dict of scalar tensors, means over the batch.
+        update: x → dict of scalar tensors, means over the batch. One with a method `epoch(data, batch_size)` → (dict
+            of sums over images, number of images) runs its epochs itself.
         data: has `batches(size)`, one epoch of training batches, and `device`.
         epochs: the last epoch's number.
         first: the first epoch's number.
@@ -35,16 +37,13 @@ def fit(update, data, *, epochs, batch_size=100, seed=0, first=1, before_epoch=(
     1
     2
     """
+    run_epoch = getattr(update, "epoch", None) or partial(_epoch, update)
     for epoch in range(first, epochs + 1):
         began = time.perf_counter()
         for callback in before_epoch:
             callback(epoch)
         with seeded(seed, epoch, device=data.device):
-            totals, count = {}, 0
-            for x in data.batches(batch_size):
-                for name, value in update(x).items():
-                    totals[name] = totals.get(name, 0.0) + value.detach().double() * len(x)
-                count += len(x)
+            totals, count = run_epoch(data, batch_size)
         # The only numbers that an epoch reads back from the device.
         metrics = {name: (total / count).item() for name, total in totals.items()}
         seconds = time.perf_counter() - began
@@ -55,3 +54,12 @@ def fit(update, data, *, epochs, batch_size=100, seed=0, first=1, before_epoch=(
             if not math.isfinite(value):
                 raise FloatingPointError(f"{name} is {value} in epoch {epoch}")
         yield {"epoch": epoch, **metrics, "seconds": seconds}
+
+
+def _epoch(update, data, batch_size):
+    totals, count = {}, 0
+    for x in data.batches(batch_size):
+        for name, value in update(x).items():
+            totals[name] = totals.get(name, 0.0) + value.detach().double() * len(x)
+        count += len(x)
+    return totals, count

@@ -23,3 +23,15 @@ def seeded(*key, device="cpu"):
         # torch.manual_seed seeds every device, and then every one is put back; without CUDA work none is touched.
         (torch.manual_seed if cuda else torch.default_generator.manual_seed)(seed)
         yield
+
+
+@contextmanager
+def same_noise(device="cpu"):
+    """Inside, random numbers are those that would have come next; outside they come as if nothing had run.
+
+    >>> with same_noise(): a = torch.rand(1)
+    >>> bool(a == torch.rand(1))
+    True
+    """
+    with torch.random.fork_rng(range(torch.cuda.device_count()) if torch.device(device).type == "cuda" else []):
+        yield

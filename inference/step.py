@@ -1,101 +1,23 @@
-"""One training step, `update(x) -> {"loss": …}`, by two engines that compute the same."""
+"""One training step, `update(x) -> {"loss": …}`, by engines that compute the same."""
 
-import pyro
-import pyro.infer
-import pyro.optim
 import torch
 
-from inference.anneal import ScaleLatents
+from inference.compiled import CompiledStep
+from inference.eager import EagerStep
 from inference.elbo import Trace_ELBO
+from inference.graph import GraphStep
 from inference.optimizers import OPTIMIZERS
-from inference.registered import registered
+from inference.svi import SVIStep
+
+ENGINES = {
+    "svi": SVIStep,  # stock Pyro, the reference
+    "eager": EagerStep,  # the same without its waits
+    "compiled": CompiledStep,  # loss and gradients in one graph, compiled
+    "graph": GraphStep,  # on CUDA: the whole step recorded once, then replayed
+}
 
 
-class EagerStep:
-    """A step of an objective with one fused optimiser and no wait for the device.
-
-    The first call runs under Pyro's validation, so that a mistake in a program is named; the others without.
-    """
-
-    def __init__(self, model, guide, weight, optimizer, lr, objective):
-        self.model, self.guide = ScaleLatents(weight)(model), ScaleLatents(weight)(guide)
-        parameters = torch.nn.ModuleList([model, guide]).parameters()
-        self.optimizer = OPTIMIZERS[optimizer](parameters, lr=lr, fused=True)
-        self.loss = objective.differentiable_loss
-        self.checked = False
-
-    def __call__(self, x):
-        if self.checked:
-            with pyro.validation_enabled(False):
-                loss = self.loss(self.model, self.guide, x) / len(x)
-        else:
-            with pyro.validation_enabled(True), pyro.poutine.trace(param_only=True) as params:
-                loss = self.loss(self.model, self.guide, x) / len(x)
-            if params.trace.nodes:
-                names = ", ".join(map(repr, params.trace.nodes))
-                raise ValueError(f"this engine trains the modules' parameters, not the param sites {names}: use SVI")
-            self.checked = True
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        self.optimizer.step()
-        return {"loss": loss.detach()}
-
-    def set_lr(self, lr):
-        for group in self.optimizer.param_groups:
-            group["lr"] = lr
-
-    def state_dict(self):
-        return self.optimizer.state_dict()
-
-    def load_state_dict(self, state):
-        self.optimizer.load_state_dict(state)
-
-
-class SVIStep:
-    """A step of stock Pyro, `SVI(…, Trace_ELBO()).step` say: the reference for every other engine."""
-
-    def __init__(self, model, guide, weight, optimizer, lr, objective):
-        self.constructor, self.lr = OPTIMIZERS[optimizer], lr
-        self.optimizer = pyro.optim.PyroOptim(self.constructor, {"lr": lr})
-        self.parameters = dict(torch.nn.ModuleList([model, guide]).named_parameters())
-        reference = objective.reference()
-
-        def loss(model, guide, x):
-            # The mean over the batch, not its sum: Adam's epsilon, at least, can tell the two apart.
-            return reference.differentiable_loss(model, guide, x) / len(x)
-
-        self.svi = pyro.infer.SVI(
-            ScaleLatents(weight)(registered(model)), ScaleLatents(weight)(registered(guide)), self.optimizer, loss
-        )
-
-    def __call__(self, x):
-        return {"loss": torch.tensor(self.svi.step(x), dtype=torch.float64)}
-
-    def set_lr(self, lr):
-        self.optimizer.pt_optim_args["lr"] = lr  # for parameters that it has not met
-        for optimizer in self.optimizer.optim_objs.values():
-            optimizer.param_groups[0]["lr"] = lr
-
-    def state_dict(self):
-        # Under our own parameters' names: those in Pyro's store differ in every process.
-        return {
-            name: self.optimizer.optim_objs[parameter].state_dict()
-            for name, parameter in self.parameters.items()
-            if parameter in self.optimizer.optim_objs
-        }
-
-    def load_state_dict(self, state):
-        for name, optimizer_state in state.items():
-            parameter = self.parameters[name]
-            self.optimizer.grad_clip[parameter] = None
-            self.optimizer.optim_objs[parameter] = self.constructor([parameter], lr=self.lr)
-            self.optimizer.optim_objs[parameter].load_state_dict(optimizer_state)
-
-
-ENGINES = {"eager": EagerStep, "svi": SVIStep}
-
-
-def make_update(model, guide, *, weight=None, optimizer="adam", lr=1e-3, engine="eager", objective=None):
+def make_update(model, guide, *, weight=None, optimizer="adam", lr=1e-3, engine="eager", objective=None, reduce=None):
     """The function that `fit` calls for each batch: one gradient step on -ELBO per image, or another objective.
 
     Args:
@@ -103,7 +25,8 @@ def make_update(model, guide, *, weight=None, optimizer="adam", lr=1e-3, engine=
         weight: scalar tensor that multiplies the KL term (`KLWeight(...).value`), 1 if None.
         optimizer: `adam`, or `adam-normgrad` (gradients of unit length for each tensor).
         lr: its learning rate.
-        engine: `eager`, or `svi` for stock Pyro.
+        engine: one of ENGINES.
+        reduce: makes one gradient of several processes' (`Processes(...).reduce`).
         objective: one of `inference.elbo`'s: Trace_ELBO() unless given, TraceMeanField_ELBO() or IWAE(K).
 
     Returns:
@@ -111,7 +34,7 @@ def make_update(model, guide, *, weight=None, optimizer="adam", lr=1e-3, engine=
         `set_lr(lr)`, and `state_dict()` and `load_state_dict(state)` for the optimiser's memory.
 
     Raises:
-        ValueError: for an unknown optimizer or engine.
+        ValueError: for an unknown optimizer or engine, or the engine `graph` away from CUDA.
         TypeError: where model or guide is no `nn.Module`: its parameters could not be found.
 
     >>> from assemble import assemble
@@ -129,4 +52,6 @@ def make_update(model, guide, *, weight=None, optimizer="adam", lr=1e-3, engine=
     if weight is None:
         parameter = next(torch.nn.ModuleList([model, guide]).parameters(), torch.ones(()))
         weight = torch.ones((), device=parameter.device)
-    return ENGINES[engine](model, guide, weight, optimizer, lr, objective or Trace_ELBO())
+    if engine == "graph" and weight.device.type != "cuda":
+        raise ValueError(f"engine graph replays CUDA graphs, and the program is on {weight.device.type}")
+    return ENGINES[engine](model, guide, weight, optimizer, lr, objective or Trace_ELBO(), reduce)

@@ -86,7 +86,7 @@ DEFAULTS = {
     "seed": 0,
     "out": None,
 }
-BESIDE_RESUME = ("epochs", "samples", "test_images", "data_dir", "device")
+BESIDE_RESUME = ("epochs", "samples", "test_images", "data_dir", "device", "engine")
 
 
 def flags_of(names):
@@ -156,8 +156,9 @@ def parser():
     add(
         g,
         "--engine",
-        "svi: stock Pyro, the reference; eager: the same without its waits",
-        choices=["auto", "svi", "eager"],
+        "svi: stock Pyro, the reference; eager: the same without its waits; compiled: as one compiled graph; "
+        "graph: on CUDA, recorded and replayed; auto: graph on CUDA, compiled where the run is long enough, else eager",
+        choices=["auto", "svi", "eager", "compiled", "graph"],
     )
     g = p.add_argument_group("scoring and output")
     add(g, "--samples", "importance samples per test image", type=number(int, 1), metavar="S")

@@ -10,7 +10,9 @@ from assemble import FLOWS, PRIORS, assemble
 from inference import make_update, registered
 from inference.checkpoint import load_checkpoint, save_checkpoint
 from inference.optimizers import OPTIMIZERS
-from inference.step import ENGINES
+from inference.step import ENGINES as ALL
+
+ENGINES = {name: engine for name, engine in ALL.items() if name != "graph" or torch.cuda.is_available()}
 
 SHAPE = (1, 4, 5)
 

@@ -1,0 +1,88 @@
+"""Float32 matrix products: whether they are whole, and on a CPU the library that is faster at them.
+
+torch multiplies on a CPU by its BLAS, MKL mostly, or, where it is allowed to round the factors, by oneDNN. On a
+processor without instructions for rounded factors oneDNN keeps them whole, and on some of those it is twice as fast.
+Nothing is believed here: accuracy and speed are measured.
+"""
+
+import time
+from contextlib import contextmanager
+from functools import cache
+
+import torch
+
+WHOLE = ("none", "ieee")  # torch's words for 24 bits
+
+
+def whole(device="cpu"):
+    """Whether float32 products on `device` keep all their bits, as torch is set at this moment.
+
+    >>> whole()
+    True
+    """
+    if torch.device(device).type == "cuda":
+        return torch.backends.cuda.matmul.fp32_precision in WHOLE
+    mode = torch.backends.mkldnn.matmul.fp32_precision
+    return mode in WHOLE or _error(mode) < 1e-6
+
+
+@contextmanager
+def faster(library="auto"):
+    """Inside, float32 products on a CPU come from the faster library that keeps them whole; yields its name.
+
+    Args:
+        library: "blas" or "onednn" to name it (where onednn is not whole here, it is blas), "auto" to measure.
+
+    >>> with faster("blas") as library: library
+    'blas'
+    """
+    if library == "auto":
+        library = _measured()
+    if library == "onednn" and not _onednn_is_whole():
+        library = "blas"
+    with _mode("bf16" if library == "onednn" else "ieee"):
+        yield library
+
+
+@contextmanager
+def _mode(mode):
+    before = torch.backends.mkldnn.matmul.fp32_precision
+    try:
+        torch.backends.mkldnn.matmul.fp32_precision = mode
+        yield
+    finally:
+        torch.backends.mkldnn.matmul.fp32_precision = before
+
+
+def _factors():
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(100, 784, generator=generator), torch.randn(784, 600, generator=generator)
+
+
+@cache
+def _error(mode):
+    """The relative error of a product: 4e-7 where it is whole, 1e-3 where factors are rounded."""
+    a, b = _factors()
+    truth = a.double() @ b.double()
+    with _mode(mode), torch.autocast("cpu", enabled=False):
+        return (((a @ b).double() - truth).norm() / truth.norm()).item()
+
+
+def _onednn_is_whole():
+    return torch.backends.mkldnn.is_available() and _error("bf16") < 1e-6
+
+
+@cache
+def _measured():
+    """The shortest of many times each, in turns; blas unless the other is clearly faster."""
+    if not _onednn_is_whole():
+        return "blas"
+    a, b = _factors()
+    seconds = {"ieee": [], "bf16": []}
+    for _ in range(20):
+        for mode, times in seconds.items():
+            with _mode(mode), torch.autocast("cpu", enabled=False):
+                began = time.perf_counter()
+                a @ b
+                times.append(time.perf_counter() - began)
+    return "onednn" if min(seconds["bf16"]) < 0.9 * min(seconds["ieee"]) else "blas"

@@ -1,0 +1,56 @@
+"""A training step whose loss and gradients are one compiled graph."""
+
+import logging
+
+import pyro
+import torch
+from torch.nn.utils import get_total_norm
+
+from inference.eager import EagerStep
+from inference.rng import same_noise
+from inference.staged import StagedLoss
+
+
+class CompiledStep(EagerStep):
+    """EagerStep with loss and gradients in one compiled graph, for batches of one size; others go the eager way.
+
+    What the compiler makes is compared with the eager gradient once, at equal random numbers. Where it differs, or
+    where there is no compiler, training goes on eagerly, and the log says why.
+    """
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.staged, self.shape = None, None
+
+    def backward(self, x):
+        if self.shape is None:
+            with same_noise(x.device):
+                self.validated(x)
+            self.stage(x)
+        if self.staged is None or x.shape != self.shape:
+            return super().backward(x)
+        loss, gradients = self.staged(x, self.weight)
+        for parameter, gradient in zip(self.parameters.values(), gradients):
+            parameter.grad = gradient
+        return loss
+
+    def stage(self, x):
+        self.shape = x.shape
+        try:
+            staged = StagedLoss(self.program, self.loss, x, self.weight)
+            self.compare(staged, x)
+            self.staged = staged
+        except Exception as error:  # of a compiler that may be missing, old, or at odds with a stranger's program
+            reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
+            logging.getLogger(__name__).warning("cannot compile (%s): training goes on eagerly", reason[:200])
+
+    def compare(self, staged, x):
+        with same_noise(x.device):
+            _, ours = staged(x, self.weight)
+        with same_noise(x.device), pyro.validation_enabled(False):
+            loss = self.loss(x, self.weight)
+        theirs = torch.autograd.grad(loss, list(self.parameters.values()), allow_unused=True)
+        pairs = [(a, b) for a, b in zip(ours, theirs) if b is not None]
+        error, size = get_total_norm([a - b for a, b in pairs]), get_total_norm([b for _, b in pairs])
+        if not error <= 1e-3 * size:
+            raise ArithmeticError(f"the compiled gradient is off by {error / size:.1g} of its length")

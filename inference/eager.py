@@ -1,0 +1,67 @@
+"""A training step that is Pyro's, without what Pyro waits for."""
+
+import pyro
+import torch
+
+from inference.anneal import ScaleLatents
+from inference.optimizers import OPTIMIZERS
+
+
+class EagerStep:
+    """A step of an objective with one fused optimiser and no wait for the device.
+
+    The first call runs under Pyro's validation, so that a mistake in a program is named; the others without.
+    """
+
+    def __init__(self, model, guide, weight, optimizer, lr, objective, reduce=None):
+        self.program = torch.nn.ModuleList([model, guide])
+        self.parameters = dict(self.program.named_parameters())
+        self.optimizer = OPTIMIZERS[optimizer](self.parameters.values(), lr=lr, fused=True)
+        self.weight, self.reduce, self.checked = weight, reduce, False
+
+        def loss(x, weight):
+            weighted = ScaleLatents(weight)
+            return objective.differentiable_loss(weighted(model), weighted(guide), x) / len(x)
+
+        self.loss = loss
+
+    def __call__(self, x):
+        self.optimizer.zero_grad(set_to_none=True)
+        loss = self.backward(x)
+        if self.reduce is not None:
+            loss = self.reduce(loss, list(self.parameters.values()), len(x))
+        self.optimizer.step()
+        return {"loss": loss}
+
+    def backward(self, x):
+        """The loss, its gradients left with the parameters."""
+        if not self.checked:
+            loss = self.validated(x)
+        else:
+            with pyro.validation_enabled(False):
+                loss = self.loss(x, self.weight)
+        loss.backward()
+        return loss.detach()
+
+    def validated(self, x):
+        """The loss, and an error that names the mistake where a program has one."""
+        with pyro.validation_enabled(True), pyro.poutine.trace(param_only=True) as params:
+            loss = self.loss(x, self.weight)
+        if params.trace.nodes:
+            names = ", ".join(map(repr, params.trace.nodes))
+            raise ValueError(f"this engine trains the modules' parameters, not the param sites {names}: use SVI")
+        self.checked = True
+        return loss
+
+    def set_lr(self, lr):
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+
+    def state_dict(self):
+        """What the optimiser remembers, by the parameters' names: the same for every engine."""
+        state = self.optimizer.state_dict()["state"]
+        return {name: state[number] for number, name in enumerate(self.parameters) if number in state}
+
+    def load_state_dict(self, state):
+        numbered = {number: state[name] for number, name in enumerate(self.parameters) if name in state}
+        self.optimizer.load_state_dict(self.optimizer.state_dict() | {"state": numbered})

@@ -1,0 +1,86 @@
+"""A training step on CUDA that Python does not touch: recorded once, then replayed."""
+
+import torch
+
+from inference.eager import EagerStep
+
+WARM_UP = 3  # steps before the recording, in which libraries allocate what they keep
+
+
+class GraphStep(EagerStep):
+    """EagerStep as a CUDA graph: gather, binarise, forward, backward and optimiser are one launch a step.
+
+    `epoch` runs a whole one, and `fit` calls it where it finds it: the order of the images lies on the device, and so
+    do a cursor that each replay moves on by a batch and the sum of the losses, which is not finite from the first loss
+    that is not. The first steps, and the last where it is short, run eagerly, on the same state.
+
+    Called with a batch, it is an EagerStep.
+    """
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        for group in self.optimizer.param_groups:
+            group["capturable"] = True
+            group["lr"] = torch.tensor(group["lr"], device=self.weight.device)  # a recorded float would stay as it is
+        self.graph = None
+
+    def set_lr(self, lr):
+        for group in self.optimizer.param_groups:
+            group["lr"].fill_(lr)
+
+    def load_state_dict(self, state):
+        super().load_state_dict(state)
+        self.graph = None  # it knows the old tensors
+
+    def epoch(self, data, batch_size):
+        """({"loss": sum over images}, how many images); waits for nothing."""
+        order = data.order()
+        whole = len(order) // batch_size
+        if self.graph is None or self.graph.data is not data or self.graph.batch_size != batch_size:
+            self.graph = _Recording(self, data, batch_size)
+        self.graph.start(order)
+        for _ in range(whole):
+            self.graph.step()
+        total = self.graph.total.clone()
+        if len(rest := order[whole * batch_size :]):
+            total = total + self(data.batch(rest))["loss"].double() * len(rest)
+        return {"loss": total}, len(order)
+
+
+class _Recording:
+    """The static tensors of a recorded step, and the graph once it is recorded."""
+
+    def __init__(self, update, data, batch_size):
+        self.update, self.data, self.batch_size = update, data, batch_size
+        self.order = data.order()
+        self.cursor = torch.zeros((), dtype=torch.int64, device=data.device)
+        self.offsets = torch.arange(batch_size, device=data.device)
+        self.total = torch.zeros((), dtype=torch.float64, device=data.device)
+        self.graph, self.warm = None, 0
+
+    def start(self, order):
+        self.order.copy_(order)
+        self.cursor.zero_()
+        self.total.zero_()
+
+    def body(self):
+        """What is recorded."""
+        x = self.data.batch(self.order[self.cursor + self.offsets])
+        self.total += self.update(x)["loss"].double() * self.batch_size
+        self.cursor += self.batch_size
+
+    def step(self):
+        if self.graph is not None:
+            self.graph.replay()
+        elif self.warm < WARM_UP:
+            stream = torch.cuda.Stream()
+            stream.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(stream):
+                self.body()
+            torch.cuda.current_stream().wait_stream(stream)
+            self.warm += 1
+        else:
+            self.graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(self.graph):
+                self.body()
+            self.graph.replay()

@@ -1,0 +1,52 @@
+"""A training step of stock Pyro."""
+
+import pyro.infer
+import pyro.optim
+import torch
+
+from inference.anneal import ScaleLatents
+from inference.optimizers import OPTIMIZERS
+from inference.registered import registered
+
+
+class SVIStep:
+    """A step of stock Pyro, `SVI(…, Trace_ELBO()).step` say: the reference for every other engine."""
+
+    def __init__(self, model, guide, weight, optimizer, lr, objective, reduce=None):
+        if reduce is not None:
+            raise ValueError("engine svi is stock Pyro, which trains in one process: choose eager or compiled")
+        self.constructor, self.lr = OPTIMIZERS[optimizer], lr
+        self.optimizer = pyro.optim.PyroOptim(self.constructor, {"lr": lr})
+        self.parameters = dict(torch.nn.ModuleList([model, guide]).named_parameters())
+        reference = objective.reference()
+
+        def loss(model, guide, x):
+            # The mean over the batch, not its sum: Adam's epsilon, at least, can tell the two apart.
+            return reference.differentiable_loss(model, guide, x) / len(x)
+
+        self.svi = pyro.infer.SVI(
+            ScaleLatents(weight)(registered(model)), ScaleLatents(weight)(registered(guide)), self.optimizer, loss
+        )
+
+    def __call__(self, x):
+        return {"loss": torch.tensor(self.svi.step(x), dtype=torch.float64)}
+
+    def set_lr(self, lr):
+        self.optimizer.pt_optim_args["lr"] = lr  # for parameters that it has not met
+        for optimizer in self.optimizer.optim_objs.values():
+            optimizer.param_groups[0]["lr"] = lr
+
+    def state_dict(self):
+        # Under our own parameters' names: those in Pyro's store differ in every process.
+        return {
+            name: self.optimizer.optim_objs[parameter].state_dict()["state"][0]
+            for name, parameter in self.parameters.items()
+            if parameter in self.optimizer.optim_objs
+        }
+
+    def load_state_dict(self, state):
+        for name, memory in state.items():
+            parameter = self.parameters[name]
+            optimizer = self.constructor([parameter], lr=self.lr)
+            optimizer.load_state_dict(optimizer.state_dict() | {"state": {0: memory}})
+            self.optimizer.grad_clip[parameter], self.optimizer.optim_objs[parameter] = None, optimizer

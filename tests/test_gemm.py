@@ -1,0 +1,68 @@
+"""The library for matrix products: never fewer bits, and nothing left changed."""
+
+import pytest
+import torch
+
+import gemm
+from distributions import DiagonalNormal, Mixture
+
+
+@pytest.fixture
+def mode():
+    return lambda: torch.backends.mkldnn.matmul.fp32_precision
+
+
+@pytest.mark.parametrize("library", ["auto", "blas", "onednn"])
+def test_products_are_whole_and_the_setting_comes_back(library, mode):
+    before = mode()
+    a, b = torch.randn(50, 400), torch.randn(400, 70)
+    with pytest.raises(KeyError), gemm.faster(library) as name:
+        assert name in ("blas", "onednn") and library in ("auto", name)
+        assert gemm.whole()
+        error = ((a @ b).double() - a.double() @ b.double()).norm() / (a.double() @ b.double()).norm()
+        assert error < 1e-6
+        raise KeyError
+    assert mode() == before
+
+
+def test_where_onednn_rounds_it_is_not_used(monkeypatch):
+    monkeypatch.setattr(gemm, "_error", {"bf16": 1e-3, "tf32": 1e-3}.get)
+    gemm._measured.cache_clear()
+    for library in ("auto", "onednn"):
+        with gemm.faster(library) as name:
+            assert name == "blas"
+    with gemm._mode("bf16"):
+        assert not gemm.whole()
+    gemm._measured.cache_clear()
+
+
+def test_rounded_factors_would_be_noticed():
+    """What the probe compares: the error of a product of factors in bf16, and of a whole one."""
+    a, b = gemm._factors()
+    truth = a.double() @ b.double()
+    rounded = a.bfloat16().double() @ b.bfloat16().double()
+    assert (rounded - truth).norm() / truth.norm() > 1e-3
+    assert gemm._error("ieee") < 1e-6
+
+
+def test_a_mixture_is_as_exact_with_either_library():
+    mixture = Mixture(DiagonalNormal(torch.randn(500, 40), torch.rand(500, 40) + 0.3))
+    z = torch.randn(100, 40)
+    truth = mixture.log_prob(z.double())
+    errors = {}
+    for library in ("blas", "onednn"):
+        with gemm.faster(library):
+            errors[library] = (mixture.log_prob(z).double() - truth).abs().max()
+    assert errors["onednn"] < 4 * errors["blas"] < 1e-3
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_tf32_is_not_whole():
+    before = torch.backends.cuda.matmul.fp32_precision
+    try:
+        torch.backends.cuda.matmul.fp32_precision = "tf32"
+        assert not gemm.whole("cuda")
+        torch.backends.cuda.matmul.fp32_precision = "ieee"
+        assert gemm.whole("cuda")
+    finally:
+        torch.backends.cuda.matmul.fp32_precision = before
