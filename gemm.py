@@ -27,21 +27,39 @@ def whole(device="cpu"):
 
 
 @contextmanager
-def faster(library="auto"):
-    """Inside, float32 products on a CPU come from the faster library that keeps them whole; yields its name.
+def using(library):
+    """Inside, float32 products on a CPU come from that library; yields its name.
 
     Args:
-        library: "blas" or "onednn" to name it (where onednn is not whole here, it is blas), "auto" to measure.
+        library: "blas", or "onednn", which is used only where it keeps products whole.
 
-    >>> with faster("blas") as library: library
+    >>> with using("blas") as library: library
     'blas'
     """
-    if library == "auto":
-        library = _measured()
     if library == "onednn" and not _onednn_is_whole():
         library = "blas"
     with _mode("bf16" if library == "onednn" else "ieee"):
         yield library
+
+
+@cache
+def faster():
+    """The library that multiplies faster and whole, "blas" or "onednn": the shortest of many times each, in turns.
+
+    >>> faster() in ("blas", "onednn")
+    True
+    """
+    if not _onednn_is_whole():
+        return "blas"
+    a, b = _factors()
+    seconds = {"blas": [], "onednn": []}
+    for _ in range(20):
+        for library, times in seconds.items():
+            with using(library), torch.autocast("cpu", enabled=False):
+                began = time.perf_counter()
+                a @ b
+                times.append(time.perf_counter() - began)
+    return "onednn" if min(seconds["onednn"]) < 0.9 * min(seconds["blas"]) else "blas"
 
 
 @contextmanager
@@ -70,19 +88,3 @@ def _error(mode):
 
 def _onednn_is_whole():
     return torch.backends.mkldnn.is_available() and _error("bf16") < 1e-6
-
-
-@cache
-def _measured():
-    """The shortest of many times each, in turns; blas unless the other is clearly faster."""
-    if not _onednn_is_whole():
-        return "blas"
-    a, b = _factors()
-    seconds = {"ieee": [], "bf16": []}
-    for _ in range(20):
-        for mode, times in seconds.items():
-            with _mode(mode), torch.autocast("cpu", enabled=False):
-                began = time.perf_counter()
-                a @ b
-                times.append(time.perf_counter() - began)
-    return "onednn" if min(seconds["bf16"]) < 0.9 * min(seconds["ieee"]) else "blas"

@@ -34,10 +34,12 @@ def parser():
 
 def main(argv):
     given = vars(parser().parse_args(argv))
-    from jobs import rescore, training  # torch comes with them: not before the flags are read
+    import gemm  # torch comes with it: not before the flags are read
+    from jobs import rescore, training
 
     try:
-        rescore.rescore(given.pop("run"), **given)
+        with gemm.using(gemm.faster()):
+            rescore.rescore(given.pop("run"), **given)
     except training.INPUT_ERRORS as error:
         return f"error: {error}"
     except KeyboardInterrupt:

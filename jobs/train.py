@@ -11,14 +11,16 @@ def main(argv):
         sys.stdout.reconfigure(line_buffering=True)  # an epoch's line shows when it is done, in a file too
     run = None
     try:
-        from jobs import training  # torch comes with it: not before the flags are read, so that --help is instant
+        import gemm  # torch comes with it: not before the flags are read, so that --help is instant
+        from jobs import training
 
         try:
             run = training.start(*settings)
         except training.INPUT_ERRORS as error:
             return f"error: {error}"
-        run.train()
-        run.report()
+        with gemm.using(run.config["gemm"]):
+            run.train()
+            run.report()
     except FloatingPointError as error:
         return f"error: {error}; {run.folder.path} keeps epoch {run.epoch}. A lower --lr or a longer --warmup may help"
     except KeyboardInterrupt:

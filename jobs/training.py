@@ -9,6 +9,7 @@ import torch
 from tqdm import tqdm
 
 import data
+import gemm
 from assemble import OBJECTIVES, PARTS, assemble
 from inference import Cooldown, EarlyStopping, KLWeight, elbo_parts, fit, make_update, seeded
 from inference.checkpoint import CheckpointError, load_weights
@@ -18,7 +19,18 @@ from jobs.scoring import DeviceError, find_device, load_images, scored, sentence
 from specs import SpecError, parse
 
 SLOW = 30  # seconds of an epoch that a prior's density may take unsaid
+COMPILE_FROM = 10_000  # steps: of fewer, compiling takes more time than it saves
 INPUT_ERRORS = (SpecError, data.DataError, FolderError, CheckpointError, DeviceError)
+
+
+def find_engine(config, device, images):
+    """The engine that `auto` stands for: graph on CUDA, compiled where the run is long enough to pay for it."""
+    steps = config["epochs"] * -(-images // config["batch_size"])
+    if config["engine"] == "graph" and device.type != "cuda":
+        raise DeviceError(f"--engine graph replays CUDA graphs, and this run is on {device.type}: write --engine auto")
+    if config["engine"] == "auto":
+        return "graph" if device.type == "cuda" else "compiled" if steps >= COMPILE_FROM else "eager"
+    return config["engine"]
 
 
 def start(config, given, resume):
@@ -48,8 +60,9 @@ class Run:
         images = load_images(config)
         self.images = images.to(device)
         self.config = config | {
-            "engine": "eager" if config["engine"] == "auto" else config["engine"],
+            "engine": find_engine(config, device, len(images.train)),
             "device": device.type,
+            "gemm": config.get("gemm", gemm.faster()),  # kept, so that a resumed run computes the same bits
             "shape": list(images.image_shape),
             "sha256": images.sha256,
         }
