@@ -1,9 +1,17 @@
 """What torch and Pyro lack: mixtures at the price of a GEMM, likelihoods of grey images that keep their digits."""
 
+from distributions.bernoulli import LinearBernoulli
 from distributions.continuous_bernoulli import ContinuousBernoulli
 from distributions.flow import FlowDistribution
 from distributions.logistic import DiscretisedLogistic
 from distributions.mixture import Mixture
 from distributions.normal import DiagonalNormal
 
-__all__ = ["ContinuousBernoulli", "DiagonalNormal", "DiscretisedLogistic", "FlowDistribution", "Mixture"]
+__all__ = [
+    "ContinuousBernoulli",
+    "DiagonalNormal",
+    "DiscretisedLogistic",
+    "FlowDistribution",
+    "LinearBernoulli",
+    "Mixture",
+]

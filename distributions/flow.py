@@ -31,6 +31,10 @@ class FlowDistribution(dist.TransformedDistribution):
     def expand(self, batch_shape, _instance=None):
         return FlowDistribution(self.base_dist.expand(batch_shape), self.transform, validate_args=False)
 
+    def select(self, index):
+        """Those of the batch, by their index."""
+        return FlowDistribution(self.base_dist.select(index), self.transform.select(index), validate_args=False)
+
     def pairwise_log_prob(self, z):
         """log q_k(z_n) for every point and component, in the precision of `z`.
 

@@ -8,6 +8,8 @@ import torch
 import gemm
 
 BLOCK = 2**26  # points × components
+FEW = 32  # components, of which all are scored in float64
+SHARE = 1e-6  # of p(z), below which float32 is exact enough
 
 
 class Mixture(dist.TorchDistribution):
@@ -66,13 +68,17 @@ class Mixture(dist.TorchDistribution):
             )
         z = z.float() if z.dtype in (torch.float16, torch.bfloat16) else z  # their rounding costs nats
         with torch.autocast(z.device.type, enabled=False):
-            if hasattr(self.components, "pairwise_log_prob"):
-                log_prob = self.components.pairwise_log_prob(z)
-            else:
-                log_prob = self.components.log_prob(z.unsqueeze(-1 - len(self.event_shape)))
-            if self.logits is None:
-                return log_prob - math.log(self.components.batch_shape[0])
-            return log_prob + self.logits.to(z.dtype).log_softmax(-1)
+            return self._scores(self.components, z) + self._log_weights(z.dtype)
+
+    def _scores(self, components, z):
+        if hasattr(components, "pairwise_log_prob"):
+            return components.pairwise_log_prob(z)
+        return components.log_prob(z.unsqueeze(-1 - len(self.event_shape)))
+
+    def _log_weights(self, dtype):
+        if self.logits is None:
+            return torch.tensor(-math.log(self.components.batch_shape[0]), dtype=dtype)
+        return self.logits.to(dtype).log_softmax(-1)
 
     def log_prob(self, z):
         if self._validate_args:
@@ -82,9 +88,31 @@ class Mixture(dist.TorchDistribution):
         else:  # nothing need be kept: an aggregated posterior has a component for every training image
             points = z.reshape(-1, *self.event_shape)
             blocks = points.split(max(1, BLOCK // self.components.batch_shape[0]))
-            log_prob = torch.cat([self.component_log_prob(block).logsumexp(-1) for block in blocks])
+            log_prob = torch.cat([self._without_gradient(block) for block in blocks])
             log_prob = log_prob.reshape(z.shape[: z.ndim - len(self.event_shape)])
         return log_prob.expand(torch.broadcast_shapes(log_prob.shape, self.batch_shape))
+
+    def _without_gradient(self, z):
+        """log p(z_n); in float64 for those components alone that matter to any of the points.
+
+        All components are scored in float32 first. Those that anywhere have more than SHARE of p(z_n) are scored
+        again in float64, and the others' sum is added as it is: it is less than K·SHARE of the whole, and a few
+        thousandths of that, as far as float32 can be off, are no more than the rounding of what is reported.
+        """
+        if z.dtype != torch.float64 or self.components.batch_shape[0] < FEW or not hasattr(self.components, "select"):
+            return self.component_log_prob(z).logsumexp(-1)
+        rough = self.component_log_prob(z.float())
+        share = (rough - rough.logsumexp(-1, keepdim=True)).amax(0)
+        # Not a number, where z left float32's range, matters too.
+        index = (~(share < math.log(SHARE))).nonzero().squeeze(-1)
+        if 2 * len(index) > len(share):
+            return self.component_log_prob(z).logsumexp(-1)
+        log_weight = self._log_weights(z.dtype)
+        fine = self._scores(self.components.select(index), z) + (
+            log_weight if log_weight.ndim == 0 else log_weight[index]
+        )
+        rest = rough.index_fill(-1, index, -math.inf).logsumexp(-1).double()
+        return torch.logaddexp(fine.logsumexp(-1), rest)
 
     @torch.no_grad()
     def sample(self, sample_shape=torch.Size()):

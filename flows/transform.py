@@ -1,5 +1,7 @@
 """What all flows share: a map and its log-determinant are computed together, and remembered."""
 
+import copy
+
 import torch
 from torch import nn
 from torch.distributions import Transform, constraints
@@ -53,6 +55,20 @@ class Bijection(Transform):
             self(x)
         return self._log_det
 
+    def select(self, index):
+        """The maps of those batch members, by their index; itself where one map serves all."""
+        if not self.batch_shape:
+            return self
+        new = copy.copy(self)
+        new._cached_x_y, new._log_det, new._inv = (None, None), None, None
+        new._index(index)
+        return new
+
+    def _index(self, index):
+        for name, value in vars(self).items():
+            if isinstance(value, torch.Tensor):
+                setattr(self, name, value[index])
+
     def __repr__(self):
         return f"{type(self).__name__}(length={self.length})"
 
@@ -75,6 +91,9 @@ class NetBijection(Bijection):
     @property
     def length(self):
         return len(self.nets)
+
+    def _index(self, index):
+        self.nets = [net._replace(c=net.c[index]) for net in self.nets]
 
 
 class Flow(nn.Module):

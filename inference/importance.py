@@ -10,7 +10,8 @@ from pyro import poutine
 from pyro.poutine.util import prune_subsample_sites
 
 from inference.evaluation import check_latents, constant_parts, evaluation_mode
-from inference.rng import seeded
+from inference.memory import MOST_ROWS, is_out_of_memory, rows_that_fit
+from inference.rng import same_noise, seeded
 
 LOWEST = torch.finfo(torch.float64).min  # below every log weight but that of 0, and with it no inf - inf
 
@@ -63,7 +64,7 @@ def log_weights(model, guide, x, samples, rows=4096):
     Args:
         x: (batch, channels, height, width).
         samples: S.
-        rows: samples × images decoded at a time.
+        rows: samples × images decoded at a time; where memory runs out, the rest goes on with half as many.
 
     Yields:
         (chunk, batch) float64; the chunks' sizes sum to S.
@@ -92,20 +93,31 @@ def log_weights(model, guide, x, samples, rows=4096):
                 raise ValueError(f"the guide's site {name!r} is a Delta, a point without a density to weigh by")
         guide_trace.compute_log_prob()
         guide_log_prob = sum(site["log_prob"].double() for site in latents.values())
-    chunk = max(1, rows // len(x))
-    for start in range(0, samples, chunk):
+
+    def weights(part):
+        values = {name: site["value"][part] for name, site in latents.items()}
+        model_trace = traced(poutine.condition(model, data=values), part.stop - part.start)
+        model_sites = sites(model_trace)
+        conditioned = [name for name in values if name in model_sites]
+        check_latents([*model_trace.stochastic_nodes, *conditioned], values)
+        for name, value in values.items():
+            model_trace.nodes[name]["value"] = value.double()
+        model_trace.compute_log_prob()
+        return sum(site["log_prob"].double() for site in model_sites.values()) - guide_log_prob[part]
+
+    start, chunk = 0, max(1, rows // len(x))
+    while start < samples:
         part = slice(start, min(start + chunk, samples))
-        with pyro.validation_enabled(False):
-            values = {name: site["value"][part] for name, site in latents.items()}
-            model_trace = traced(poutine.condition(model, data=values), part.stop - part.start)
-            model_sites = sites(model_trace)
-            conditioned = [name for name in values if name in model_sites]
-            check_latents([*model_trace.stochastic_nodes, *conditioned], values)
-            for name, value in values.items():
-                model_trace.nodes[name]["value"] = value.double()
-            model_trace.compute_log_prob()
-            log_w = sum(site["log_prob"].double() for site in model_sites.values()) - guide_log_prob[part]
+        try:
+            with pyro.validation_enabled(False):
+                log_w = weights(part)
+        except RuntimeError as error:
+            if chunk == 1 or not is_out_of_memory(error):
+                raise
+            chunk //= 2
+            continue
         yield log_w
+        start = part.stop
 
 
 def _is_delta(fn):
@@ -114,7 +126,7 @@ def _is_delta(fn):
     return isinstance(fn, dist.Delta)
 
 
-def score(model, guide, images, samples=1000, *, seed=0, rows=4096, progress=iter):
+def score(model, guide, images, samples=1000, *, seed=0, rows=None, progress=iter):
     """log p̂(x) = log 1/S Σ_s p(x, z_s) / q(z_s | x), z_s ~ q(z | x)   (Burda et al. 2016, arXiv:1509.00519).
 
     A lower bound in expectation, biased low and rising with S: report S, compare only at equal S. Weights are
@@ -124,8 +136,9 @@ def score(model, guide, images, samples=1000, *, seed=0, rows=4096, progress=ite
         model, guide: Pyro programs over a batch of images; `nn.Module`s are put in evaluation mode meanwhile.
         images: (N, channels, height, width), as the model should see them.
         samples: S.
-        seed: of the samples; the result depends on it, on S and on `rows`.
-        rows: samples × images decoded at a time.
+        seed: of the samples; the result depends on it, on S, on `rows` and on the kind of device.
+        rows: samples × images decoded at a time; unless given, as many as half of the free memory holds, but no
+            more than the device is fast with. Where memory runs out all the same, the rest goes on with half as many.
         progress: wraps the loop over blocks of images, `tqdm` say; it gets a list.
 
     Raises:
@@ -140,9 +153,13 @@ def score(model, guide, images, samples=1000, *, seed=0, rows=4096, progress=ite
     """
     if samples < 1 or len(images) < 1:
         raise ValueError(f"score expects samples ≥ 1 and at least one image, got {samples} and {len(images)}")
-    blocks = images.split(max(1, rows // samples))
+    blocks = images.split(max(1, (rows or MOST_ROWS[images.device.type]) // samples))
     results = []
     with evaluation_mode(model, guide), constant_parts(model), seeded(seed, device=images.device):
+        if rows is None:
+            with same_noise(images.device):
+                one = images[:1]
+                rows = rows_that_fit(lambda: next(log_weights(model, guide, one, 1)), 1, images.device)
         for x in progress(blocks):
             peak = torch.full((len(x),), LOWEST, dtype=torch.float64, device=x.device)
             first = second = total = torch.zeros_like(peak)  # Σ w, Σ w² relative to the peak; Σ log w

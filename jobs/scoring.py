@@ -50,7 +50,6 @@ def scored(model, guide, test, samples, seed):
         test,
         samples,
         seed=seed,
-        rows=4096 if test.device.type == "cpu" else 65536,
         progress=lambda blocks: tqdm(blocks, desc="scoring", unit="block", disable=None),
     )
 

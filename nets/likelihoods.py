@@ -8,7 +8,7 @@ import pyro.distributions as dist
 import torch
 from torch import nn
 
-from distributions import ContinuousBernoulli, DiscretisedLogistic
+from distributions import ContinuousBernoulli, DiscretisedLogistic, LinearBernoulli
 from nets.output import ToImage
 
 # The logarithms of the smallest and of the largest scale that Tomczak & Welling (2018, arXiv:1705.07120) allow.
@@ -31,6 +31,8 @@ class BernoulliHead(nn.Module):
         self.linear = ToImage(features, shape)
 
     def forward(self, h):
+        if not self.linear.is_map:
+            return LinearBernoulli(h, self.linear.weight, self.linear.bias, self.linear.shape)
         (logits,) = self.linear(h)
         return dist.Bernoulli(logits=logits).to_event(len(self.linear.shape))
 

@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_leaves
 
 import assemble
 import specs
-from distributions import DiagonalNormal, FlowDistribution, Mixture
+from distributions import DiagonalNormal, FlowDistribution, LinearBernoulli, Mixture
 
 FEATURES = 4
 every_flow = pytest.mark.parametrize("flow", every("flow", 3))
@@ -319,3 +319,66 @@ def test_expanded_diagonal_normal_is_one_still():
     assert isinstance(wide, DiagonalNormal) and wide.batch_shape == (5, 3)
     z = torch.randn(5, 3, 2)
     assert torch.equal(wide.log_prob(z), q.log_prob(z))
+
+
+# Bernoulli images whose logits are linear in h
+
+
+@pytest.mark.parametrize("rows", [(7,), (50, 7), (1, 7)])
+@pytest.mark.parametrize("images", [7, 1])
+def test_linear_bernoulli_is_a_bernoulli(rows, images):
+    h, weight, bias = torch.randn(*rows, 5), torch.randn(12, 5), torch.randn(12)
+    x = torch.rand(images, 1, 3, 4).round()
+    ours = LinearBernoulli(h, weight, bias, (1, 3, 4))
+    logits = (h @ weight.T + bias).unflatten(-1, (1, 3, 4))
+    stock = dist.Bernoulli(logits=logits).to_event(3)
+    assert (ours.batch_shape, ours.event_shape) == (stock.batch_shape, stock.event_shape)
+    torch.testing.assert_close(ours.log_prob(x), stock.log_prob(x), rtol=1e-5, atol=1e-5)
+    assert ours.log_prob(x).shape == stock.log_prob(x).shape
+    torch.testing.assert_close(ours.mean, logits.sigmoid())
+    wide = ours.expand((9, *ours.batch_shape)) if len(rows) == 1 else ours
+    torch.testing.assert_close(wide.log_prob(x), stock.log_prob(x).expand(wide.batch_shape), rtol=1e-5, atol=1e-5)
+    assert wide.sample((3,)).shape == (3, *wide.batch_shape, 1, 3, 4)
+    with pytest.raises(ValueError, match="support"):
+        LinearBernoulli(h, weight, bias, (1, 3, 4), validate_args=True).log_prob(x + 0.5)
+
+
+def test_linear_bernoulli_folds_with_the_same_gradient():
+    h, weight, bias = (torch.randn(*s, dtype=torch.float64, requires_grad=True) for s in ((50, 7, 5), (12, 5), (12,)))
+    x = torch.rand(7, 1, 3, 4).round().double()
+    stock = dist.Bernoulli(logits=(h @ weight.T + bias).unflatten(-1, (1, 3, 4))).to_event(3)
+    ours = LinearBernoulli(h, weight, bias, (1, 3, 4))
+    sample = ours.sample((4000,)).mean(0)
+    assert gap(sample, ours.mean.detach()) < 0.06
+    weights = torch.randn(50, 7, dtype=torch.float64)
+    pairs = [torch.autograd.grad((p.log_prob(x) * weights).sum(), [h, weight, bias]) for p in (ours, stock)]
+    for a, b in zip(*pairs):
+        assert gap(a, b) < 1e-10
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("flow", ["none", *(spec for spec in every("flow", 3) if spec != "none")])
+def test_float64_without_gradient_refines_what_float32_found(flow, weighted, trained, monkeypatch):
+    """Against float64 throughout: the components that matter alone are computed twice."""
+    spec = specs.parse("flow", flow)
+    build = assemble.FLOWS.get(spec.name) if spec.name != "none" else None
+    loc, scale = 1.5 * torch.randn(200, 6), 0.1 + 0.3 * torch.rand(200, 6)
+    components = DiagonalNormal(loc.double(), scale.double())
+    if build is not None:
+        transform = trained(build(spec, 4, 6)).double()(torch.randn(200, 4).double())
+        components = FlowDistribution(components, transform)
+    logits = torch.randn(200).double() if weighted else None
+    mixture = Mixture(components, logits)
+    with torch.no_grad():
+        z = components.sample()[:3].repeat_interleave(40, 0)
+        z = z + 0.02 * torch.randn_like(z)
+        seen = []
+        select = type(components).select
+        monkeypatch.setattr(type(components), "select", lambda self, i: seen.append(len(i)) or select(self, i))
+        ours = mixture.log_prob(z)
+    truth = mixture.component_log_prob(z).logsumexp(-1)
+    assert seen and 0 < seen[0] < 100
+    assert ours.dtype == torch.float64 and gap(ours, truth.detach()) < 1e-8
+    with torch.no_grad():
+        far = mixture.log_prob(z + 100)  # where float32 says little
+    assert gap(far, mixture.component_log_prob(z + 100).logsumexp(-1).detach()) < 1e-3 * far.abs().max()

@@ -17,7 +17,7 @@ from assemble import assemble
 from data import ImageSet
 from distributions import DiagonalNormal
 from guides import Guide
-from inference import Cooldown, Score, elbo_parts, fit, log_weights, make_update, score, seeded
+from inference import Cooldown, Score, elbo_parts, fit, log_weights, make_update, memory, score, seeded
 from inference.importance import constant_parts
 from models import VAE
 from nets import NormalHead
@@ -383,3 +383,46 @@ def test_a_parts_own_forward_comes_back():
     with constant_parts(prior):
         assert prior() is prior()
     assert vars(prior).get("forward") is own
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("can't allocate memory")])
+def test_out_of_memory_halves_the_rows_and_loses_nothing(error, monkeypatch):
+    model, guide, x = programs("vamp:3", "planar:3")
+    expected = score(model, guide, x, 50, rows=250).log_likelihood
+    sizes = []
+
+    def decoder(z, forward=model.decoder.forward):
+        sizes.append(len(z))
+        if len(z) > 13:
+            raise error
+        return forward(z)
+
+    monkeypatch.setattr(model.decoder, "forward", decoder)
+    result = score(model, guide, x, 50, rows=250).log_likelihood
+    assert sizes == [50, 25, 12, 12, 12, 12, 2]
+    torch.testing.assert_close(result, expected, rtol=1e-7, atol=0)
+    monkeypatch.setattr(model.decoder, "forward", lambda z: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        score(model, guide, x, 50)
+
+
+def test_rows_are_what_half_of_the_free_memory_holds(monkeypatch):
+    cpu = torch.device("cpu")
+
+    def compute():
+        a = torch.zeros(5, 1000)
+        return a + 1
+
+    monkeypatch.setattr(memory, "free", lambda device: 1_600_000)
+    assert memory.rows_that_fit(compute, 5, cpu) == 100  # 8 kB a row
+    monkeypatch.setattr(memory, "free", lambda device: 100)
+    assert memory.rows_that_fit(compute, 5, cpu) == 1
+    monkeypatch.setattr(memory, "free", lambda device: 10**15)
+    assert memory.rows_that_fit(compute, 5, cpu) == memory.MOST_ROWS["cpu"]
+
+
+def test_looking_for_memory_changes_no_number(monkeypatch):
+    model, guide, x = programs("mog:3", "planar:3")
+    expected = score(model, guide, x, 50).log_likelihood
+    monkeypatch.setattr(memory, "free", lambda device: 200_000)
+    torch.testing.assert_close(score(model, guide, x, 50).log_likelihood, expected, rtol=1e-7, atol=0)
