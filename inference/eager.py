@@ -27,11 +27,12 @@ class EagerStep:
 
     def __call__(self, x):
         self.optimizer.zero_grad(set_to_none=True)
-        loss = self.backward(x)
+        loss = self.backward(x) if len(x) else self.weight.new_zeros(())  # one process of many may have no image
+        metrics = {"loss": loss}
         if self.reduce is not None:
-            loss = self.reduce(loss, list(self.parameters.values()), len(x))
+            metrics = self.reduce(loss, list(self.parameters.values()), len(x))
         self.optimizer.step()
-        return {"loss": loss}
+        return metrics
 
     def backward(self, x):
         """The loss, its gradients left with the parameters."""

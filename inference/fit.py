@@ -16,8 +16,8 @@ def fit(update, data, *, epochs, batch_size=100, seed=0, first=1, before_epoch=(
     optimiser and schedules are where they were.
 
     Args:
-        update: x → dict of scalar tensors, means over the batch. One with a method `epoch(data, batch_size)` → (dict
-            of sums over images, number of images) runs its epochs itself.
+        update: x → dict of scalar tensors, means over the batch, or over as many "images" as it says. One with a
+            method `epoch(data, batch_size)` → (dict of sums over images, number of images) runs its epochs itself.
         data: has `batches(size)`, one epoch of training batches, and `device`.
         epochs: the last epoch's number.
         first: the first epoch's number.
@@ -59,7 +59,9 @@ def fit(update, data, *, epochs, batch_size=100, seed=0, first=1, before_epoch=(
 def _epoch(update, data, batch_size):
     totals, count = {}, 0
     for x in data.batches(batch_size):
-        for name, value in update(x).items():
-            totals[name] = totals.get(name, 0.0) + value.detach().double() * len(x)
-        count += len(x)
+        metrics = update(x)
+        images = metrics.pop("images", len(x))
+        for name, value in metrics.items():
+            totals[name] = totals.get(name, 0.0) + value.detach().double() * images
+        count = count + images
     return totals, count

@@ -18,11 +18,14 @@ def seeded(*key, device="cpu"):
     True
     """
     seed = int(np.random.SeedSequence([len(key), *key]).generate_state(1, np.uint64)[0] >> np.uint64(1))
-    cuda = torch.device(device).type == "cuda"
-    with torch.random.fork_rng(range(torch.cuda.device_count()) if cuda else []):
-        # torch.manual_seed seeds every device, and then every one is put back; without CUDA work none is touched.
-        (torch.manual_seed if cuda else torch.default_generator.manual_seed)(seed)
+    with same_noise(device):
+        reseed(seed, device)
         yield
+
+
+def reseed(seed, device="cpu"):
+    """torch's generators start anew: all of them for a CUDA `device`, otherwise the CPU's alone."""
+    (torch.manual_seed if torch.device(device).type == "cuda" else torch.default_generator.manual_seed)(seed)
 
 
 @contextmanager

@@ -95,6 +95,22 @@ class Folder:
             figure.savefig(file, dpi=200, format="png")
 
 
+class Reader(Folder):
+    """The folder as those of several processes have it that leave the writing to one."""
+
+    def write_text(self, name, text):
+        pass
+
+    def save(self, state, metrics):
+        pass
+
+    def write_arrays(self, name, **arrays):
+        pass
+
+    def save_figure(self, name, figure):
+        pass
+
+
 def _new_folder(config):
     """A folder under runs/ that no other run has, made."""
     parts = [Path(config["dataset"]).stem, config["model"], config["prior"], config["flow"], f"seed{config['seed']}"]

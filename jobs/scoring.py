@@ -7,8 +7,11 @@ import torch
 from tqdm import tqdm
 
 import data
-from inference import score
+from inference import Score, score
+from inference.processes import Processes
 from supports import check_likelihood
+
+ALONE = Processes()
 
 
 class DeviceError(ValueError):
@@ -42,16 +45,24 @@ def test_images(images, count=None):
     return test, index
 
 
-def scored(model, guide, test, samples, seed):
-    """A `Score`, with a progress bar on a terminal."""
-    return score(
+def scored(model, guide, test, samples, seed, processes=ALONE):
+    """A `Score`, with a progress bar on a terminal; of several processes each scores a part of the images."""
+    part = slice(processes.rank, None, processes.size)
+    score_of_part = score(
         model,
         guide,
-        test,
+        test[part],
         samples,
-        seed=seed,
-        progress=lambda blocks: tqdm(blocks, desc="scoring", unit="block", disable=None),
+        seed=seed + processes.rank,
+        progress=lambda blocks: tqdm(blocks, desc="scoring", unit="block", disable=None if processes.leads else True),
     )
+    if processes.size == 1:
+        return score_of_part
+    whole = [torch.empty(len(test), dtype=torch.float64) for _ in range(3)]
+    for rank, result in enumerate(processes.gathered(score_of_part)):
+        for values, own in zip(whole, (result.log_likelihood, result.elbo, result.ess)):
+            values[rank :: processes.size] = own
+    return Score(*whole, samples)
 
 
 def summary(result, config):

@@ -1,6 +1,8 @@
 """The main job: assemble → fit → score → report."""
 
 import sys
+from contextlib import redirect_stdout
+from io import StringIO
 
 from jobs import flags
 
@@ -18,9 +20,12 @@ def main(argv):
             run = training.start(*settings)
         except training.INPUT_ERRORS as error:
             return f"error: {error}"
-        with gemm.using(run.config["gemm"]):
-            run.train()
-            run.report()
+        with gemm.using(run.config["gemm"]), redirect_stdout(sys.stdout if run.processes.leads else StringIO()):
+            try:
+                run.train()
+                run.report()
+            except training.ProcessError as error:
+                return f"error: {error}; {run.folder.path} keeps epoch {run.epoch}: go on with --resume"
     except FloatingPointError as error:
         return f"error: {error}; {run.folder.path} keeps epoch {run.epoch}. A lower --lr or a longer --warmup may help"
     except KeyboardInterrupt:

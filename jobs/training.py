@@ -13,23 +13,30 @@ import gemm
 from assemble import OBJECTIVES, PARTS, assemble
 from inference import Cooldown, EarlyStopping, KLWeight, elbo_parts, fit, make_update, seeded
 from inference.checkpoint import CheckpointError, load_weights
+from inference.processes import ProcessError, Processes, Shard
 from jobs.figures import figures as draw
-from jobs.folder import Folder, FolderError
-from jobs.scoring import DeviceError, find_device, load_images, scored, sentence, summary, test_images
+from jobs.folder import Folder, FolderError, Reader
+from jobs.scoring import ALONE, DeviceError, find_device, load_images, scored, sentence, summary, test_images
 from specs import SpecError, parse
 
 SLOW = 30  # seconds of an epoch that a prior's density may take unsaid
 COMPILE_FROM = 10_000  # steps: of fewer, compiling takes more time than it saves
-INPUT_ERRORS = (SpecError, data.DataError, FolderError, CheckpointError, DeviceError)
+INPUT_ERRORS = (SpecError, data.DataError, FolderError, CheckpointError, DeviceError, ProcessError)
 
 
-def find_engine(config, device, images):
-    """The engine that `auto` stands for: graph on CUDA, compiled where the run is long enough to pay for it."""
+def find_engine(config, device, images, processes=ALONE):
+    """The engine that `auto` stands for: graph on CUDA, compiled where the run is long enough to pay for it.
+
+    A graph would have to record what processes say to each other, and stock Pyro says nothing: not for several.
+    """
+    if processes.size > 1 and config["engine"] in ("graph", "svi"):
+        raise DeviceError(f"--engine {config['engine']} runs in one process, not {processes.size}: write --engine auto")
     steps = config["epochs"] * -(-images // config["batch_size"])
     if config["engine"] == "graph" and device.type != "cuda":
         raise DeviceError(f"--engine graph replays CUDA graphs, and this run is on {device.type}: write --engine auto")
     if config["engine"] == "auto":
-        return "graph" if device.type == "cuda" else "compiled" if steps >= COMPILE_FROM else "eager"
+        alone_on_cuda = device.type == "cuda" and processes.size == 1
+        return "graph" if alone_on_cuda else "compiled" if steps >= COMPILE_FROM else "eager"
     return config["engine"]
 
 
@@ -39,30 +46,45 @@ def start(config, given, resume):
     Raises:
         one of INPUT_ERRORS, each with what was given, what was expected and how to fix it.
     """
+    processes = Processes.join(find_device(config["device"]))
     if resume is None:
-        run = Run(config)
-        run.folder = Folder.create(run.config)
+        run = Run(config, processes)
+        run.folder = processes.shared(_created(run.config) if processes.leads else None)
+        if isinstance(run.folder, FolderError):
+            raise run.folder
+        if not processes.leads:
+            run.folder = Reader(run.folder.path)
         return run
-    folder, saved = Folder.open(resume, settings=[*config, "shape", "sha256"])
-    run = Run(saved | given)
+    folder, saved = (Folder if processes.leads else Reader).open(resume, settings=[*config, "shape", "sha256"])
+    run = Run(saved | given, processes)
     if run.config["sha256"] != saved["sha256"]:
         raise data.DataError(f"{run.images.name} has changed since {resume} was trained on it: train a new run")
     run.restore(folder)
     return run
 
 
+def _created(config):
+    """The folder, or the error why not, which every process should hear of."""
+    try:
+        return Folder.create(config)
+    except FolderError as error:
+        return error
+
+
 class Run:
     """Everything that a training run holds; `train` and `report` do the work."""
 
-    def __init__(self, config):
+    def __init__(self, config, processes=ALONE):
         device = find_device(config["device"])
-        self.folder, self.epoch, self.metrics = None, 0, []
-        images = load_images(config)
+        self.folder, self.epoch, self.metrics, self.processes = None, 0, [], processes
+        with processes.leader_first():
+            images = load_images(config)
         self.images = images.to(device)
         self.config = config | {
-            "engine": find_engine(config, device, len(images.train)),
+            "engine": find_engine(config, device, len(images.train), processes),
             "device": device.type,
-            "gemm": config.get("gemm", gemm.faster()),  # kept, so that a resumed run computes the same bits
+            # Kept, so that a resumed run computes the same bits; and every process the leader's.
+            "gemm": config.get("gemm") or processes.shared(gemm.faster()),
             "shape": list(images.image_shape),
             "sha256": images.sha256,
         }
@@ -82,6 +104,7 @@ class Run:
             lr=config["lr"],
             engine=self.config["engine"],
             objective=OBJECTIVES[(spec := parse("objective", config["objective"])).name](spec),
+            reduce=processes.reduce if processes.size > 1 else None,
         )
         self.best = EarlyStopping(self.program, config["patience"], config["warmup"])
 
@@ -130,7 +153,7 @@ class Run:
         valid = self.images.images("valid")
         epochs = fit(
             self.update,
-            self.images,
+            self.images if self.processes.size == 1 else Shard(self.images, self.processes),
             epochs=self.epoch if self.best.done else self.config["epochs"],
             batch_size=self.config["batch_size"],
             seed=self.config["seed"],
@@ -142,6 +165,7 @@ class Run:
             evaluate=lambda: elbo_parts(self.model, self.guide, valid),
         )
         print(self.images)
+        quiet = None if self.processes.leads else True  # None: where there is no terminal
         if (seconds := self.seconds_in_prior()) > SLOW:
             print(
                 f"slow: the exact density of {self.model.prior} takes about {seconds:.0f} s of each epoch; "
@@ -150,8 +174,8 @@ class Run:
         print(f"{self.model.prior} · flow {self.config['flow']} · {self.images.device} → {self.folder.path}")
         if self.best.done:
             print(f"early stopping ended this run after epoch {self.epoch}")
-        with tqdm(total=self.config["epochs"], initial=self.epoch, unit="epoch", disable=None) as bar:
-            for metrics in epochs:
+        with tqdm(total=self.config["epochs"], initial=self.epoch, unit="epoch", disable=quiet) as bar:
+            for metrics in map(self.processes.shared, epochs):
                 self.best(metrics["epoch"], metrics["elbo"])
                 state = {
                     "epoch": metrics["epoch"],
@@ -177,7 +201,9 @@ class Run:
         self.best.restore()
         test, index = test_images(self.images, self.config["test_images"])
         began = time.perf_counter()
-        result = scored(self.model, self.guide, test, self.config["samples"], self.config["seed"])
+        result = scored(
+            self.model, self.guide, test, self.config["samples"], self.config["seed"], processes=self.processes
+        )
         figures = summary(result, self.config)
         seconds = sum(line["seconds"] for line in self.metrics)
         steps = len(self.metrics) * -(-len(self.images.train) // self.config["batch_size"])
