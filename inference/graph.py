@@ -37,7 +37,7 @@ class GraphStep(EagerStep):
         order = data.order()
         whole = len(order) // batch_size
         if self.graph is None or self.graph.data is not data or self.graph.batch_size != batch_size:
-            self.graph = _Recording(self, data, batch_size)
+            self.graph = _Recording(self, data, batch_size, order)
         self.graph.start(order)
         for _ in range(whole):
             self.graph.step()
@@ -50,9 +50,9 @@ class GraphStep(EagerStep):
 class _Recording:
     """The static tensors of a recorded step, and the graph once it is recorded."""
 
-    def __init__(self, update, data, batch_size):
+    def __init__(self, update, data, batch_size, order):
         self.update, self.data, self.batch_size = update, data, batch_size
-        self.order = data.order()
+        self.order = order.clone()
         self.cursor = torch.zeros((), dtype=torch.int64, device=data.device)
         self.offsets = torch.arange(batch_size, device=data.device)
         self.total = torch.zeros((), dtype=torch.float64, device=data.device)

@@ -1,0 +1,306 @@
+"""Engines beside eager: the same gradients, no question to the device, and a word when they cannot."""
+
+import contextlib
+import logging
+
+import pytest
+import torch
+from conftest import as_trained, every
+from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+
+import specs
+from assemble import OBJECTIVES, assemble
+from data import ImageSet
+from inference import fit, make_update
+from inference.compiled import CompiledStep
+from inference.eager import EagerStep
+from inference.elbo import Trace_ELBO
+from inference.graph import GraphStep, _Recording
+
+SHAPE = (1, 4, 5)
+PAIRS = [(prior, "planar:2") for prior in every("prior", 3)] + [("vamp:3", flow) for flow in every("flow", 2)]
+each_pair = pytest.mark.parametrize(("prior", "flow"), PAIRS)
+
+
+def images(count=7):
+    return torch.rand(count, *SHAPE, generator=torch.Generator().manual_seed(3)).round()
+
+
+def programs(prior="vamp:3", flow="planar:2", model="vae", **parts):
+    torch.manual_seed(0)
+    model, guide = assemble(
+        prior=prior, flow=flow, model=model, hidden=(8,), latent=3, shape=SHAPE, images=lambda: images(9), **parts
+    )
+    as_trained(nn.ModuleList([model, guide]), norm=1.0)
+    return model, guide
+
+
+def objective(text="elbo"):
+    spec = specs.parse("objective", text)
+    return OBJECTIVES[spec.name](spec)
+
+
+def gradients(step, x):
+    torch.manual_seed(1)
+    step.optimizer.zero_grad(set_to_none=True)
+    loss = step.backward(x)
+    return loss, {name: p.grad for name, p in step.parameters.items()}
+
+
+def assert_engine_is_eager(model, guide, text="elbo", weight=0.7, atol=0.0):
+    """The second gradient: the first is eager anyway."""
+    arguments = torch.tensor(weight), "adam", 1e-3, objective(text)
+    eager, compiled = EagerStep(model, guide, *arguments), CompiledStep(model, guide, *arguments)
+    for x in (images(), images(7).flip(0)):
+        expected_loss, expected = gradients(eager, x)
+        loss, found = gradients(compiled, x)
+    assert compiled.staged is not None
+    torch.testing.assert_close(loss, expected_loss, rtol=1e-6, atol=0)
+    for name, gradient in expected.items():
+        if gradient is None:
+            assert found[name] is None, name
+        else:
+            torch.testing.assert_close(found[name], gradient, rtol=0, atol=atol * gradient.abs().max().item(), msg=name)
+
+
+@pytest.fixture
+def no_compiler(monkeypatch):
+    """The graph as traced, run by torch's interpreter: what is traced is tested, not the compiler."""
+    monkeypatch.setattr(torch, "compile", lambda graph, **options: graph)
+
+
+@each_pair
+def test_what_is_staged_is_eager_bit_for_bit(prior, flow, no_compiler):
+    assert_engine_is_eager(*programs(prior, flow))
+
+
+@pytest.mark.parametrize("text", [t for t in every("objective", 3)])
+@pytest.mark.parametrize("model", ["vae", "two-level"])
+def test_every_objective_and_model_is_staged(text, model, no_compiler):
+    assert_engine_is_eager(*programs(model=model), text=text)
+
+
+@pytest.mark.parametrize("likelihood", [t for t in every("likelihood", 1) if "bernoulli" in t])
+@pytest.mark.parametrize("net", ["mlp"])
+def test_likelihoods_are_staged(likelihood, net, no_compiler):
+    assert_engine_is_eager(*programs(likelihood=likelihood, net=net))
+
+
+@pytest.mark.parametrize(
+    ("prior", "flow", "text"), [("standard", "none", "elbo"), ("vamp:3:weighted", "planar:2", "elbo")]
+)
+def test_what_is_compiled_is_eager_to_rounding(prior, flow, text):
+    assert_engine_is_eager(*programs(prior, flow), text=text, atol=2e-5)
+
+
+def test_compiling_leaves_the_validation_of_distributions_as_it_was():
+    model, guide = programs("standard", "none")
+    before = torch.distributions.Distribution._validate_args
+    update = make_update(model, guide, engine="compiled")
+    update(images())
+    assert torch.distributions.Distribution._validate_args == before
+    with pytest.raises(ValueError):
+        torch.distributions.Normal(0.0, torch.tensor(-1.0))
+
+
+def test_the_weight_of_the_kl_term_and_the_learning_rate_still_change(no_compiler):
+    weight = torch.tensor(1.0)
+    model, guide = programs()
+    compiled = make_update(model, guide, weight=weight, engine="compiled", lr=0.0)
+    losses = []
+    for value in (1.0, 0.1, 1.0):
+        weight.fill_(value)
+        torch.manual_seed(1)
+        losses.append(compiled(images())["loss"].item())
+    assert losses[0] == losses[2] != losses[1]
+    compiled.set_lr(1e-2)
+    compiled(images())
+    torch.manual_seed(1)
+    assert compiled(images())["loss"].item() != losses[0]
+
+
+def test_a_short_batch_goes_the_eager_way(no_compiler):
+    results = []
+    for engine in ("eager", "compiled"):
+        update = make_update(*programs(), engine=engine, lr=1e-2)
+        losses = []
+        for size in (5, 5, 2, 5):
+            torch.manual_seed(size)
+            losses.append(update(images(size))["loss"])
+        results.append(torch.stack(losses))
+    assert torch.equal(*results)
+
+
+class Branching(nn.Module):
+    """A model that looks at a tensor's value, which no trace can follow."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, x=None):
+        if x.sum() > 0:
+            return self.model(x)
+        return self.model(1 - x)
+
+
+@pytest.mark.parametrize("reason", ["branch", "compiler", "wrong"])
+def test_where_it_cannot_compile_it_says_so_and_trains_eagerly(reason, monkeypatch, caplog):
+    def broken(graph, **options):
+        if reason == "compiler":
+            raise RuntimeError("no C++ compiler was found\nand much more")
+
+        def wrong(*args):
+            loss, found = graph(*args)
+            return loss, [None if g is None else 1.01 * g for g in found]
+
+        return wrong
+
+    model, guide = programs()
+    if reason == "branch":
+        model = Branching(model)
+    else:
+        monkeypatch.setattr(torch, "compile", broken)
+    update, expected = make_update(model, guide, engine="compiled", lr=1e-2), make_update(*programs(), lr=1e-2)
+    with caplog.at_level(logging.WARNING):
+        for _ in range(3):
+            torch.manual_seed(2)
+            ours = update(images())["loss"]
+            torch.manual_seed(2)
+            assert torch.equal(ours, expected(images())["loss"])
+    (record,) = caplog.records
+    words = {"branch": "cannot compile", "compiler": "no C++ compiler", "wrong": "off by 0.01"}[reason]
+    assert words in record.getMessage() and "\n" not in record.getMessage() and "eagerly" in record.getMessage()
+
+
+class Waits(TorchDispatchMode):
+    """Counts the operations that read a number from the device."""
+
+    def __init__(self):
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.count += function in (torch.ops.aten._local_scalar_dense.default, torch.ops.aten.nonzero.default)
+        return function(*args, **(kwargs or {}))
+
+
+@each_pair
+def test_no_engine_but_svi_waits_for_the_device(prior, flow, no_compiler):
+    for engine in ("eager", "compiled"):
+        update = make_update(*programs(prior, flow), engine=engine)
+        update(images())
+        # torch's own fused Adam looks at its step counter when gradients are first scaled: not on CUDA
+        with Waits() as waits:
+            update.backward(images())
+        assert waits.count == 0, engine
+
+
+class Tiny:
+    """Data on any device, even on one that computes nothing."""
+
+    def __init__(self, to):
+        self.train = to(torch.randint(256, (12, *SHAPE), dtype=torch.uint8))
+        self.device, self.indices = self.train.device, to(torch.arange(12))
+        self.batch = ImageSet.batch.__get__(self)
+        self.binarize = "dynamic"
+
+    def order(self):
+        return self.indices
+
+
+def moved(program, to):
+    for part in program.modules():
+        for name, p in part._parameters.items():
+            part._parameters[name] = p if p is None else nn.Parameter(to(p.detach()))
+        for name, b in part._buffers.items():
+            part._buffers[name] = b if b is None else to(b)
+
+
+@each_pair
+@pytest.mark.parametrize("how", ["fake", "meta"])
+def test_the_recorded_step_looks_at_no_value_and_stays_on_its_device(prior, flow, how, monkeypatch):
+    """What a CUDA graph records, on tensors without values: fake ones stop at every question about one, and meta ones
+    at every tensor that another device holds. The optimiser is torch's own and left out."""
+    model, guide = programs(prior, flow)
+    mode = FakeTensorMode() if how == "fake" else contextlib.nullcontext()
+    to = mode.from_tensor if how == "fake" else (lambda t: t.to("meta"))
+    if how == "meta":
+        monkeypatch.setattr(torch, "autocast", lambda *args, **kwargs: contextlib.nullcontext())  # knows no meta
+    step = GraphStep(model, guide, torch.tensor(1.0), "adam", 1e-3, Trace_ELBO())
+    moved(step.program, to)
+    step.parameters, step.weight = dict(step.program.named_parameters()), to(step.weight)
+    step.checked, step.optimizer.step = True, lambda: None
+    with mode:
+        recording = _Recording(step, Tiny(to), 4)
+        recording.body()
+        recording.body()
+    assert recording.total.device.type == ("meta" if how == "meta" else "cpu")
+    assert all(p.grad is not None for p in step.parameters.values())
+
+
+def test_the_recorded_epoch_is_the_eager_epoch(monkeypatch):
+    """With a graph that runs the body again, as CUDA's does: order, cursor, short batch and sum are right."""
+
+    class Replayed:
+        def __init__(self):
+            self.body = None
+
+        def replay(self):
+            self.body()
+
+    class Capture(contextlib.nullcontext):
+        def __init__(self, graph):
+            graph.body = recording[-1].body
+            super().__init__()
+
+        def __enter__(self):  # what runs while CUDA records is not computed
+            self.body, recording[-1].body = recording[-1].body, lambda: None
+
+        def __exit__(self, *error):
+            recording[-1].body = self.body
+
+    recording = []
+    original = _Recording.__init__
+    monkeypatch.setattr(_Recording, "__init__", lambda self, *a: (original(self, *a), recording.append(self))[0])
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", Replayed)
+    monkeypatch.setattr(torch.cuda, "graph", Capture)
+    monkeypatch.setattr(torch.cuda, "Stream", lambda: type("S", (), {"wait_stream": lambda self, other: None})())
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda: type("S", (), {"wait_stream": lambda self, o: None})())
+    monkeypatch.setattr(torch.cuda, "stream", lambda stream: contextlib.nullcontext())
+    grey = torch.randint(256, (23, *SHAPE), dtype=torch.uint8)
+    data = ImageSet("tiny", grey, grey, grey).binarized("dynamic")
+    results = []
+    for Step in (EagerStep, GraphStep):
+        model, guide = programs()
+        step = Step(model, guide, torch.tensor(1.0), "adam", 1e-2, Trace_ELBO())
+        for group in step.optimizer.param_groups:
+            group["capturable"] = False  # nor has a CPU
+        metrics = list(fit(step, data, epochs=3, batch_size=4))
+        results.append(([line["loss"] for line in metrics], step.program.state_dict()))
+    assert len(recording) == 1 and recording[0].graph is not None
+    (expected_losses, expected), (losses, found) = results
+    assert losses == pytest.approx(expected_losses, rel=1e-12)
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in found.items())
+
+
+def test_graph_is_refused_away_from_cuda():
+    with pytest.raises(ValueError, match="CUDA"):
+        make_update(*programs(), engine="graph")
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_on_cuda_the_graph_computes_what_eager_computes():
+    grey = torch.randint(256, (1050, *SHAPE), dtype=torch.uint8)
+    data = ImageSet("tiny", grey, grey, grey).binarized("dynamic").to("cuda")
+    results = []
+    for engine in ("eager", "graph"):
+        model, guide = programs()
+        both = nn.ModuleList([model, guide]).cuda()
+        update = make_update(model, guide, engine=engine, lr=1e-3)
+        losses = [line["loss"] for line in fit(update, data, epochs=5, batch_size=100)]
+        results.append((losses, both.state_dict()))
+    (expected, _), (losses, _) = results
+    assert losses == pytest.approx(expected, rel=0.02) and losses[-1] < losses[0]
