@@ -88,11 +88,9 @@ def test_likelihoods_are_staged(likelihood, net, no_compiler):
     assert_engine_is_eager(*programs(likelihood=likelihood, net=net))
 
 
-@pytest.mark.parametrize(
-    ("prior", "flow", "text"), [("standard", "none", "elbo"), ("vamp:3:weighted", "planar:2", "elbo")]
-)
-def test_what_is_compiled_is_eager_to_rounding(prior, flow, text):
-    assert_engine_is_eager(*programs(prior, flow), text=text, atol=2e-5)
+@pytest.mark.parametrize(("prior", "flow"), [("standard", "none"), ("vamp:3:weighted", "planar:2")])
+def test_what_is_compiled_is_eager_to_rounding(prior, flow):
+    assert_engine_is_eager(*programs(prior, flow), atol=2e-5)
 
 
 def test_compiling_leaves_the_validation_of_distributions_as_it_was():
@@ -234,7 +232,8 @@ def test_the_recorded_step_looks_at_no_value_and_stays_on_its_device(prior, flow
     step.parameters, step.weight = dict(step.program.named_parameters()), to(step.weight)
     step.checked, step.optimizer.step = True, lambda: None
     with mode:
-        recording = _Recording(step, Tiny(to), 4)
+        data = Tiny(to)
+        recording = _Recording(step, data, 4, data.order())
         recording.body()
         recording.body()
     assert recording.total.device.type == ("meta" if how == "meta" else "cpu")
