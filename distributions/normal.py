@@ -60,7 +60,10 @@ class DiagonalNormal(dist.Independent):
         precision = scale.pow(-2)
         weight = torch.cat([-0.5 * precision, loc * precision], -1)
         constant = -(0.5 * loc.square() * precision + scale.log() + 0.5 * math.log(2 * math.pi)).sum(-1)
-        return torch.cat([z.square(), z], -1) @ weight.T + constant
+        points = z.reshape(-1, z.shape[-1])
+        # A row for each component: sums over points, which its gradient is made of, go along the rows.
+        scores = weight @ torch.cat([points.square(), points], -1).T + constant.unsqueeze(-1)
+        return scores.T.reshape(*z.shape[:-1], -1)
 
     def __repr__(self):
         return f"DiagonalNormal(batch {'×'.join(map(str, self.batch_shape)) or '()'}, event {self.event_shape[0]})"

@@ -129,7 +129,7 @@ class Planar(Bijection):
             -½‖x - loc‖²_P = -½‖δ‖²_P + Σ_l t_l ⟨û_l, δ⟩_P - ½ Σ_lj t_l t_j ⟨û_l, û_j⟩_P
 
         where δ = z - loc and ⟨a, b⟩_P = Σ_d a_d b_d / scale_d². All products with z are GEMMs, all
-        others are L×L per component; everything else is (L, N, K), each layer contiguous.
+        others are L×L per component; everything else is (K, L, N).
 
         Args:
             base: DiagonalNormal of batch shape (K,), the components' bases.
@@ -141,32 +141,31 @@ class Planar(Bijection):
         w, u, b, slope, loc, scale = (t.to(z.dtype) for t in (self.w, self.u, self.b, self.slope, base.loc, base.scale))
         centre = loc.detach().mean(0)  # as in DiagonalNormal
         u_precision = u * scale.pow(-2).unsqueeze(-2)  # (K, L, D)
-        w_b = (b + w @ centre).T.unsqueeze(1)
-        u_loc = (u_precision * (loc - centre).unsqueeze(-2)).sum(-1).T.unsqueeze(1)
-        # ⟨·, û_j⟩ for each layer j, (L, K); sums, because torch runs a batched GEMM of L×L matrices one by one.
-        wu, uu = ([(t * u[:, None, j]).sum(-1).T.contiguous() for j in range(self.length)] for t in (w, u_precision))
-        w, u_precision = (t.transpose(0, 1).contiguous().mT for t in (w, u_precision))  # (L, D, K)
-        slope = slope.T.contiguous()
+        w_b = b + w @ centre
+        u_loc = (u_precision * (loc - centre).unsqueeze(-2)).sum(-1)
+        # ⟨·, û_j⟩ for each layer j, (K, L); sums, because torch runs a batched GEMM of L×L matrices one by one.
+        wu, uu = ([(t * u[:, None, j]).sum(-1) for j in range(self.length)] for t in (w, u_precision))
 
         def log_prob(z):
-            wz, uz = (z - centre) @ w + w_b, (z - centre) @ u_precision - u_loc  # (L, N, K)
-            total, t = base.pairwise_log_prob(z), {}
+            """(K, N): what belongs to a component lies side by side, and so do the sums over points in the gradient."""
+            wz, uz = ((t.flatten(0, 1) @ (z - centre).T).unflatten(0, t.shape[:2]) for t in (w, u_precision))
+            total, t = base.pairwise_log_prob(z).T, {}
             for layer in reversed(range(self.length)):
-                v = wz[layer]
+                v = wz[:, layer] + w_b[:, layer, None]
                 for later in t:
-                    v = v - wu[later][layer] * t[later]
-                t[layer] = solve(v, slope[layer])
-                pull = uz[layer] - 0.5 * uu[layer][layer] * t[layer]
+                    v = v - wu[later][:, layer, None] * t[later]
+                t[layer] = solve(v, slope[:, layer, None])
+                pull = uz[:, layer] - u_loc[:, layer, None] - 0.5 * uu[layer][:, layer, None] * t[layer]
                 for later in range(layer + 1, self.length):
-                    pull = pull - uu[later][layer] * t[later]
-                total = total + t[layer] * pull - derivative(t[layer], slope[layer]).log()
+                    pull = pull - uu[later][:, layer, None] * t[later]
+                total = total + t[layer] * pull - derivative(t[layer], slope[:, layer, None]).log()
             return total
 
         points = z.reshape(-1, z.shape[-1])
         # Without gradients nothing need be kept: on a CPU, go through the points in blocks that stay in its cache.
         small = not torch.is_grad_enabled() and z.device.type == "cpu"
         blocks = points.split(max(1, BLOCK // len(loc))) if small else [points]
-        return torch.cat([log_prob(block) for block in blocks]).reshape(*z.shape[:-1], -1)
+        return torch.cat([log_prob(block) for block in blocks], -1).T.reshape(*z.shape[:-1], -1)
 
 
 class PlanarFlow(Flow):

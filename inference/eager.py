@@ -26,7 +26,6 @@ class EagerStep:
         self.loss = loss
 
     def __call__(self, x):
-        self.optimizer.zero_grad(set_to_none=True)
         loss = self.backward(x) if len(x) else self.weight.new_zeros(())  # one process of many may have no image
         metrics = {"loss": loss}
         if self.reduce is not None:
@@ -41,6 +40,7 @@ class EagerStep:
         else:
             with pyro.validation_enabled(False):
                 loss = self.loss(x, self.weight)
+        self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         return loss.detach()
 

@@ -2,10 +2,23 @@
 
 import pyro
 import torch
+import torch._inductor
 from torch import nn
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from inference.rng import same_noise
+
+
+def compile_graph(graph, inputs):
+    """A graph of tensor operations as machine code: a function of the same inputs."""
+    options = {
+        "fallback_random": True,  # torch's random numbers, not the compiler's own
+        # Keep more results in memory instead of computing them anew inside every sum: a planar flow's gradient is
+        # a sixth faster and compiles in two thirds of the time.
+        "realize_reads_threshold": 1,
+        "realize_opcount_threshold": 10,
+    }
+    return torch._inductor.compile(graph, inputs, options=options)
 
 
 class _With(nn.Module):
@@ -53,15 +66,10 @@ class StagedLoss:
             value = torch.func.functional_call(module, lent, inputs)
             return value.detach(), torch.autograd.grad(value, leaves, allow_unused=True)
 
-        # Pyro's context puts back what torch.compile switches off: the validation of distributions, everywhere.
-        with pyro.validation_enabled(False):
-            with same_noise(inputs[0].device):
-                self.graph = make_fx(step)(*self._tensors(), *inputs)
+        with same_noise(inputs[0].device), pyro.validation_enabled(False):
+            self.graph = make_fx(step)(*self._tensors(), *inputs)
             if compiled:
-                # The compiler's own random numbers would be others than torch's.
-                self.graph = torch.compile(self.graph, fullgraph=True, dynamic=False, options={"fallback_random": True})
-                with same_noise(inputs[0].device):
-                    self(*inputs)
+                self.graph = compile_graph(self.graph, [*self._tensors(), *inputs])
 
     def _tensors(self):
         return [p.detach() for p in self.parameters], self.buffers

@@ -20,7 +20,7 @@ from jobs.scoring import ALONE, DeviceError, find_device, load_images, scored, s
 from specs import SpecError, parse
 
 SLOW = 30  # seconds of an epoch that a prior's density may take unsaid
-COMPILE_FROM = 10_000  # steps: of fewer, compiling takes more time than it saves
+COMPILE_FROM = 5_000  # steps: of fewer, compiling takes more time than it saves
 INPUT_ERRORS = (SpecError, data.DataError, FolderError, CheckpointError, DeviceError, ProcessError)
 
 

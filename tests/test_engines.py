@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import specs
 from assemble import OBJECTIVES, assemble
 from data import ImageSet
-from inference import fit, make_update
+from inference import fit, make_update, staged
 from inference.compiled import CompiledStep
 from inference.eager import EagerStep
 from inference.elbo import Trace_ELBO
@@ -44,7 +44,6 @@ def objective(text="elbo"):
 
 def gradients(step, x):
     torch.manual_seed(1)
-    step.optimizer.zero_grad(set_to_none=True)
     loss = step.backward(x)
     return loss, {name: p.grad for name, p in step.parameters.items()}
 
@@ -68,7 +67,7 @@ def assert_engine_is_eager(model, guide, text="elbo", weight=0.7, atol=0.0):
 @pytest.fixture
 def no_compiler(monkeypatch):
     """The graph as traced, run by torch's interpreter: what is traced is tested, not the compiler."""
-    monkeypatch.setattr(torch, "compile", lambda graph, **options: graph)
+    monkeypatch.setattr(staged, "compile_graph", lambda graph, inputs: graph)
 
 
 @each_pair
@@ -146,7 +145,7 @@ class Branching(nn.Module):
 
 @pytest.mark.parametrize("reason", ["branch", "compiler", "wrong"])
 def test_where_it_cannot_compile_it_says_so_and_trains_eagerly(reason, monkeypatch, caplog):
-    def broken(graph, **options):
+    def broken(graph, inputs):
         if reason == "compiler":
             raise RuntimeError("no C++ compiler was found\nand much more")
 
@@ -160,7 +159,7 @@ def test_where_it_cannot_compile_it_says_so_and_trains_eagerly(reason, monkeypat
     if reason == "branch":
         model = Branching(model)
     else:
-        monkeypatch.setattr(torch, "compile", broken)
+        monkeypatch.setattr(staged, "compile_graph", broken)
     update, expected = make_update(model, guide, engine="compiled", lr=1e-2), make_update(*programs(), lr=1e-2)
     with caplog.at_level(logging.WARNING):
         for _ in range(3):
