@@ -43,14 +43,18 @@ class HandmadeVAE(nn.Module):
         offset = constant + 0.5 * (loc.square() * precision).sum(-1)
         return torch.addmm(-offset, torch.cat([z.square(), z], -1), weight.T).logsumexp(-1)
 
-    def forward(self, x):
+    def log_weights(self, x):
+        """log p(x, z) - log q(z | x) of one z for each x."""
         loc, log_variance = self.encode(x)
         noise = torch.randn_like(loc)
         z = loc + (0.5 * log_variance).exp() * noise
-        log_q = -0.5 * (log_variance + noise.square() + math.log(2 * math.pi)).sum()
+        log_q = -0.5 * (log_variance + noise.square() + math.log(2 * math.pi)).sum(-1)
         logits = self.logits(self.decoder(z))
-        log_likelihood = -binary_cross_entropy_with_logits(logits, x.flatten(1), reduction="sum")
-        return (log_q - self.log_prior(z).sum() - log_likelihood) / len(x)
+        log_likelihood = -binary_cross_entropy_with_logits(logits, x.flatten(1), reduction="none").sum(-1)
+        return log_likelihood + self.log_prior(z) - log_q
+
+    def forward(self, x):
+        return -self.log_weights(x).mean()
 
 
 def handmade_step(components=0, broadcast=False, compiled=False, lr=1e-3):

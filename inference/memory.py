@@ -7,7 +7,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 # Rows decoded at a time: on a CPU they should stay in its caches, on a GPU keep all of it busy.
-MOST_ROWS = {"cpu": 4096, "cuda": 131072}
+MOST_ROWS = {"cpu": 2048, "cuda": 131072}
 
 
 def rows_that_fit(compute, rows, device):
