@@ -3,9 +3,10 @@
     python -m benchmarks.score                     a table; S = 1000, 40 latents, gated MLPs
     python -m benchmarks.score --json FILE         and every figure
 
-The loop is what the VampPrior paper's code does, in hand-written torch: S copies of an image through encoder and decoder,
-the mixture by a tensor of copies × K × D. (Nobody else has the mixture over planar posteriors.) Pyro's weights are `vectorized_importance_weights`, image by image. The ceiling is the decoder's three matrix
-products for as many rows, and nothing else. All score the same programs, with the same library for products.
+The loop is what the VampPrior paper's code does, in hand-written torch: S copies of an image through encoder and
+decoder, the mixture by a tensor of copies × K × D. (Nobody else has the mixture over planar posteriors.) Pyro's weights
+are `vectorized_importance_weights`, image by image. The ceiling is the decoder's three matrix products for as many rows
+and nothing else. All score programs of one size with the same library for products.
 """
 
 import pyro
