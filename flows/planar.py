@@ -18,15 +18,16 @@ def solve(v, slope):
 
     The equation is odd in v, so let a = |v| and look for r ≥ 0.
 
-    1. For c ≥ 0 the left side is concave on r ≥ 0: Newton's method climbs monotonically from any
-       start left of the root. a - c and a/(1 + c) lie left of it, and so does the zero of any tangent; the one at
-       tanh(r) = a/(1 + c), where r is small against c·tanh(r), is close when c is large. Take the largest.
-    2. For -1 < c < 0 it is convex: Newton descends monotonically from the right, where both of
-       those lie, and so does the root of |c| r³/(3 + 1.2 R²) = a for any R right of the root, because
-       r - tanh r ≥ r³/(3 + 1.2 r²). Take the smallest; the third is close where c → -1 and a is small.
+    1. For c ≥ 0 the left side is concave on r ≥ 0. a - c and a/(1 + c) lie left of the root, and so does the zero of
+       any tangent; the one at tanh(r) = a/(1 + c), where r is small against c·tanh(r), is close when c is large.
+       Take the largest.
+    2. For -1 < c < 0 it is convex. Both of those lie right of the root, and so does the root of
+       |c| r³/(3 + 1.2 R²) = a for any R right of it, because r - tanh r ≥ r³/(3 + 1.2 r²). Take the smallest; the third
+       is close where c → -1 and a is small.
     3. The derivative 1 + c(1 - t²) is written t² + (1 - t²)·slope, t = tanh r: nothing cancels as c → -1.
-    4. From such starts four steps reach the rounding of float32 for every c from -1 + 1e-6 to 1e5, and two more in
-       float64 reach its. A fixed number of steps keeps the device from being asked whether it is done.
+    4. From there Halley's method, which triples the digits for one tanh a step, reaches the rounding of float32 in two
+       steps for every c from -1 + 1e-6 to 1e5 (Newton's, which doubles them, in four), and float64's in two more. A
+       fixed number of steps keeps the device from being asked whether it is done.
     5. All that runs without gradient. One last step with the derivative held constant gives
        dr = (dv - tanh(r) dc) / (1 + c(1 - t²)), the gradient of the implicit function.
 
@@ -36,14 +37,15 @@ def solve(v, slope):
         a, c, slope32 = v.abs().float(), slope.float() - 1, slope.float()
         far, near = a - c, a / slope32
         t = near.clamp(max=0.9999)
-        tangent = _newton(t.atanh(), a, slope32, steps=1)
+        touched = t.atanh()
+        tangent = touched - (touched + c * t - a) / derivative(t, slope32)
         least = torch.minimum(far, near)
         cubic = (a * (3 + 1.2 * least.square()) / (-c).clamp(min=1e-3)).pow(1 / 3)
         left = torch.maximum(torch.maximum(far, near), tangent)
         r = torch.where(c >= 0, left, torch.minimum(least, cubic))
-        r = _newton(r, a, slope32, steps=4)
+        r = _halley(_halley(r, a, slope32), a, slope32)
         if v.dtype == torch.float64:
-            r = _newton(r.double(), v.abs(), slope, steps=2)
+            r = _halley(_halley(r.double(), v.abs(), slope), v.abs(), slope)
         r = r.copysign(v)
         t = r.tanh()
         df = derivative(t, slope)
@@ -51,11 +53,11 @@ def solve(v, slope):
     return t + (1 - t * t) * root_step
 
 
-def _newton(r, a, slope, steps):
-    for _ in range(steps):
-        t = r.tanh()
-        r = r - (r + (slope - 1) * t - a) / derivative(t, slope)
-    return r
+def _halley(r, a, slope):
+    """One step towards f(r) = r + c·tanh(r) - a = 0, with f' = 1 + c(1 - t²) and f'' = -2ct(1 - t²)."""
+    t = r.tanh()
+    f, df, bend = r + (slope - 1) * t - a, derivative(t, slope), (slope - 1) * t * (1 - t * t)
+    return r - f * df / (df * df + f * bend)
 
 
 def derivative(t, slope):
