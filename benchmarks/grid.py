@@ -50,6 +50,9 @@ def folder(cell, seed, options):
 def train(cell, seed, options):
     path = folder(cell, seed, options)
     if (path / "results.json").exists():
+        epochs = json.loads((path / "config.json").read_text())["epochs"]
+        if epochs != options.epochs:
+            raise SystemExit(f"{path} was trained for {epochs} epochs, not {options.epochs}: choose another --out")
         return
     if (path / "checkpoint.pt").exists():
         arguments = ["--resume", str(path)]
@@ -75,8 +78,8 @@ def table(options):
     for cell in CELLS:
         paths = [folder(cell, seed, options) for seed in range(options.seeds)]
         paths = [path for path in paths if (path / "scores.npz").exists()]
-        if not paths:
-            continue
+        if len(paths) < options.seeds:
+            continue  # differences are paired: every row has every seed, or none
         scores = np.stack([np.load(path / "scores.npz")["log_likelihood"] for path in paths])
         image = scores.mean(0)
         first = image if first is None else first
@@ -105,9 +108,9 @@ def main():
     parser.add_argument("--threads", type=int, default=1, help="of each run")
     options = parser.parse_args()
     with ThreadPoolExecutor(options.jobs) as pool:
-        for seed in range(options.seeds):
-            for cell in CELLS:
-                pool.submit(train, cell, seed, options)
+        runs = [pool.submit(train, cell, seed, options) for seed in range(options.seeds) for cell in CELLS]
+    for run in runs:
+        run.result()
     print(table(options))
 
 

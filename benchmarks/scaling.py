@@ -35,8 +35,8 @@ def measure(point):
     """(seconds, peak MiB beyond the start) of a training step, or of scoring four images."""
     import torch
 
-    import gemm
     from assemble import assemble
+    from distributions import gemm
     from inference import make_update, score, seeded
 
     torch.set_num_threads(point["threads"])

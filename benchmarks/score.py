@@ -14,10 +14,10 @@ import torch
 from pyro.infer.importance import vectorized_importance_weights
 
 import data
-import gemm
 from assemble import assemble
 from benchmarks.handmade import HandmadeVAE
 from benchmarks.timing import alternate, parser, ratio, summary, table, write
+from distributions import gemm
 from inference import score, seeded
 
 CONFIGURATIONS = {

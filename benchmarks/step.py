@@ -15,11 +15,11 @@ import sys
 import torch
 
 import data
-import gemm
 from assemble import assemble
 from benchmarks.handmade import handmade_step, products
 from benchmarks.rivals import numpyro_step, pythae_step
 from benchmarks.timing import alternate, parser, ratio, summary, table, write
+from distributions import gemm
 from inference import make_update, seeded
 
 CONFIGURATIONS = {

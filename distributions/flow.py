@@ -32,7 +32,9 @@ class FlowDistribution(dist.TransformedDistribution):
         return FlowDistribution(self.base_dist.expand(batch_shape), self.transform, validate_args=False)
 
     def select(self, index):
-        """Those of the batch, by their index."""
+        """Those of the batch, by their index; None where the base cannot tell its members apart."""
+        if not hasattr(self.base_dist, "select"):
+            return None
         return FlowDistribution(self.base_dist.select(index), self.transform.select(index), validate_args=False)
 
     def pairwise_log_prob(self, z):
@@ -56,7 +58,7 @@ class FlowDistribution(dist.TransformedDistribution):
         # Without gradients nothing need be kept: so many points at a time that (points, K, latent) stays small.
         size = max(1, BLOCK // self.base_dist.loc.numel())
         blocks = [points] if torch.is_grad_enabled() else points.split(size)
-        return torch.cat([self.log_prob(block) for block in blocks]).reshape(*z.shape[:-1], -1)
+        return torch.cat([self.log_prob(block) for block in blocks]).reshape(*z.shape[:-1], *self.batch_shape)
 
     def __repr__(self):
         return f"FlowDistribution({self.base_dist} → {self.transform})"

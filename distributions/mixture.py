@@ -5,7 +5,7 @@ import math
 import pyro.distributions as dist
 import torch
 
-import gemm
+from distributions import gemm
 
 BLOCK = 2**26  # points × components
 FEW = 32  # components, of which all are scored in float64
@@ -99,18 +99,18 @@ class Mixture(dist.TorchDistribution):
         again in float64, and the others' sum is added as it is: it is less than K·SHARE of the whole, and a few
         thousandths of that, as far as float32 can be off, are no more than the rounding of what is reported.
         """
-        if z.dtype != torch.float64 or self.components.batch_shape[0] < FEW or not hasattr(self.components, "select"):
+        count = self.components.batch_shape[0]
+        if z.dtype != torch.float64 or count < FEW or not hasattr(self.components, "select") or not len(z):
             return self.component_log_prob(z).logsumexp(-1)
         rough = self.component_log_prob(z.float())
         share = (rough - rough.logsumexp(-1, keepdim=True)).amax(0)
         # Not a number, where z left float32's range, matters too.
         index = (~(share < math.log(SHARE))).nonzero().squeeze(-1)
-        if 2 * len(index) > len(share):
+        some = self.components.select(index) if 2 * len(index) < count else None
+        if some is None:
             return self.component_log_prob(z).logsumexp(-1)
         log_weight = self._log_weights(z.dtype)
-        fine = self._scores(self.components.select(index), z) + (
-            log_weight if log_weight.ndim == 0 else log_weight[index]
-        )
+        fine = self._scores(some, z) + (log_weight[index] if log_weight.ndim else log_weight)
         rest = rough.index_fill(-1, index, -math.inf).logsumexp(-1).double()
         return torch.logaddexp(fine.logsumexp(-1), rest)
 

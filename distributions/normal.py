@@ -63,7 +63,7 @@ class DiagonalNormal(dist.Independent):
         points = z.reshape(-1, z.shape[-1])
         # A row for each component: sums over points, which its gradient is made of, go along the rows.
         scores = weight @ torch.cat([points.square(), points], -1).T + constant.unsqueeze(-1)
-        return scores.T.reshape(*z.shape[:-1], -1)
+        return scores.T.reshape(*z.shape[:-1], len(loc))
 
     def __repr__(self):
         return f"DiagonalNormal(batch {'×'.join(map(str, self.batch_shape)) or '()'}, event {self.event_shape[0]})"

@@ -167,7 +167,7 @@ class Planar(Bijection):
         # Without gradients nothing need be kept: on a CPU, go through the points in blocks that stay in its cache.
         small = not torch.is_grad_enabled() and z.device.type == "cpu"
         blocks = points.split(max(1, BLOCK // len(loc))) if small else [points]
-        return torch.cat([log_prob(block) for block in blocks], -1).T.reshape(*z.shape[:-1], -1)
+        return torch.cat([log_prob(block) for block in blocks], -1).T.reshape(*z.shape[:-1], len(loc))
 
 
 class PlanarFlow(Flow):

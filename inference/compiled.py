@@ -50,7 +50,8 @@ class CompiledStep(EagerStep):
         with same_noise(x.device), pyro.validation_enabled(False):
             loss = self.loss(x, self.weight)
         theirs = torch.autograd.grad(loss, list(self.parameters.values()), allow_unused=True)
-        pairs = [(a, b) for a, b in zip(ours, theirs) if b is not None]
-        error, size = get_total_norm([a - b for a, b in pairs]), get_total_norm([b for _, b in pairs])
-        if not error <= 1e-3 * size:
-            raise ArithmeticError(f"the compiled gradient is off by {error / size:.1g} of its length")
+        size = get_total_norm([gradient for gradient in theirs if gradient is not None])
+        for name, a, b in zip(self.parameters, ours, theirs):
+            # Of each its own length, and no less than float32 leaves of the whole's.
+            if b is not None and not (error := (a - b).norm()) <= 1e-3 * b.norm() + 1e-6 * size:
+                raise ArithmeticError(f"the compiled gradient of {name} is off by {error / b.norm():.1g} of its length")

@@ -1,5 +1,7 @@
 """A training step on CUDA that Python does not touch: recorded once, then replayed."""
 
+import logging
+
 import torch
 
 from inference.eager import EagerStep
@@ -19,6 +21,8 @@ class GraphStep(EagerStep):
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
+        if self.reduce is not None:
+            raise ValueError("engine graph records the step of one process: choose eager or compiled")
         for group in self.optimizer.param_groups:
             group["capturable"] = True
             group["lr"] = torch.tensor(group["lr"], device=self.weight.device)  # a recorded float would stay as it is
@@ -56,7 +60,7 @@ class _Recording:
         self.cursor = torch.zeros((), dtype=torch.int64, device=data.device)
         self.offsets = torch.arange(batch_size, device=data.device)
         self.total = torch.zeros((), dtype=torch.float64, device=data.device)
-        self.graph, self.warm = None, 0
+        self.graph, self.warm, self.refused = None, 0, False
 
     def start(self, order):
         self.order.copy_(order)
@@ -79,8 +83,22 @@ class _Recording:
                 self.body()
             torch.cuda.current_stream().wait_stream(stream)
             self.warm += 1
-        else:
-            self.graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(self.graph):
+        elif not self.record():
+            self.body()
+
+    def record(self):
+        """Whether the step could be recorded, and so was replayed; nothing was computed where it could not."""
+        if self.refused:
+            return False
+        graph = torch.cuda.CUDAGraph()
+        try:
+            with torch.cuda.graph(graph):
                 self.body()
-            self.graph.replay()
+        except RuntimeError as error:
+            self.refused = True
+            reason = str(error).strip().splitlines()[0][:200]
+            logging.getLogger(__name__).warning("cannot record a CUDA graph (%s): training goes on eagerly", reason)
+            return False
+        self.graph = graph
+        self.graph.replay()
+        return True

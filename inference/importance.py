@@ -159,7 +159,7 @@ def score(model, guide, images, samples=1000, *, seed=0, rows=None, progress=ite
         if rows is None:
             with same_noise(images.device):
                 one = images[:1]
-                rows = rows_that_fit(lambda: next(log_weights(model, guide, one, 1)), 1, images.device)
+                rows = rows_that_fit(lambda n: next(log_weights(model, guide, one, n, rows=n)), images.device)
         for x in progress(blocks):
             peak = torch.full((len(x),), LOWEST, dtype=torch.float64, device=x.device)
             first = second = total = torch.zeros_like(peak)  # Σ w, Σ w² relative to the peak; Σ log w

@@ -8,20 +8,26 @@ from torch.utils._pytree import tree_leaves
 
 # Rows decoded at a time: on a CPU they should stay in its caches, on a GPU keep all of it busy.
 MOST_ROWS = {"cpu": 2048, "cuda": 131072}
+MORE = 32
 
 
-def rows_that_fit(compute, rows, device):
-    """The most rows that half of the free memory holds, from a run of `compute()` over `rows` of them.
+def rows_that_fit(compute, device):
+    """The most rows that half of the free memory holds, from what `compute(rows)` makes for few rows and for more.
 
-    Counts every byte that the run makes as if none were ever given back: too many, so memory is left over.
+    Counts every byte that more rows make as if none were ever given back: too many, so memory is left over. What is
+    made however few the rows are (parameters in another precision, an encoded image) is no row's.
 
-    >>> rows_that_fit(lambda: torch.zeros(2, 1000), 2, torch.device("cpu")) <= MOST_ROWS["cpu"]
+    >>> rows_that_fit(lambda rows: torch.zeros(rows, 1000), torch.device("cpu")) <= MOST_ROWS["cpu"]
     True
     """
-    made = _Made()
-    with made:
-        compute()
-    return max(1, min(MOST_ROWS[device.type], free(device) // 2 * rows // max(1, made.bytes)))
+    compute(1)  # what is made once, the first time, is made
+    made = []
+    for rows in (1, 1 + MORE):
+        with _Made() as counter:
+            compute(rows)
+        made.append(counter.bytes)
+    row = max(1, (made[1] - made[0]) // MORE)
+    return max(1, min(MOST_ROWS[device.type], (free(device) - made[0]) // 2 // row))
 
 
 def free(device):
@@ -47,7 +53,9 @@ class _Made(TorchDispatchMode):
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         result = function(*args, **(kwargs or {}))
-        self.bytes += sum(t.nbytes for t in tree_leaves(result) if isinstance(t, torch.Tensor))
+        known = {t.untyped_storage()._cdata for t in tree_leaves((args, kwargs)) if isinstance(t, torch.Tensor)}
+        made = [t for t in tree_leaves(result) if isinstance(t, torch.Tensor)]
+        self.bytes += sum(t.nbytes for t in made if t.untyped_storage()._cdata not in known)  # a view is nothing new
         return result
 
 

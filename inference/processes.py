@@ -30,17 +30,22 @@ class Processes:
         """All that torchrun started, over NCCL for `device` "cuda" and gloo for "cpu"; alone where nobody did.
 
         Raises:
-            ProcessError: where this machine has fewer GPUs than processes.
+            ProcessError: where this machine has fewer GPUs than processes, or the others cannot be found.
         """
-        if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ:
+        if "RANK" not in os.environ or int(os.environ.get("WORLD_SIZE", 1)) < 2:
             return cls()
-        if torch.device(device).type == "cuda":
-            local, count = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
+        cuda = torch.device(device).type == "cuda"
+        if cuda:
+            count = torch.cuda.device_count()
+            local = int(os.environ.get("LOCAL_RANK", int(os.environ["RANK"]) % count))
             if local >= count:
                 raise ProcessError(f"{local + 1} processes on {count} GPUs: start no more than there are GPUs")
             torch.cuda.set_device(local)
         if not dist.is_initialized():
-            dist.init_process_group("nccl" if torch.device(device).type == "cuda" else "gloo")
+            try:
+                dist.init_process_group("nccl" if cuda else "gloo")
+            except (RuntimeError, ValueError) as error:
+                raise ProcessError(f"cannot join the other processes ({error}): start all with torchrun") from None
         return cls(dist.get_rank(), dist.get_world_size())
 
     @property

@@ -2,7 +2,6 @@
 
 import pyro
 import torch
-import torch._inductor
 from torch import nn
 from torch.fx.experimental.proxy_tensor import make_fx
 
@@ -11,6 +10,8 @@ from inference.rng import same_noise
 
 def compile_graph(graph, inputs):
     """A graph of tensor operations as machine code: a function of the same inputs."""
+    from torch._inductor import compile  # a second to import: only where it is wanted
+
     options = {
         "fallback_random": True,  # torch's random numbers, not the compiler's own
         # Keep more results in memory instead of computing them anew inside every sum: a planar flow's gradient is
@@ -18,7 +19,7 @@ def compile_graph(graph, inputs):
         "realize_reads_threshold": 1,
         "realize_opcount_threshold": 10,
     }
-    return torch._inductor.compile(graph, inputs, options=options)
+    return compile(graph, inputs, options=options)
 
 
 class _With(nn.Module):

@@ -56,7 +56,7 @@ class Folder:
         try:
             config = json.loads((folder.path / "config.json").read_text())
         except FileNotFoundError:
-            raise FolderError(f"no run to resume in {path}: it has no config.json") from None
+            raise FolderError(f"no run in {path}: it has no config.json") from None
         except (OSError, ValueError) as error:
             raise FolderError(f"{folder.path / 'config.json'} cannot be read: {error}") from None
         missing = [name for name in settings if name not in config] if isinstance(config, dict) else list(settings)

@@ -34,7 +34,7 @@ def parser():
 
 def main(argv):
     given = vars(parser().parse_args(argv))
-    import gemm  # torch comes with it: not before the flags are read
+    from distributions import gemm  # torch comes with it: not before the flags are read
     from jobs import rescore, training
 
     try:

@@ -47,6 +47,8 @@ def test_images(images, count=None):
 
 def scored(model, guide, test, samples, seed, processes=ALONE):
     """A `Score`, with a progress bar on a terminal; of several processes each scores a part of the images."""
+    if len(test) < processes.size:  # each would score less than an image
+        processes = ALONE
     part = slice(processes.rank, None, processes.size)
     score_of_part = score(
         model,

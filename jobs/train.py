@@ -13,14 +13,17 @@ def main(argv):
         sys.stdout.reconfigure(line_buffering=True)  # an epoch's line shows when it is done, in a file too
     run = None
     try:
-        import gemm  # torch comes with it: not before the flags are read, so that --help is instant
+        from distributions import gemm  # torch comes with it: not before the flags are read, so that --help is instant
         from jobs import training
 
         try:
             run = training.start(*settings)
         except training.INPUT_ERRORS as error:
             return f"error: {error}"
-        with gemm.using(run.config["gemm"]), redirect_stdout(sys.stdout if run.processes.leads else StringIO()):
+        quiet = redirect_stdout(sys.stdout if run.processes.leads else StringIO())
+        with gemm.using(run.config["gemm"]) as library, quiet:
+            if library != run.config["gemm"]:
+                print(f"{run.config['gemm']} rounds products on this machine: {library} goes on, in other last bits")
             try:
                 run.train()
                 run.report()

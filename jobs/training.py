@@ -9,8 +9,8 @@ import torch
 from tqdm import tqdm
 
 import data
-import gemm
 from assemble import OBJECTIVES, PARTS, assemble
+from distributions import gemm
 from inference import Cooldown, EarlyStopping, KLWeight, elbo_parts, fit, make_update, seeded
 from inference.checkpoint import CheckpointError, load_weights
 from inference.processes import ProcessError, Processes, Shard
@@ -46,8 +46,8 @@ def start(config, given, resume):
     Raises:
         one of INPUT_ERRORS, each with what was given, what was expected and how to fix it.
     """
-    processes = Processes.join(find_device(config["device"]))
     if resume is None:
+        processes = Processes.join(find_device(config["device"]))
         run = Run(config, processes)
         run.folder = processes.shared(_created(run.config) if processes.leads else None)
         if isinstance(run.folder, FolderError):
@@ -55,8 +55,14 @@ def start(config, given, resume):
         if not processes.leads:
             run.folder = Reader(run.folder.path)
         return run
-    folder, saved = (Folder if processes.leads else Reader).open(resume, settings=[*config, "shape", "sha256"])
-    run = Run(saved | given, processes)
+    folder, saved = Folder.open(resume, settings=[*config, "shape", "sha256"])
+    config = saved | given
+    processes = Processes.join(find_device(config["device"]))
+    run = Run(config, processes)
+    if processes.leads and saved.get("processes", 1) != processes.size:
+        print(f"begun in {saved.get('processes', 1)} processes and resumed in {processes.size}: its noise is another")
+    if not processes.leads:
+        folder = Reader(folder.path)
     if run.config["sha256"] != saved["sha256"]:
         raise data.DataError(f"{run.images.name} has changed since {resume} was trained on it: train a new run")
     run.restore(folder)
@@ -83,8 +89,9 @@ class Run:
         self.config = config | {
             "engine": find_engine(config, device, len(images.train), processes),
             "device": device.type,
+            "processes": processes.size,
             # Kept, so that a resumed run computes the same bits; and every process the leader's.
-            "gemm": config.get("gemm") or processes.shared(gemm.faster()),
+            "gemm": config.get("gemm") or processes.shared(gemm.faster() if device.type == "cpu" else "blas"),
             "shape": list(images.image_shape),
             "sha256": images.sha256,
         }

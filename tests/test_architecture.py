@@ -7,10 +7,9 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 JOBS = {"jobs", "run"}
-GROUND = {"data", "gemm", "plots", "specs"}
+GROUND = {"data", "distributions", "plots", "specs"}
 ALLOWED = {
     **{room: set() for room in GROUND},
-    "distributions": {"gemm"},
     "nets": {"distributions"},
     "flows": {"nets", "distributions"},
     "priors": {"nets", "flows", "distributions"},

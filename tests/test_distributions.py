@@ -382,3 +382,23 @@ def test_float64_without_gradient_refines_what_float32_found(flow, weighted, tra
     with torch.no_grad():
         far = mixture.log_prob(z + 100)  # where float32 says little
     assert gap(far, mixture.component_log_prob(z + 100).logsumexp(-1).detach()) < 1e-3 * far.abs().max()
+
+
+def test_components_that_cannot_be_told_apart_are_all_scored_in_float64():
+    loc = 50 * torch.randn(100, 3, dtype=torch.float64)
+    base = dist.Normal(loc, 1.0).to_event(1)
+    flow = assemble.FLOWS["planar"](specs.parse("flow", "planar:2"), 4, 3).double()
+    mixture = Mixture(FlowDistribution(base, flow(torch.randn(100, 4).double())))
+    z = loc[:5].clone()
+    with torch.no_grad():
+        assert gap(mixture.log_prob(z), mixture.component_log_prob(z).logsumexp(-1)) < 1e-12
+
+
+@pytest.mark.parametrize("flow", ["none", "planar:2"])
+def test_no_points_have_no_densities(flow):
+    model, guide = assemble.assemble(prior="vamp:40", flow=flow, hidden=(8,), latent=3, shape=(1, 4, 5))
+    with pyro.validation_enabled(False):  # torch itself fails at empty events, validation and flows alike
+        for z in (torch.zeros(0, 3), torch.zeros(0, 3).double()):
+            assert model.prior().log_prob(z).shape == (0,)
+            with torch.no_grad():
+                assert model.prior().log_prob(z).shape == (0,)

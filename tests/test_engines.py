@@ -303,3 +303,42 @@ def test_on_cuda_the_graph_computes_what_eager_computes():
         results.append((losses, both.state_dict()))
     (expected, _), (losses, _) = results
     assert losses == pytest.approx(expected, rel=0.02) and losses[-1] < losses[0]
+
+
+def test_a_step_that_cannot_be_recorded_is_computed_eagerly(monkeypatch, caplog):
+    def refuses(graph):
+        raise RuntimeError("operation not permitted when stream is capturing\nand more")
+
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", object)
+    monkeypatch.setattr(torch.cuda, "graph", refuses)
+    monkeypatch.setattr(torch.cuda, "Stream", lambda: type("S", (), {"wait_stream": lambda self, other: None})())
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda: type("S", (), {"wait_stream": lambda self, o: None})())
+    monkeypatch.setattr(torch.cuda, "stream", lambda stream: contextlib.nullcontext())
+    grey = torch.randint(256, (23, *SHAPE), dtype=torch.uint8)
+    data = ImageSet("tiny", grey, grey, grey).binarized("dynamic")
+    results = []
+    for Step in (EagerStep, GraphStep):
+        step = Step(*programs(), torch.tensor(1.0), "adam", 1e-2, Trace_ELBO())
+        for group in step.optimizer.param_groups:
+            group["capturable"] = False
+        results.append([line["loss"] for line in fit(step, data, epochs=2, batch_size=4)])
+    assert results[1] == pytest.approx(results[0], rel=1e-6)
+    (record,) = caplog.records
+    assert "not permitted" in record.getMessage() and "eagerly" in record.getMessage()
+
+
+def test_one_small_wrong_gradient_is_noticed(monkeypatch, caplog):
+    """The prior's weights are three numbers among hundreds."""
+
+    def wrong(graph, inputs):
+        def run(parameters, buffers, *inputs):
+            loss, found = graph(parameters, buffers, *inputs)
+            smallest = min(range(len(found)), key=lambda i: found[i].norm())
+            return loss, [2 * g if i == smallest else g for i, g in enumerate(found)]
+
+        return run
+
+    monkeypatch.setattr(staged, "compile_graph", wrong)
+    model, guide = programs("vamp:3:weighted")
+    make_update(model, guide, engine="compiled")(images())
+    assert "off by 1 of its length" in caplog.text

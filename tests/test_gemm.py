@@ -3,8 +3,7 @@
 import pytest
 import torch
 
-import gemm
-from distributions import DiagonalNormal, Mixture
+from distributions import DiagonalNormal, Mixture, gemm
 
 
 @pytest.fixture

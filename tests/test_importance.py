@@ -409,16 +409,17 @@ def test_out_of_memory_halves_the_rows_and_loses_nothing(error, monkeypatch):
 def test_rows_are_what_half_of_the_free_memory_holds(monkeypatch):
     cpu = torch.device("cpu")
 
-    def compute():
-        a = torch.zeros(5, 1000)
-        return a + 1
+    def compute(rows):
+        torch.zeros(100_000)  # no row's: 400 kB
+        a = torch.zeros(rows, 1000)
+        return (a + 1).T.expand(7, 1000, rows)  # 8 kB a row; views are none
 
-    monkeypatch.setattr(memory, "free", lambda device: 1_600_000)
-    assert memory.rows_that_fit(compute, 5, cpu) == 100  # 8 kB a row
+    monkeypatch.setattr(memory, "free", lambda device: 2_000_000)
+    assert memory.rows_that_fit(compute, cpu) == (2_000_000 - 408_000) // 2 // 8000
     monkeypatch.setattr(memory, "free", lambda device: 100)
-    assert memory.rows_that_fit(compute, 5, cpu) == 1
+    assert memory.rows_that_fit(compute, cpu) == 1
     monkeypatch.setattr(memory, "free", lambda device: 10**15)
-    assert memory.rows_that_fit(compute, 5, cpu) == memory.MOST_ROWS["cpu"]
+    assert memory.rows_that_fit(compute, cpu) == memory.MOST_ROWS["cpu"]
 
 
 def test_looking_for_memory_changes_no_number(monkeypatch):

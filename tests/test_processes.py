@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from inference import score
-from inference.processes import Processes, Shard
+from inference.processes import ProcessError, Processes, Shard
 
 ROOT = Path(__file__).parents[1]
 TRAIN = """
@@ -144,6 +144,22 @@ def test_engines_that_work_alone_say_so(engine, dataset, tmp_path):
     done = torchrun(2, ROOT / "run.py", *flags(dataset, tmp_path / "run"), "--engine", engine)
     assert done.returncode != 0 and f"--engine {engine}" in done.stderr and "--engine auto" in done.stderr
     assert not (tmp_path / "run").exists()
+
+
+def test_more_processes_than_test_images(dataset, tmp_path):
+    done = torchrun(2, ROOT / "run.py", *flags(dataset, tmp_path / "run"), "--test-images", 1)
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "run" / "results.json").read_text())["test"]["images"] == 1
+
+
+def test_processes_that_cannot_meet_say_so(monkeypatch):
+    for name, value in {"RANK": "0", "WORLD_SIZE": "2"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("MASTER_ADDR", raising=False)
+    with pytest.raises(ProcessError, match="torchrun"):
+        Processes.join("cpu")
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    assert Processes.join("cpu").size == 1
 
 
 def test_alone_nothing_is_shared_or_gathered():

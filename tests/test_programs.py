@@ -8,9 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-import gemm
 from assemble import assemble
-from distributions import Mixture
+from distributions import Mixture, gemm
 from flows.planar import PlanarFlow
 from guides import Guide
 from inference import elbo_parts, log_weights, make_update, score, seeded
