@@ -3,8 +3,10 @@
 import logging
 
 import torch
+from torch.nn.utils import get_total_norm
 
 from inference.eager import EagerStep
+from inference.rng import same_noise
 
 WARM_UP = 3  # steps before the recording, in which libraries allocate what they keep
 
@@ -87,7 +89,7 @@ class _Recording:
             self.body()
 
     def record(self):
-        """Whether the step could be recorded, and so was replayed; nothing was computed where it could not."""
+        """Whether the step was computed: recorded, replayed and found to be the eager one, or else computed eagerly."""
         if self.refused:
             return False
         graph = torch.cuda.CUDAGraph()
@@ -95,10 +97,35 @@ class _Recording:
             with torch.cuda.graph(graph):
                 self.body()
         except RuntimeError as error:
-            self.refused = True
-            reason = str(error).strip().splitlines()[0][:200]
-            logging.getLogger(__name__).warning("cannot record a CUDA graph (%s): training goes on eagerly", reason)
+            self.refuse(str(error).strip().splitlines()[0][:200])
             return False
-        self.graph = graph
-        self.graph.replay()
+        state = self.state()
+        before = [tensor.clone() for tensor in state]
+        with same_noise(self.data.device):
+            self.body()
+        expected = [tensor.clone() for tensor in state]
+        _copy(before, state)
+        graph.replay()
+        count = len(self.update.parameters)
+        error = get_total_norm([a - b for a, b in zip(state[:count], expected)])
+        if error <= 1e-2 * get_total_norm([a - b for a, b in zip(expected[:count], before)]):
+            self.graph = graph
+        else:
+            self.refuse("its replay is not what the eager step computes")
+            _copy(expected, state)
         return True
+
+    def refuse(self, reason):
+        self.refused = True
+        logging.getLogger(__name__).warning("cannot record a CUDA graph (%s): training goes on eagerly", reason)
+
+    def state(self):
+        """Every tensor that a step changes."""
+        parameters = list(self.update.parameters.values())
+        memory = [t for p in parameters for t in self.update.optimizer.state[p].values()]
+        return [p.data for p in parameters] + memory + [self.cursor, self.total]
+
+
+def _copy(values, tensors):
+    for value, tensor in zip(values, tensors):
+        tensor.copy_(value)

@@ -305,6 +305,38 @@ def test_on_cuda_the_graph_computes_what_eager_computes():
     assert losses == pytest.approx(expected, rel=0.02) and losses[-1] < losses[0]
 
 
+def test_a_replay_that_is_not_the_step_is_refused(monkeypatch, caplog):
+    class Idle(contextlib.nullcontext):
+        def __init__(self, graph=None):
+            super().__init__()
+
+        def replay(self):
+            pass
+
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", Idle)
+    monkeypatch.setattr(torch.cuda, "graph", Idle)
+    grey = torch.randint(256, (8, *SHAPE), dtype=torch.uint8)
+    data = ImageSet("tiny", grey, grey, grey).binarized("threshold")
+    results = []
+    for eager in (True, False):
+        step = GraphStep(*programs(), torch.tensor(1.0), "adam", 1e-2, Trace_ELBO())
+        for group in step.optimizer.param_groups:
+            group["capturable"] = False
+        recording = _Recording(step, data, 4, torch.arange(8))
+        recording.body(), recording.start(torch.arange(8))
+        torch.manual_seed(1)
+        if eager:
+            recording.body()
+        else:
+            body, calls = recording.body, []  # the first call is the recording, which computes nothing
+            recording.body = lambda: calls.append(1) or (body() if len(calls) > 1 else None)
+            assert recording.record()
+            assert recording.graph is None and recording.refused
+        results.append([p.clone() for p in step.parameters.values()])
+    assert "not what the eager step computes" in caplog.text
+    assert all(torch.equal(a, b) for a, b in zip(*results))
+
+
 def test_a_step_that_cannot_be_recorded_is_computed_eagerly(monkeypatch, caplog):
     def refuses(graph):
         raise RuntimeError("operation not permitted when stream is capturing\nand more")
