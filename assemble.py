@@ -184,7 +184,8 @@ def assemble(
         raise SpecError(f"hidden expects the widths of the layers, (300, 300) say, got {hidden!r}")
     latents = [latent] if isinstance(latent, int) else list(latent)
     if len(latents) not in (1, levels) or min(latents) < 1:
-        expected = "a dimension of at least 1" if levels == 1 else "a dimension of at least 1, or a pair for z1 and z2"
+        more = " (a pair is for --model two-level)" if levels == 1 else ", or a pair for z1 and z2"
+        expected = f"a dimension of at least 1{more}"
         raise SpecError(f"latent expects {expected}, got {latent}")
 
     def decode(body):

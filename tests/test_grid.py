@@ -101,7 +101,7 @@ def test_two_levels_may_have_two_flows_and_two_sizes(flow):
     [
         (dict(flow="planar:2,none"), "flow 'planar:2,none': expected one"),
         (dict(model="two-level", flow="none,none,none"), "expected one, or 2 with commas"),
-        (dict(latent=(3, 2)), "latent expects a dimension of at least 1, got"),
+        (dict(latent=(3, 2)), "a pair is for --model two-level"),
         (dict(model="two-level", latent=(3, 2, 1)), "or a pair for z1 and z2"),
         (dict(prior="aggregate"), "for scoring only"),
     ],
