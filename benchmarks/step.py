@@ -90,7 +90,7 @@ def main():
         (name, f"{f['median']:.2f}", f"{f['min']:.2f}", f"{f['low']:.2f} – {f['high']:.2f}")
         for name, f in figures.items()
     ]
-    print(table(("step", "median ms", "minimum", "quartile", "quartile"), rows))
+    print(table(("step", "median ms", "minimum", "quartiles"), rows))
     ratios = []
     for one, other, must, aim in TARGETS:
         for library in ("blas", "onednn"):
