@@ -68,17 +68,17 @@ class Mixture(dist.TorchDistribution):
             )
         z = z.float() if z.dtype in (torch.float16, torch.bfloat16) else z  # their rounding costs nats
         with torch.autocast(z.device.type, enabled=False):
-            return self._scores(self.components, z) + self._log_weights(z.dtype)
+            return self._weighted(z, self.components)
 
-    def _scores(self, components, z):
+    def _weighted(self, z, components, index=slice(None)):
+        """log π_k p_k(z) for the given components, which are those at `index`."""
         if hasattr(components, "pairwise_log_prob"):
-            return components.pairwise_log_prob(z)
-        return components.log_prob(z.unsqueeze(-1 - len(self.event_shape)))
-
-    def _log_weights(self, dtype):
+            log_prob = components.pairwise_log_prob(z)
+        else:
+            log_prob = components.log_prob(z.unsqueeze(-1 - len(self.event_shape)))
         if self.logits is None:
-            return torch.tensor(-math.log(self.components.batch_shape[0]), dtype=dtype)
-        return self.logits.to(dtype).log_softmax(-1)
+            return log_prob - math.log(self.components.batch_shape[0])
+        return log_prob + self.logits.to(z.dtype).log_softmax(-1)[index]
 
     def log_prob(self, z):
         if self._validate_args:
@@ -109,8 +109,7 @@ class Mixture(dist.TorchDistribution):
         some = self.components.select(index) if 2 * len(index) < count else None
         if some is None:
             return self.component_log_prob(z).logsumexp(-1)
-        log_weight = self._log_weights(z.dtype)
-        fine = self._scores(some, z) + (log_weight[index] if log_weight.ndim else log_weight)
+        fine = self._weighted(z, some, index)
         rest = rough.index_fill(-1, index, -math.inf).logsumexp(-1).double()
         return torch.logaddexp(fine.logsumexp(-1), rest)
 

@@ -10,7 +10,7 @@ from pyro import poutine
 from pyro.poutine.util import prune_subsample_sites
 
 from inference.evaluation import check_latents, constant_parts, evaluation_mode
-from inference.memory import MOST_ROWS, is_out_of_memory, rows_that_fit
+from inference.memory import is_out_of_memory, most_rows, rows_that_fit
 from inference.rng import same_noise, seeded
 
 LOWEST = torch.finfo(torch.float64).min  # below every log weight but that of 0, and with it no inf - inf
@@ -153,7 +153,7 @@ def score(model, guide, images, samples=1000, *, seed=0, rows=None, progress=ite
     """
     if samples < 1 or len(images) < 1:
         raise ValueError(f"score expects samples ≥ 1 and at least one image, got {samples} and {len(images)}")
-    blocks = images.split(max(1, (rows or MOST_ROWS[images.device.type]) // samples))
+    blocks = images.split(max(1, (rows or most_rows(images.device)) // samples))
     results = []
     with evaluation_mode(model, guide), constant_parts(model), seeded(seed, device=images.device):
         if rows is None:

@@ -6,9 +6,12 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-# Rows decoded at a time: on a CPU they should stay in its caches, on a GPU keep all of it busy.
-MOST_ROWS = {"cpu": 2048, "cuda": 131072}
 MORE = 32
+
+
+def most_rows(device):
+    """Rows decoded at a time: on a CPU they should stay in its caches, anywhere else keep all of it busy."""
+    return 2048 if device.type == "cpu" else 131072
 
 
 def rows_that_fit(compute, device):
@@ -17,7 +20,7 @@ def rows_that_fit(compute, device):
     Counts every byte that more rows make as if none were ever given back: too many, so memory is left over. What is
     made however few the rows are (parameters in another precision, an encoded image) is no row's.
 
-    >>> rows_that_fit(lambda rows: torch.zeros(rows, 1000), torch.device("cpu")) <= MOST_ROWS["cpu"]
+    >>> rows_that_fit(lambda rows: torch.zeros(rows, 1000), torch.device("cpu")) <= 2048
     True
     """
     compute(1)  # what is made once, the first time, is made
@@ -27,7 +30,7 @@ def rows_that_fit(compute, device):
             compute(rows)
         made.append(counter.bytes)
     row = max(1, (made[1] - made[0]) // MORE)
-    return max(1, min(MOST_ROWS[device.type], (free(device) - made[0]) // 2 // row))
+    return max(1, min(most_rows(device), (free(device) - made[0]) // 2 // row))
 
 
 def free(device):

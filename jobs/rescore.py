@@ -5,7 +5,8 @@ import time
 from assemble import aggregate, load
 from data import DataError
 from jobs.folder import Folder
-from jobs.scoring import find_device, load_images, scored, sentence, summary, test_images
+from jobs.machine import find_device
+from jobs.scoring import load_images, scored, sentence, summary, test_images
 
 
 def rescore(run, prior="own", device="auto", **given):

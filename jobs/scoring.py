@@ -8,20 +8,8 @@ from tqdm import tqdm
 
 import data
 from inference import Score, score
-from inference.processes import Processes
+from jobs.machine import ALONE
 from supports import check_likelihood
-
-ALONE = Processes()
-
-
-class DeviceError(ValueError):
-    """A device that this machine lacks."""
-
-
-def find_device(name):
-    if name == "cuda" and not torch.cuda.is_available():
-        raise DeviceError("--device cuda: torch sees no CUDA device on this machine; write --device cpu")
-    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 
 def load_images(config):

@@ -16,28 +16,12 @@ from inference.checkpoint import CheckpointError, load_weights
 from inference.processes import ProcessError, Processes, Shard
 from jobs.figures import figures as draw
 from jobs.folder import Folder, FolderError, Reader
-from jobs.scoring import ALONE, DeviceError, find_device, load_images, scored, sentence, summary, test_images
+from jobs.machine import ALONE, DeviceError, find_device, find_engine
+from jobs.scoring import load_images, scored, sentence, summary, test_images
 from specs import SpecError, parse
 
 SLOW = 30  # seconds of an epoch that a prior's density may take unsaid
-COMPILE_FROM = 5_000  # steps: of fewer, compiling takes more time than it saves
 INPUT_ERRORS = (SpecError, data.DataError, FolderError, CheckpointError, DeviceError, ProcessError)
-
-
-def find_engine(config, device, images, processes=ALONE):
-    """The engine that `auto` stands for: graph on CUDA, compiled where the run is long enough to pay for it.
-
-    A graph would have to record what processes say to each other, and stock Pyro says nothing: not for several.
-    """
-    if processes.size > 1 and config["engine"] in ("graph", "svi"):
-        raise DeviceError(f"--engine {config['engine']} runs in one process, not {processes.size}: write --engine auto")
-    steps = config["epochs"] * -(-images // config["batch_size"])
-    if config["engine"] == "graph" and device.type != "cuda":
-        raise DeviceError(f"--engine graph replays CUDA graphs, and this run is on {device.type}: write --engine auto")
-    if config["engine"] == "auto":
-        alone_on_cuda = device.type == "cuda" and processes.size == 1
-        return "graph" if alone_on_cuda else "compiled" if steps >= COMPILE_FROM else "eager"
-    return config["engine"]
 
 
 def start(config, given, resume):

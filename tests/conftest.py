@@ -1,7 +1,8 @@
-"""What tests share: a seed, every spec of a family, parameters of trained size, a grid over the plane."""
+"""What tests share: a seed, every spec of a family, parameters of trained size, a grid over the plane, a small set."""
 
 from itertools import combinations
 
+import numpy as np
 import pyro
 import pytest
 import torch
@@ -97,3 +98,12 @@ def plane():
         return torch.cartesian_prod(*axes), width.prod()
 
     return midpoints
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    """Blobs of 1×6×5 pixels; 100 training images, so that the last batch is short."""
+    rng = np.random.default_rng(0)
+    path = tmp_path_factory.mktemp("data") / "blobs.npz"
+    np.savez(path, **{split: rng.random((n, 6, 5)) ** 2 for split, n in [("train", 100), ("valid", 30), ("test", 25)]})
+    return path

@@ -239,7 +239,29 @@ def test_the_recorded_step_looks_at_no_value_and_stays_on_its_device(prior, flow
     assert all(p.grad is not None for p in step.parameters.values())
 
 
-def test_the_recorded_epoch_is_the_eager_epoch(monkeypatch):
+def grey_images(count):
+    grey = torch.randint(256, (count, *SHAPE), dtype=torch.uint8)
+    return ImageSet("tiny", grey, grey, grey)
+
+
+def on_cpu(Step):
+    """A step whose optimiser does not insist on CUDA."""
+    step = Step(*programs(), torch.tensor(1.0), "adam", 1e-2, Trace_ELBO())
+    for group in step.optimizer.param_groups:
+        group["capturable"] = False
+    return step
+
+
+@pytest.fixture
+def no_streams(monkeypatch):
+    """torch.cuda's streams where there are none: what is put on one is done at once."""
+    stream = type("Stream", (), {"wait_stream": lambda self, other: None})
+    monkeypatch.setattr(torch.cuda, "Stream", stream)
+    monkeypatch.setattr(torch.cuda, "current_stream", stream)
+    monkeypatch.setattr(torch.cuda, "stream", lambda stream: contextlib.nullcontext())
+
+
+def test_the_recorded_epoch_is_the_eager_epoch(no_streams, monkeypatch):
     """With a graph that runs the body again, as CUDA's does: order, cursor, short batch and sum are right."""
 
     class Replayed:
@@ -265,17 +287,10 @@ def test_the_recorded_epoch_is_the_eager_epoch(monkeypatch):
     monkeypatch.setattr(_Recording, "__init__", lambda self, *a: (original(self, *a), recording.append(self))[0])
     monkeypatch.setattr(torch.cuda, "CUDAGraph", Replayed)
     monkeypatch.setattr(torch.cuda, "graph", Capture)
-    monkeypatch.setattr(torch.cuda, "Stream", lambda: type("S", (), {"wait_stream": lambda self, other: None})())
-    monkeypatch.setattr(torch.cuda, "current_stream", lambda: type("S", (), {"wait_stream": lambda self, o: None})())
-    monkeypatch.setattr(torch.cuda, "stream", lambda stream: contextlib.nullcontext())
-    grey = torch.randint(256, (23, *SHAPE), dtype=torch.uint8)
-    data = ImageSet("tiny", grey, grey, grey).binarized("dynamic")
+    data = grey_images(23).binarized("dynamic")
     results = []
     for Step in (EagerStep, GraphStep):
-        model, guide = programs()
-        step = Step(model, guide, torch.tensor(1.0), "adam", 1e-2, Trace_ELBO())
-        for group in step.optimizer.param_groups:
-            group["capturable"] = False  # nor has a CPU
+        step = on_cpu(Step)
         metrics = list(fit(step, data, epochs=3, batch_size=4))
         results.append(([line["loss"] for line in metrics], step.program.state_dict()))
     assert len(recording) == 1 and recording[0].graph is not None
@@ -292,8 +307,7 @@ def test_graph_is_refused_away_from_cuda():
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_on_cuda_the_graph_computes_what_eager_computes():
-    grey = torch.randint(256, (1050, *SHAPE), dtype=torch.uint8)
-    data = ImageSet("tiny", grey, grey, grey).binarized("dynamic").to("cuda")
+    data = grey_images(1050).binarized("dynamic").to("cuda")
     results = []
     for engine in ("eager", "graph"):
         model, guide = programs()
@@ -315,13 +329,10 @@ def test_a_replay_that_is_not_the_step_is_refused(monkeypatch, caplog):
 
     monkeypatch.setattr(torch.cuda, "CUDAGraph", Idle)
     monkeypatch.setattr(torch.cuda, "graph", Idle)
-    grey = torch.randint(256, (8, *SHAPE), dtype=torch.uint8)
-    data = ImageSet("tiny", grey, grey, grey).binarized("threshold")
+    data = grey_images(8).binarized("threshold")
     results = []
     for eager in (True, False):
-        step = GraphStep(*programs(), torch.tensor(1.0), "adam", 1e-2, Trace_ELBO())
-        for group in step.optimizer.param_groups:
-            group["capturable"] = False
+        step = on_cpu(GraphStep)
         recording = _Recording(step, data, 4, torch.arange(8))
         recording.body(), recording.start(torch.arange(8))
         torch.manual_seed(1)
@@ -337,22 +348,16 @@ def test_a_replay_that_is_not_the_step_is_refused(monkeypatch, caplog):
     assert all(torch.equal(a, b) for a, b in zip(*results))
 
 
-def test_a_step_that_cannot_be_recorded_is_computed_eagerly(monkeypatch, caplog):
+def test_a_step_that_cannot_be_recorded_is_computed_eagerly(no_streams, monkeypatch, caplog):
     def refuses(graph):
         raise RuntimeError("operation not permitted when stream is capturing\nand more")
 
     monkeypatch.setattr(torch.cuda, "CUDAGraph", object)
     monkeypatch.setattr(torch.cuda, "graph", refuses)
-    monkeypatch.setattr(torch.cuda, "Stream", lambda: type("S", (), {"wait_stream": lambda self, other: None})())
-    monkeypatch.setattr(torch.cuda, "current_stream", lambda: type("S", (), {"wait_stream": lambda self, o: None})())
-    monkeypatch.setattr(torch.cuda, "stream", lambda stream: contextlib.nullcontext())
-    grey = torch.randint(256, (23, *SHAPE), dtype=torch.uint8)
-    data = ImageSet("tiny", grey, grey, grey).binarized("dynamic")
+    data = grey_images(23).binarized("dynamic")
     results = []
     for Step in (EagerStep, GraphStep):
-        step = Step(*programs(), torch.tensor(1.0), "adam", 1e-2, Trace_ELBO())
-        for group in step.optimizer.param_groups:
-            group["capturable"] = False
+        step = on_cpu(Step)
         results.append([line["loss"] for line in fit(step, data, epochs=2, batch_size=4)])
     assert results[1] == pytest.approx(results[0], rel=1e-6)
     (record,) = caplog.records

@@ -419,7 +419,7 @@ def test_rows_are_what_half_of_the_free_memory_holds(monkeypatch):
     monkeypatch.setattr(memory, "free", lambda device: 100)
     assert memory.rows_that_fit(compute, cpu) == 1
     monkeypatch.setattr(memory, "free", lambda device: 10**15)
-    assert memory.rows_that_fit(compute, cpu) == memory.MOST_ROWS["cpu"]
+    assert memory.rows_that_fit(compute, cpu) == memory.most_rows(cpu)
 
 
 def test_looking_for_memory_changes_no_number(monkeypatch):

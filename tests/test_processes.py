@@ -85,14 +85,6 @@ def test_two_processes_compute_what_one_does(tmp_path):
     assert two[0]["loss"] == pytest.approx(one["loss"], rel=1e-7)
 
 
-@pytest.fixture(scope="module")
-def dataset(tmp_path_factory):
-    rng = np.random.default_rng(0)
-    path = tmp_path_factory.mktemp("data") / "blobs.npz"
-    np.savez(path, **{split: rng.random((n, 6, 5)) ** 2 for split, n in [("train", 100), ("valid", 30), ("test", 25)]})
-    return path
-
-
 def flags(dataset, out):
     small = (
         "--hidden 16 --latent 3 --batch-size 32 --samples 400 --device cpu --prior vamp:7 --flow planar:2 --epochs 3"

@@ -21,15 +21,6 @@ SMALL = ["--hidden", "16,12", "--latent", "3", "--batch-size", "32", "--samples"
 SMALL += ["--prior", "vamp:7", "--flow", "planar:2"]
 
 
-@pytest.fixture(scope="module")
-def dataset(tmp_path_factory):
-    """Blobs of 1×6×5 pixels; 100 training images, so that the last batch is short."""
-    rng = np.random.default_rng(0)
-    path = tmp_path_factory.mktemp("data") / "blobs.npz"
-    np.savez(path, **{split: rng.random((n, 6, 5)) ** 2 for split, n in [("train", 100), ("valid", 30), ("test", 25)]})
-    return path
-
-
 def call(*argv):
     """(exit status, what was printed for the user as the error)."""
     try:

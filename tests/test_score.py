@@ -5,13 +5,13 @@ import json
 import numpy as np
 import pytest
 import torch
-from test_run import call, dataset, train  # noqa: F401
+from test_run import call, train
 
 import data
 from assemble import aggregate, load
 
 
-def test_a_run_scored_again_has_its_figures_and_the_aggregate_others(dataset, tmp_path):  # noqa: F811
+def test_a_run_scored_again_has_its_figures_and_the_aggregate_others(dataset, tmp_path):
     assert train(dataset, tmp_path / "a", "--epochs", 1) in (None, 0)
     own = json.loads((tmp_path / "a" / "results.json").read_text())["test"]
     rows = np.load(tmp_path / "a" / "scores.npz")
@@ -24,7 +24,7 @@ def test_a_run_scored_again_has_its_figures_and_the_aggregate_others(dataset, tm
     assert other["log_likelihood"] != own["log_likelihood"]
 
 
-def test_the_aggregate_is_the_mean_of_all_posteriors(dataset, tmp_path):  # noqa: F811
+def test_the_aggregate_is_the_mean_of_all_posteriors(dataset, tmp_path):
     train(dataset, tmp_path / "a", "--epochs", 1)
     _, guide = load(tmp_path / "a")
     images = data.load(dataset).images("train")[:20]
