@@ -67,7 +67,7 @@ def measure(point):
 def exponent(sizes, values):
     """The slope of log value against log size, by least squares over the upper half."""
     points = [(math.log(s), math.log(v)) for s, v in zip(sizes, values) if s > 0 and v > 0]
-    points = points[len(points) // 2 - 1 :]
+    points = points[len(points) // 2 :]
     mean_x, mean_y = (sum(axis) / len(points) for axis in zip(*points))
     return sum((x - mean_x) * (y - mean_y) for x, y in points) / sum((x - mean_x) ** 2 for x, _ in points)
 

@@ -5,6 +5,7 @@ import math
 import pyro.distributions as dist
 import torch
 from torch.distributions import constraints
+from torch.fx.experimental.proxy_tensor import get_proxy_mode
 from torch.nn.functional import binary_cross_entropy_with_logits, linear, softplus
 
 
@@ -68,7 +69,7 @@ class LinearBernoulli(dist.TorchDistribution):
         x = x.flatten(-len(self.event_shape)).to(logits.dtype)
         if math.prod(x.shape[:-1]) < math.prod(logits.shape[:-1]):
             explained = (self.h * (x @ self.weight)).sum(-1) + x @ self.bias
-            log_prob = explained - softplus(logits).sum(-1)
+            log_prob = explained - _sum_of_softplus(logits)
         else:
             log_prob = -binary_cross_entropy_with_logits(*torch.broadcast_tensors(logits, x), reduction="none").sum(-1)
         return log_prob.expand(torch.broadcast_shapes(log_prob.shape, self.batch_shape))
@@ -80,3 +81,16 @@ class LinearBernoulli(dist.TorchDistribution):
     def __repr__(self):
         batch, event = ("×".join(map(str, shape)) for shape in (self.batch_shape, self.event_shape))
         return f"LinearBernoulli(batch {batch or '()'}, event {event})"
+
+
+def _sum_of_softplus(logits, lanes=16):
+    """Σ_i log(1 + exp l_i) = Σ_i max(l_i, 0) + log Π_i (1 + exp -|l_i|), the last dimension.
+
+    Each factor lies in (1, 2], so up to 100 of them multiply within float32: one logarithm instead of so many. That
+    takes more operations, which pays, threefold, where a compiler makes one loop of them.
+    """
+    pixels = logits.shape[-1]
+    if get_proxy_mode() is None or pixels % lanes or pixels > 100 * lanes:
+        return softplus(logits).sum(-1)
+    factors = 1 + (-logits.abs()).exp()
+    return logits.relu().sum(-1) + factors.unflatten(-1, (-1, lanes)).prod(-2).log().sum(-1)

@@ -31,11 +31,25 @@ class FlowDistribution(dist.TransformedDistribution):
     def expand(self, batch_shape, _instance=None):
         return FlowDistribution(self.base_dist.expand(batch_shape), self.transform, validate_args=False)
 
-    def select(self, index):
-        """Those of the batch, by their index; None where the base cannot tell its members apart."""
-        if not hasattr(self.base_dist, "select"):
-            return None
-        return FlowDistribution(self.base_dist.select(index), self.transform.select(index), validate_args=False)
+    def select(self, index, dtype):
+        """Those of the batch, by their index, in that precision."""
+        base = self.base_dist.select(index, dtype)
+        return FlowDistribution(base, self.transform.select(index, dtype), validate_args=False)
+
+    @property
+    def log_prob_of(self):
+        """(z, n, k) → log q_k(z_n) for the pairs at those indices, (P,); z is (N, latent).
+
+        Missing where it is not needed, as one map serves all components, or not possible.
+        """
+        if not self.transform.batch_shape or not isinstance(self.base_dist, DiagonalNormal):
+            raise AttributeError("log_prob_of")
+        return self._log_prob_of
+
+    def _log_prob_of(self, z, point, component):
+        if hasattr(self.transform, "pairwise_log_prob"):
+            return self.transform.pairwise_log_prob(self.base_dist, z, (point, component))
+        return self.select(component, z.dtype).log_prob(z[point])
 
     def pairwise_log_prob(self, z):
         """log q_k(z_n) for every point and component, in the precision of `z`.

@@ -9,7 +9,9 @@ from distributions import gemm
 
 BLOCK = 2**26  # points × components
 FEW = 32  # components, of which all are scored in float64
-SHARE = 1e-6  # of p(z), below which float32 is exact enough
+SHARE = 1e-6  # of the largest component, below which float32 is exact enough
+MANY = 1 / 16  # of all pairs of point and component: if more of them matter, all are scored in float64
+PAIRS = 32768  # scored at a time
 
 
 class Mixture(dist.TorchDistribution):
@@ -68,17 +70,17 @@ class Mixture(dist.TorchDistribution):
             )
         z = z.float() if z.dtype in (torch.float16, torch.bfloat16) else z  # their rounding costs nats
         with torch.autocast(z.device.type, enabled=False):
-            return self._weighted(z, self.components)
+            if hasattr(self.components, "pairwise_log_prob"):
+                log_prob = self.components.pairwise_log_prob(z)
+            else:
+                log_prob = self.components.log_prob(z.unsqueeze(-1 - len(self.event_shape)))
+        return log_prob + self._log_weight(z.dtype)
 
-    def _weighted(self, z, components, index=slice(None)):
-        """log π_k p_k(z) for the given components, which are those at `index`."""
-        if hasattr(components, "pairwise_log_prob"):
-            log_prob = components.pairwise_log_prob(z)
-        else:
-            log_prob = components.log_prob(z.unsqueeze(-1 - len(self.event_shape)))
+    def _log_weight(self, dtype, index=slice(None)):
+        """log π_k: a number, or for those at `index`."""
         if self.logits is None:
-            return log_prob - math.log(self.components.batch_shape[0])
-        return log_prob + self.logits.to(z.dtype).log_softmax(-1)[index]
+            return -math.log(self.components.batch_shape[0])
+        return self.logits.to(dtype).log_softmax(-1)[index]
 
     def log_prob(self, z):
         if self._validate_args:
@@ -92,26 +94,36 @@ class Mixture(dist.TorchDistribution):
             log_prob = log_prob.reshape(z.shape[: z.ndim - len(self.event_shape)])
         return log_prob.expand(torch.broadcast_shapes(log_prob.shape, self.batch_shape))
 
-    def _without_gradient(self, z):
-        """log p(z_n); in float64 for those components alone that matter to any of the points.
+    @property
+    def refines(self):
+        """Whether float64 is so dear that `log_prob` first finds the components that matter, in float32."""
+        return self.components.batch_shape[0] >= FEW and hasattr(self.components, "log_prob_of")
 
-        All components are scored in float32 first. Those that anywhere have more than SHARE of p(z_n) are scored
-        again in float64, and the others' sum is added as it is: it is less than K·SHARE of the whole, and a few
+    def _without_gradient(self, z):
+        """log p(z_n), (N,); for components that are dear in float64, there for those alone that matter to a point.
+
+        All are scored in float32 first. Those that have more than SHARE of the largest one are scored again in
+        float64, and the others' sum is added as it is: it is less than K·SHARE of the whole, and a few
         thousandths of that, as far as float32 can be off, are no more than the rounding of what is reported.
         """
-        count = self.components.batch_shape[0]
-        if z.dtype != torch.float64 or count < FEW or not hasattr(self.components, "select") or not len(z):
-            return self.component_log_prob(z).logsumexp(-1)
-        rough = self.component_log_prob(z.float())
-        share = (rough - rough.logsumexp(-1, keepdim=True)).amax(0)
+        if z.dtype != torch.float64 or not self.refines or not len(z):
+            return _logsumexp(self.component_log_prob(z))
+        rest, matters = self.find(z.float())
+        if matters.sum() > MANY * matters.numel():
+            return _logsumexp(self.component_log_prob(z))
+        point, component = matters.nonzero(as_tuple=True)
+        fine = [
+            self.components.log_prob_of(z, n, c) + self._log_weight(z.dtype, c)
+            for n, c in zip(point.split(PAIRS), component.split(PAIRS))
+        ]
+        return torch.logaddexp(_logsumexp_by(point, torch.cat(fine), len(z)), rest.to(z.dtype))
+
+    def find(self, z):
+        """(N, K) which components matter to which point, and before it the log of the others' sum, (N,)."""
+        rough = self.component_log_prob(z)
         # Not a number, where z left float32's range, matters too.
-        index = (~(share < math.log(SHARE))).nonzero().squeeze(-1)
-        some = self.components.select(index) if 2 * len(index) < count else None
-        if some is None:
-            return self.component_log_prob(z).logsumexp(-1)
-        fine = self._weighted(z, some, index)
-        rest = rough.index_fill(-1, index, -math.inf).logsumexp(-1).double()
-        return torch.logaddexp(fine.logsumexp(-1), rest)
+        matters = ~(rough - rough.amax(-1, keepdim=True) < math.log(SHARE))
+        return rough.masked_fill(matters, -math.inf).logsumexp(-1), matters
 
     @torch.no_grad()
     def sample(self, sample_shape=torch.Size()):
@@ -135,3 +147,17 @@ class Mixture(dist.TorchDistribution):
     def __repr__(self):
         weights = "equal" if self.logits is None else "learned"
         return f"Mixture({self.components.batch_shape[0]} × {type(self.components).__name__}, {weights} weights)"
+
+
+def _logsumexp(values):
+    """Over the last dimension; to 1e-7, as differences from the largest value are exponentials of float32."""
+    peak = values.amax(-1, keepdim=True).clamp(min=torch.finfo(values.dtype).min)
+    return peak.squeeze(-1) + (values - peak).float().exp().sum(-1).to(values.dtype).log()
+
+
+def _logsumexp_by(index, values, size):
+    """log Σ exp of the values that have the same index: (size,)."""
+    peak = torch.full((size,), -math.inf, dtype=values.dtype, device=values.device)
+    peak = peak.scatter_reduce(0, index, values, "amax")
+    total = torch.zeros_like(peak).index_add(0, index, (values - peak[index]).exp())
+    return peak + total.log()

@@ -37,9 +37,9 @@ class DiagonalNormal(dist.Independent):
         shape = torch.Size(batch_shape) + self.event_shape
         return DiagonalNormal(self.loc.expand(shape), self.scale.expand(shape), validate_args=False)
 
-    def select(self, index):
-        """Those of the batch, by their index."""
-        return DiagonalNormal(self.loc[index], self.scale[index], validate_args=False)
+    def select(self, index, dtype):
+        """Those of the batch, by their index, in that precision."""
+        return DiagonalNormal(self.loc[index].to(dtype), self.scale[index].to(dtype), validate_args=False)
 
     def pairwise_log_prob(self, z):
         """log N(z_n; loc_k, scale_k²) for every point and component, in the precision of `z`.

@@ -3,6 +3,7 @@
 import math
 
 import torch
+from torch.fx.experimental.proxy_tensor import get_proxy_mode
 from torch.nn.functional import softplus
 
 from flows.transform import Bijection, Flow
@@ -122,7 +123,7 @@ class Planar(Bijection):
             log_det = log_det + derivative(t, self.slope[..., layer]).log()
         return y, log_det
 
-    def pairwise_log_prob(self, base, z):
+    def pairwise_log_prob(self, base, z, pairs=None):
         """The density of T_k(base_k) at every z_n, without a (N, K, D) tensor.
 
         Going back through component k's layers, the point before layer l is z - Σ_{j≥l} û_j t_j, so
@@ -135,10 +136,32 @@ class Planar(Bijection):
 
         Args:
             base: DiagonalNormal of batch shape (K,), the components' bases.
-            z: (..., latent).
+            z: (..., latent); with `pairs` (N, latent).
+            pairs: (n, k), two tensors (P,) of indices, or None for all.
 
         Returns:
-            (..., K), nats, in the precision of `z`.
+            (..., K), or (P,): nats, in the precision of `z`.
+        """
+        points = z.reshape(-1, z.shape[-1])
+        if pairs is not None:
+            point, (used, component) = pairs[0], pairs[1].unique(return_inverse=True)
+            some = self.select(used, z.dtype)
+            return some._pulled(
+                base.select(used, z.dtype), points, lambda t: t[component], lambda t: t[component, point]
+            )
+        # Without gradients nothing need be kept: on a CPU, go through the points in blocks that stay in its cache.
+        # A compiler makes its own.
+        small = not torch.is_grad_enabled() and z.device.type == "cpu" and get_proxy_mode() is None
+        blocks = points.split(max(1, BLOCK // self.batch_shape[0])) if small else [points]
+        log_prob = [self._pulled(base, block, lambda t: t.unsqueeze(-1), lambda t: t) for block in blocks]
+        return torch.cat(log_prob, -1).T.reshape(*z.shape[:-1], self.batch_shape[0])
+
+    def _pulled(self, base, z, each, both):
+        """What belongs to a component lies side by side, and so do the sums over points in the gradient.
+
+        Args:
+            each: (K,) → (K, 1), or (P,).
+            both: (K, N) → (K, N), or (P,).
         """
         w, u, b, slope, loc, scale = (t.to(z.dtype) for t in (self.w, self.u, self.b, self.slope, base.loc, base.scale))
         centre = loc.detach().mean(0)  # as in DiagonalNormal
@@ -147,27 +170,19 @@ class Planar(Bijection):
         u_loc = (u_precision * (loc - centre).unsqueeze(-2)).sum(-1)
         # ⟨·, û_j⟩ for each layer j, (K, L); sums, because torch runs a batched GEMM of L×L matrices one by one.
         wu, uu = ([(t * u[:, None, j]).sum(-1) for j in range(self.length)] for t in (w, u_precision))
-
-        def log_prob(z):
-            """(K, N): what belongs to a component lies side by side, and so do the sums over points in the gradient."""
-            wz, uz = ((t.flatten(0, 1) @ (z - centre).T).unflatten(0, t.shape[:2]) for t in (w, u_precision))
-            total, t = base.pairwise_log_prob(z).T, {}
-            for layer in reversed(range(self.length)):
-                v = wz[:, layer] + w_b[:, layer, None]
-                for later in t:
-                    v = v - wu[later][:, layer, None] * t[later]
-                t[layer] = solve(v, slope[:, layer, None])
-                pull = uz[:, layer] - u_loc[:, layer, None] - 0.5 * uu[layer][:, layer, None] * t[layer]
-                for later in range(layer + 1, self.length):
-                    pull = pull - uu[later][:, layer, None] * t[later]
-                total = total + t[layer] * pull - derivative(t[layer], slope[:, layer, None]).log()
-            return total
-
-        points = z.reshape(-1, z.shape[-1])
-        # Without gradients nothing need be kept: on a CPU, go through the points in blocks that stay in its cache.
-        small = not torch.is_grad_enabled() and z.device.type == "cpu"
-        blocks = points.split(max(1, BLOCK // len(loc))) if small else [points]
-        return torch.cat([log_prob(block) for block in blocks], -1).T.reshape(*z.shape[:-1], len(loc))
+        wz, uz = ((t.flatten(0, 1) @ (z - centre).T).unflatten(0, t.shape[:2]) for t in (w, u_precision))
+        total, t = both(base.pairwise_log_prob(z).T), {}
+        for layer in reversed(range(self.length)):
+            v = both(wz[:, layer]) + each(w_b[:, layer])
+            for later in t:
+                v = v - each(wu[later][:, layer]) * t[later]
+            own = each(slope[:, layer])
+            t[layer] = solve(v, own)
+            pull = both(uz[:, layer]) - each(u_loc[:, layer]) - 0.5 * each(uu[layer][:, layer]) * t[layer]
+            for later in range(layer + 1, self.length):
+                pull = pull - each(uu[later][:, layer]) * t[later]
+            total = total + t[layer] * pull - derivative(t[layer], own).log()
+        return total
 
 
 class PlanarFlow(Flow):

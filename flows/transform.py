@@ -55,19 +55,19 @@ class Bijection(Transform):
             self(x)
         return self._log_det
 
-    def select(self, index):
-        """The maps of those batch members, by their index; itself where one map serves all."""
+    def select(self, index, dtype):
+        """The maps of those batch members, by their index, in that precision; itself where one map serves all."""
         if not self.batch_shape:
             return self
         new = copy.copy(self)
         new._cached_x_y, new._log_det, new._inv = (None, None), None, None
-        new._index(index)
+        new._index(index, dtype)
         return new
 
-    def _index(self, index):
+    def _index(self, index, dtype):
         for name, value in vars(self).items():
             if isinstance(value, torch.Tensor):
-                setattr(self, name, value[index])
+                setattr(self, name, value[index].to(dtype))
 
     def __repr__(self):
         return f"{type(self).__name__}(length={self.length})"
@@ -92,7 +92,7 @@ class NetBijection(Bijection):
     def length(self):
         return len(self.nets)
 
-    def _index(self, index):
+    def _index(self, index, dtype):  # nets compute in their own precision
         self.nets = [net._replace(c=net.c[index]) for net in self.nets]
 
 

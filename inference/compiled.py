@@ -8,7 +8,7 @@ from torch.nn.utils import get_total_norm
 
 from inference.eager import EagerStep
 from inference.rng import same_noise
-from inference.staged import StagedLoss
+from inference.staged import StagedLoss, first_line
 
 
 class CompiledStep(EagerStep):
@@ -41,8 +41,7 @@ class CompiledStep(EagerStep):
             self.compare(staged, x)
             self.staged = staged
         except Exception as error:  # of a compiler that may be missing, old, or at odds with a stranger's program
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
-            logging.getLogger(__name__).warning("cannot compile (%s): training goes on eagerly", reason[:200])
+            logging.getLogger(__name__).warning("cannot compile (%s): training goes on eagerly", first_line(error))
 
     def compare(self, staged, x):
         with same_noise(x.device):

@@ -6,13 +6,14 @@ from dataclasses import dataclass
 import pyro
 import pyro.distributions as dist
 import torch
-from pyro import poutine
-from pyro.poutine.util import prune_subsample_sites
 
-from inference.evaluation import check_latents, constant_parts, evaluation_mode
-from inference.memory import is_out_of_memory, most_rows, rows_that_fit
+from inference.evaluation import constant_parts, evaluation_mode
+from inference.joint import Joint, sample_sites, traced
+from inference.memory import is_out_of_memory, keep_freed_memory, most_rows, rows_that_fit
 from inference.rng import same_noise, seeded
 
+COMPILE_FROM = 1_000_000  # rows on a CPU: of fewer, compiling takes more time than it saves
+DRAWN = 4  # times the rows that are decoded at a time
 LOWEST = torch.finfo(torch.float64).min  # below every log weight but that of 0, and with it no inf - inf
 
 
@@ -55,7 +56,7 @@ class Score:
 
 
 @torch.no_grad()
-def log_weights(model, guide, x, samples, rows=4096):
+def log_weights(model, guide, x, samples, rows=4096, joint=None):
     """Yields log w_s = log p(x, z_s) - log q(z_s | x), z_s ~ q(z | x), in chunks of samples.
 
     Pyro runs the guide once under a plate of all samples, which encodes x once, and replays the model over
@@ -65,6 +66,7 @@ def log_weights(model, guide, x, samples, rows=4096):
         x: (batch, channels, height, width).
         samples: S.
         rows: samples × images decoded at a time; where memory runs out, the rest goes on with half as many.
+        joint: the model's `Joint`, where one serves many x.
 
     Yields:
         (chunk, batch) float64; the chunks' sizes sum to S.
@@ -73,51 +75,43 @@ def log_weights(model, guide, x, samples, rows=4096):
         ValueError: where the guide has a Delta site (a point has no density to weigh by), or a latent site
             that the model has not, or the reverse.
     """
-
-    def vectorized(program, size):
-        with pyro.plate("samples", size, dim=-2):
-            return program(x)
-
-    def traced(program, size):
-        return prune_subsample_sites(poutine.trace(vectorized).get_trace(program, size))
-
-    def sites(trace):
-        return {name: site for name, site in trace.nodes.items() if site["type"] == "sample"}
-
     # Validation is off within each piece of work, never across a yield: that is the caller's time.
     with pyro.validation_enabled(False):
-        guide_trace = traced(guide, samples)
-        latents = sites(guide_trace)
+        guide_trace = traced(guide, samples, x)
+        latents = sample_sites(guide_trace)
         for name, site in latents.items():
             if _is_delta(site["fn"]):
                 raise ValueError(f"the guide's site {name!r} is a Delta, a point without a density to weigh by")
         guide_trace.compute_log_prob()
         guide_log_prob = sum(site["log_prob"].double() for site in latents.values())
+    joint = joint or Joint(model)
 
     def weights(part):
-        values = {name: site["value"][part] for name, site in latents.items()}
-        model_trace = traced(poutine.condition(model, data=values), part.stop - part.start)
-        model_sites = sites(model_trace)
-        conditioned = [name for name in values if name in model_sites]
-        check_latents([*model_trace.stochastic_nodes, *conditioned], values)
-        for name, value in values.items():
-            model_trace.nodes[name]["value"] = value.double()
-        model_trace.compute_log_prob()
-        return sum(site["log_prob"].double() for site in model_sites.values()) - guide_log_prob[part]
+        return joint(x, {name: site["value"][part] for name, site in latents.items()}) - guide_log_prob[part]
 
-    start, chunk = 0, max(1, rows // len(x))
+    start, chunk = 0, evenly(samples, rows // len(x))
     while start < samples:
-        part = slice(start, min(start + chunk, samples))
+        stop = min(start + chunk, samples)
         try:
             with pyro.validation_enabled(False):
-                log_w = weights(part)
+                # Of one shape, the last as well, which takes up a few samples before it.
+                log_w = weights(slice(max(0, stop - chunk), stop))[start - stop :]
         except RuntimeError as error:
             if chunk == 1 or not is_out_of_memory(error):
                 raise
             chunk //= 2
             continue
         yield log_w
-        start = part.stop
+        start = stop
+
+
+def evenly(count, most):
+    """The size of each of as few parts as `count` can be in, of no more than `most` each.
+
+    >>> evenly(5000, 2048)
+    1667
+    """
+    return -(-count // -(-count // max(1, most)))
 
 
 def _is_delta(fn):
@@ -126,7 +120,7 @@ def _is_delta(fn):
     return isinstance(fn, dist.Delta)
 
 
-def score(model, guide, images, samples=1000, *, seed=0, rows=None, progress=iter):
+def score(model, guide, images, samples=1000, *, seed=0, rows=None, compiled=None, progress=iter):
     """log p̂(x) = log 1/S Σ_s p(x, z_s) / q(z_s | x), z_s ~ q(z | x)   (Burda et al. 2016, arXiv:1509.00519).
 
     A lower bound in expectation, biased low and rising with S: report S, compare only at equal S. Weights are
@@ -139,6 +133,7 @@ def score(model, guide, images, samples=1000, *, seed=0, rows=None, progress=ite
         seed: of the samples; the result depends on it, on S, on `rows` and on the kind of device.
         rows: samples × images decoded at a time; unless given, as many as half of the free memory holds, but no
             more than the device is fast with. Where memory runs out all the same, the rest goes on with half as many.
+        compiled: whether to compile the model's density (`Joint`); unless given, on a CPU where there is enough to do.
         progress: wraps the loop over blocks of images, `tqdm` say; it gets a list.
 
     Raises:
@@ -153,17 +148,21 @@ def score(model, guide, images, samples=1000, *, seed=0, rows=None, progress=ite
     """
     if samples < 1 or len(images) < 1:
         raise ValueError(f"score expects samples ≥ 1 and at least one image, got {samples} and {len(images)}")
-    blocks = images.split(max(1, (rows or most_rows(images.device)) // samples))
+    if compiled is None:
+        compiled = images.device.type == "cpu" and samples * len(images) >= COMPILE_FROM
+    keep_freed_memory()
+    blocks = images.split(max(1, DRAWN * (rows or most_rows(images.device)) // samples))
     results = []
     with evaluation_mode(model, guide), constant_parts(model), seeded(seed, device=images.device):
         if rows is None:
             with same_noise(images.device):
                 one = images[:1]
                 rows = rows_that_fit(lambda n: next(log_weights(model, guide, one, n, rows=n)), images.device)
+        joint = Joint(model, compiled)
         for x in progress(blocks):
             peak = torch.full((len(x),), LOWEST, dtype=torch.float64, device=x.device)
             first = second = total = torch.zeros_like(peak)  # Σ w, Σ w² relative to the peak; Σ log w
-            for log_w in log_weights(model, guide, x, samples, rows):
+            for log_w in log_weights(model, guide, x, samples, rows, joint):
                 new_peak = torch.maximum(peak, log_w.amax(0))
                 decay, weights = (peak - new_peak).exp(), (log_w - new_peak).exp()
                 first = first * decay + weights.sum(0)

@@ -33,6 +33,15 @@ def rows_that_fit(compute, device):
     return max(1, min(most_rows(device), (free(device) - made[0]) // 2 // row))
 
 
+def keep_freed_memory():
+    """Has the C library of Linux keep what is freed, up to 64 MiB: what is asked for next need not be cleared again.
+
+    It gives memory back from a size on that it learns, twice the largest block of no more than 32 MiB ever freed.
+    This frees one that nobody has touched. A third of scoring's time was the system clearing pages.
+    """
+    torch.empty(2**25 - 2**12, dtype=torch.uint8)
+
+
 def free(device):
     """Bytes."""
     if device.type == "cuda":

@@ -1,9 +1,12 @@
 """A loss and its gradients as one graph of tensor operations: Pyro speaks once, and the graph is what it said."""
 
+import logging
+
 import pyro
 import torch
 from torch import nn
 from torch.fx.experimental.proxy_tensor import make_fx
+from torch.utils._pytree import tree_leaves
 
 from inference.rng import same_noise
 
@@ -78,3 +81,49 @@ class StagedLoss:
     def __call__(self, *inputs):
         """(loss, one gradient for each parameter, None where the loss does not depend on it)."""
         return self.graph(*self._tensors(), *inputs)
+
+
+class Staged:
+    """A function of tensors, without gradients, compiled for the shapes that it is first called with.
+
+    Other shapes go the function's own way. So does every call where there is no compiler, or where what it made
+    computes something else than the function does; the log says why, once.
+
+    >>> double = Staged(lambda x: 2 * x)
+    >>> double(torch.ones(3))
+    tensor([2., 2., 2.])
+    """
+
+    def __init__(self, function):
+        self.function, self.compiled, self.shapes = function, None, None
+
+    def __call__(self, *inputs):
+        shapes = [x.shape for x in inputs]
+        if self.shapes is None:
+            self.shapes = shapes
+            return self.stage(*inputs)
+        return (self.compiled if self.compiled and shapes == self.shapes else self.function)(*inputs)
+
+    def stage(self, *inputs):
+        expected = self.function(*inputs)
+        try:
+            compiled = compile_graph(make_fx(lambda *inputs: self.function(*inputs))(*inputs), list(inputs))
+            for ours, theirs in zip(tree_leaves(compiled(*inputs)), tree_leaves(expected)):
+                if not alike(ours, theirs):
+                    raise ArithmeticError("what was compiled computes something else")
+            self.compiled = compiled
+        except Exception as error:  # of a compiler that may be missing, old, or at odds with a stranger's program
+            logging.getLogger(__name__).warning("cannot compile (%s): scoring goes on eagerly", first_line(error))
+        return expected
+
+
+def alike(a, b):
+    """Equal but for float32's rounding; of truth values, all but a thousandth."""
+    if b.dtype == torch.bool:
+        return (a ^ b).float().mean() < 1e-3
+    return torch.allclose(a, b, rtol=1e-4, atol=1e-3, equal_nan=True)
+
+
+def first_line(error):
+    """Of what an error says, for a log."""
+    return (str(error).strip() or repr(error)).splitlines()[0][:200]

@@ -212,7 +212,7 @@ def test_scoring_builds_the_prior_once(prior, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("samples", "rows", "sizes"), [(50, 120, [2, 2, 1]), (50, 4096, [5]), (50, 7, [1] * 5), (1, 3, [3, 2])]
+    ("samples", "rows", "sizes"), [(50, 30, [2, 2, 1]), (50, 4096, [5]), (50, 7, [1] * 5), (4, 3, [3, 2])]
 )
 def test_score_streams_what_logsumexp_computes_at_once(samples, rows, sizes):
     model, guide, x = programs("vamp:3", "planar:3")
@@ -330,7 +330,7 @@ class Largest(TorchDispatchMode):
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         result = function(*args, **(kwargs or {}))
-        tensors = [t for t in tree_leaves(result) if isinstance(t, torch.Tensor)]
+        tensors = [t for t in tree_leaves(result) if isinstance(t, torch.Tensor) and t.is_floating_point()]
         self.numel = max([self.numel, *(t.untyped_storage().nbytes() // t.element_size() for t in tensors)])
         return result
 
@@ -344,8 +344,8 @@ def test_memory_does_not_grow_with_samples(prior, flow):
             score(model, guide, x[:2], samples, rows=rows)
         return largest.numel
 
-    assert peak(2000, rows=400) == peak(200, rows=400) >= 400 * 60  # a chunk of rows in the decoder's hidden layer
-    assert peak(2000, rows=800) == 2 * peak(2000, rows=400)
+    assert peak(2400, rows=400) == peak(200, rows=400) >= 400 * 60  # a chunk of rows in the decoder's hidden layer
+    assert peak(2400, rows=800) == 2 * peak(2400, rows=400)
 
 
 class Broken(nn.Module):
@@ -399,7 +399,7 @@ def test_out_of_memory_halves_the_rows_and_loses_nothing(error, monkeypatch):
 
     monkeypatch.setattr(model.decoder, "forward", decoder)
     result = score(model, guide, x, 50, rows=250).log_likelihood
-    assert sizes == [50, 25, 12, 12, 12, 12, 2]
+    assert sizes == [50, 25, 12, 12, 12, 12, 12]  # the last takes up ten that are done
     torch.testing.assert_close(result, expected, rtol=1e-7, atol=0)
     monkeypatch.setattr(model.decoder, "forward", lambda z: 1 / 0)
     with pytest.raises(ZeroDivisionError):

@@ -1,0 +1,78 @@
+"""log p(x, z) of a model, for many z of one x at once."""
+
+import pyro
+from pyro import poutine
+from pyro.poutine.util import prune_subsample_sites
+
+from inference.evaluation import check_latents
+from inference.staged import Staged
+
+
+def traced(program, size, *inputs):
+    """The program's trace under a plate of `size` samples, to the left of its plate of images."""
+
+    def vectorized(*inputs):
+        with pyro.plate("samples", size, dim=-2):
+            return program(*inputs)
+
+    return prune_subsample_sites(poutine.trace(vectorized).get_trace(*inputs))
+
+
+def sample_sites(trace):
+    """{name: site} of a trace's sample sites."""
+    return {name: site for name, site in trace.nodes.items() if site["type"] == "sample"}
+
+
+class Joint:
+    """(x, {name: z}) → log p(x, z): networks in float32, densities of latents in float64.
+
+    Args:
+        model: a Pyro program over a batch of images, its constant parts constant (`constant_parts`).
+        compiled: whether to compile what can be: the networks and their distributions in one graph; and of a mixture,
+            whose refinement asks what it found, the finding. For the shapes of the first call.
+
+    forward: x (batch, …), each z (samples, batch, *event) → (samples, batch) float64, nats.
+
+    Raises:
+        ValueError: where the model has another set of latent sites.
+    """
+
+    def __init__(self, model, compiled=False):
+        self.model, self.compiled = model, compiled
+        self.program, self.names, self.mixtures = None, None, {}
+
+    def __call__(self, x, values):
+        if self.program is None:
+            self.names = list(values)
+            if self.compiled:
+                self.mixtures = self.constant_mixtures(x, values)
+            self.program = Staged(self.others) if self.compiled else self.others
+        log_prob = self.program(x, *values.values())
+        for name, mixture in self.mixtures.items():
+            log_prob = log_prob + mixture.log_prob(values[name].double())
+        return log_prob
+
+    def others(self, x, *values):
+        """Of all sites but the mixtures."""
+        values = dict(zip(self.names, values))
+        trace = self.trace(x, values)
+        for name, value in values.items():
+            trace.nodes[name]["value"] = value.double()
+        trace.compute_log_prob(lambda name, site: name not in self.mixtures)
+        return sum(site["log_prob"].double() for name, site in sample_sites(trace).items() if name not in self.mixtures)
+
+    def trace(self, x, values):
+        size = len(next(iter(values.values()))) if values else 1
+        trace = traced(poutine.condition(self.model, data=values), size, x)
+        conditioned = [name for name in values if name in sample_sites(trace)]
+        check_latents([*trace.stochastic_nodes, *conditioned], values)
+        return trace
+
+    def constant_mixtures(self, x, values):
+        """Those sites' distributions that do not depend on x or z: the same components come again."""
+        one, again = (sample_sites(self.trace(x, {n: v[:1] for n, v in values.items()})) for _ in range(2))
+        found = {name: one[name]["fn"].expand(()) for name in values if getattr(one[name]["fn"], "refines", False)}
+        found = {name: fn for name, fn in found.items() if again[name]["fn"].components is fn.components}
+        for mixture in found.values():
+            mixture.find = Staged(mixture.find)
+        return found

@@ -1,0 +1,123 @@
+"""log p(x, z) compiled for scoring against the same Pyro program run eagerly."""
+
+import logging
+
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+from conftest import as_trained, every
+from torch import nn
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch.nn.functional import softplus
+
+from assemble import assemble
+from distributions import DiagonalNormal, Mixture
+from distributions.bernoulli import _sum_of_softplus
+from inference import log_weights, score, staged
+from inference.evaluation import constant_parts
+from inference.joint import Joint
+from inference.staged import Staged
+
+X = (torch.rand(7, 1, 4, 4, generator=torch.Generator().manual_seed(0)) > 0.5).float()
+
+
+def programs(prior, flow="none", model="vae"):
+    torch.manual_seed(0)
+    model, guide = assemble(prior=prior, flow=flow, model=model, latent=3, hidden=(5,), shape=(1, 4, 4))
+    as_trained(nn.ModuleList([model, guide]), norm=1.0)
+    return model, guide
+
+
+@pytest.fixture
+def no_compiler(monkeypatch):
+    monkeypatch.setattr(staged, "compile_graph", lambda graph, inputs: graph)
+
+
+def assert_same(model, guide, caplog, samples=50, rows=100):
+    with caplog.at_level(logging.WARNING):
+        ours, eager = (score(model, guide, X, samples, rows=rows, compiled=compiled) for compiled in (True, False))
+    torch.testing.assert_close(ours.log_likelihood, eager.log_likelihood, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(ours.ess, eager.ess, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("model", ["vae", "two-level"])
+@pytest.mark.parametrize("flow", every("flow", 3))
+@pytest.mark.parametrize("prior", ["standard", "mog:3", "vamp:40"])
+def test_every_program_is_staged(prior, flow, model, no_compiler, caplog):
+    assert_same(*programs(prior, flow, model), caplog)
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("flow", ["none", "planar:2"])
+def test_what_is_compiled_scores_as_eager_does(flow, caplog):
+    assert_same(*programs("vamp:40", flow), caplog)
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("model, site", [("vae", "z"), ("two-level", "z2")])
+def test_the_mixture_stays_outside_the_graph_and_its_finding_is_compiled(model, site, no_compiler):
+    model, guide = programs("vamp:40", "planar:2", model)
+    with constant_parts(model):
+        joint = Joint(model, compiled=True)
+        list(log_weights(model, guide, X, 5, joint=joint))
+    assert list(joint.mixtures) == [site]
+    assert isinstance(joint.mixtures[site].find, Staged) and joint.mixtures[site].find.compiled
+    assert joint.program.compiled
+
+
+class Told(nn.Module):
+    """A mixture that depends on x is no constant, and its refinement no graph."""
+
+    def forward(self, x=None):
+        with pyro.plate("images", len(x)):
+            means = torch.linspace(-1, 1, 40).unsqueeze(-1) + x.mean()
+            z = pyro.sample("z", Mixture(DiagonalNormal(means, torch.ones(40, 1))))
+            return pyro.sample(
+                "x", dist.Bernoulli(logits=z[..., None, None].expand(*z.shape[:-1], 1, 4, 4)).to_event(3), obs=x
+            )
+
+
+def told_guide(x):
+    with pyro.plate("images", len(x)):
+        pyro.sample("z", DiagonalNormal(torch.zeros(len(x), 1), torch.ones(len(x), 1)))
+
+
+def test_a_mixture_that_depends_on_x_is_scored_eagerly(caplog):
+    assert_same(Told(), told_guide, caplog)
+    (record,) = caplog.records
+    assert "scoring goes on eagerly" in record.getMessage()
+
+
+@pytest.mark.parametrize("reason", ["no C++ compiler was found", "computes something else"])
+def test_where_it_cannot_compile_it_says_so_and_scores_eagerly(reason, monkeypatch, caplog):
+    def broken(graph, inputs):
+        if "compiler" in reason:
+            raise RuntimeError(f"{reason}\nand much more")
+        return lambda *inputs: 1.01 * graph(*inputs)
+
+    monkeypatch.setattr(staged, "compile_graph", broken)
+    model, guide = programs("standard")
+    assert_same(model, guide, caplog)
+    (record,) = caplog.records
+    assert reason in record.getMessage() and "\n" not in record.getMessage()
+
+
+def test_other_shapes_go_the_functions_own_way(no_compiler):
+    calls = []
+    double = Staged(lambda x: calls.append(len(x)) or 2 * x)
+    for size in (3, 3, 2, 3):
+        torch.testing.assert_close(double(torch.ones(size)), torch.full((size,), 2.0))
+    assert calls == [3, 3, 2]  # computed once, traced once
+
+
+@pytest.mark.parametrize("pixels", [16, 784, 1600, 1616, 15])
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 100.0])
+def test_the_logarithm_of_a_product_is_the_sum_of_softplus(pixels, scale):
+    logits = scale * torch.randn(20, pixels)
+    truth = softplus(logits.double()).sum(-1)
+    traced = make_fx(_sum_of_softplus)(logits)
+    for ours in (traced(logits), _sum_of_softplus(logits)):
+        torch.testing.assert_close(ours.double(), truth, rtol=1e-6, atol=1e-5)
+    used = {node.target for node in traced.graph.nodes}
+    assert (torch.ops.aten.softplus.default in used) == (pixels in (1616, 15))
