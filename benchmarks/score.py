@@ -4,10 +4,10 @@
     python -m benchmarks.score --json FILE         and every figure
 
 The loop is what the VampPrior paper's code does, in hand-written torch: S copies of an image through encoder and
-decoder, the mixture by a tensor of copies × K × D. (Nobody else has the mixture over planar posteriors.) Pyro's weights
-are `vectorized_importance_weights`, image by image. The ceiling is the matrix products of decoder and mixture for as many
-rows and nothing else. All score programs of one size with the same library for products. Ours is the whole call, in which
-it compiles: of a later process too, from the compiler's cache on disk.
+decoder, the mixture by a tensor of copies × K × D. (Nobody else has the mixture over planar posteriors.) Pyro's
+weights are `vectorized_importance_weights`, image by image. The ceiling is the matrix products of decoder and mixture
+for as many rows and nothing else. All score programs of one size with the same library for products. Ours is the whole
+call, in which it compiles, here from what the compiler keeps on disk.
 """
 
 import pyro
