@@ -74,3 +74,36 @@ def training_curves(metrics):
         axes.grid(alpha=0.3)
         axes.legend()
     return figure
+
+
+def convergence(steps):
+    """The mean log p̂(x) against the number of importance samples: [(samples, nats), …], the last with all of them.
+
+    >>> convergence([(1, -100.0), (2, -98.0), (4, -97.0)])
+    <Figure size 500x320 with 1 Axes>
+    """
+    figure = Figure(figsize=(5, 3.2), dpi=100, layout="constrained")
+    axes = figure.subplots()
+    axes.plot(*zip(*steps), "o-", ms=4)
+    axes.set_xscale("log")
+    axes.set_xlabel("importance samples S")
+    axes.set_ylabel("mean log p̂(x), nats per image")
+    axes.set_title("S = 1 is the ELBO; where it still rises, S is too small", fontsize=9)
+    axes.grid(alpha=0.3)
+    return figure
+
+
+def pareto_k(values, limit=0.7):
+    """A histogram of k̂ image by image, and the limit above which an estimate is not to be trusted.
+
+    >>> pareto_k(torch.rand(50))
+    <Figure size 500x320 with 1 Axes>
+    """
+    figure = Figure(figsize=(5, 3.2), dpi=100, layout="constrained")
+    axes = figure.subplots()
+    axes.hist(values[~values.isnan()].numpy(), bins=30)
+    axes.axvline(limit, color="C3", label=f"{limit}: {(values > limit).sum()} of {len(values)} images above")
+    axes.set_xlabel("Pareto k̂ of an image's weights")
+    axes.set_ylabel("images")
+    axes.legend(fontsize=8)
+    return figure

@@ -12,6 +12,7 @@ from nets.conditioner import Conditioner
 LEAST_SLOPE = 1e-6  # a flatter layer has no inverse in float32
 OFFSET = math.log(math.expm1(1 - LEAST_SLOPE))  # softplus(OFFSET) = 1 - LEAST_SLOPE
 BLOCK = 2**16  # points × components
+NEAR = 8  # layers
 
 
 def solve(v, slope):
@@ -147,41 +148,62 @@ class Planar(Bijection):
             point, (used, component) = pairs[0], pairs[1].unique(return_inverse=True)
             some = self.select(used, z.dtype)
             return some._pulled(
-                base.select(used, z.dtype), points, lambda t: t[component], lambda t: t[component, point]
+                base.select(used, z.dtype),
+                points,
+                each=lambda t: t[component],
+                both=lambda t: t[component, point],
+                along=lambda m, t: (m[component] * torch.stack(t, -1).unsqueeze(1)).sum(-1).unbind(-1),
             )
         # Without gradients nothing need be kept: on a CPU, go through the points in blocks that stay in its cache.
         # A compiler makes its own.
         small = not torch.is_grad_enabled() and z.device.type == "cpu" and get_proxy_mode() is None
         blocks = points.split(max(1, BLOCK // self.batch_shape[0])) if small else [points]
-        log_prob = [self._pulled(base, block, lambda t: t.unsqueeze(-1), lambda t: t) for block in blocks]
+        everything = {
+            "each": lambda t: t.unsqueeze(-1),
+            "both": lambda t: t,
+            "along": lambda m, t: (m @ torch.stack(t, 1)).unbind(1),
+        }
+        log_prob = [self._pulled(base, block, **everything) for block in blocks]
         return torch.cat(log_prob, -1).T.reshape(*z.shape[:-1], self.batch_shape[0])
 
-    def _pulled(self, base, z, each, both):
+    def _pulled(self, base, z, each, both, along):
         """What belongs to a component lies side by side, and so do the sums over points in the gradient.
+
+        Layers work on each other within a group of NEAR one by one; what a whole group does to all before it is
+        one batched product, so that a long flow costs in proportion to its length.
 
         Args:
             each: (K,) → (K, 1), or (P,).
             both: (K, N) → (K, N), or (P,).
+            along: M (K, l, n) and n tensors t as `both` gives them → the l tensors M t.
         """
         w, u, b, slope, loc, scale = (t.to(z.dtype) for t in (self.w, self.u, self.b, self.slope, base.loc, base.scale))
         centre = loc.detach().mean(0)  # as in DiagonalNormal
         u_precision = u * scale.pow(-2).unsqueeze(-2)  # (K, L, D)
         w_b = b + w @ centre
         u_loc = (u_precision * (loc - centre).unsqueeze(-2)).sum(-1)
-        # ⟨·, û_j⟩ for each layer j, (K, L); sums, because torch runs a batched GEMM of L×L matrices one by one.
-        wu, uu = ([(t * u[:, None, j]).sum(-1) for j in range(self.length)] for t in (w, u_precision))
         wz, uz = ((t.flatten(0, 1) @ (z - centre).T).unflatten(0, t.shape[:2]) for t in (w, u_precision))
-        total, t = both(base.pairwise_log_prob(z).T), {}
-        for layer in reversed(range(self.length)):
-            v = both(wz[:, layer]) + each(w_b[:, layer])
-            for later in t:
-                v = v - each(wu[later][:, layer]) * t[later]
-            own = each(slope[:, layer])
-            t[layer] = solve(v, own)
-            pull = both(uz[:, layer]) - each(u_loc[:, layer]) - 0.5 * each(uu[layer][:, layer]) * t[layer]
-            for later in range(layer + 1, self.length):
-                pull = pull - each(uu[later][:, layer]) * t[later]
-            total = total + t[layer] * pull - derivative(t[layer], own).log()
+        v = [both(wz[:, layer]) + each(w_b[:, layer]) for layer in range(self.length)]
+        pull = [both(uz[:, layer]) - each(u_loc[:, layer]) for layer in range(self.length)]
+        total = both(base.pairwise_log_prob(z).T)
+        for stop in range(self.length, 0, -NEAR):
+            start, t = max(0, stop - NEAR), {}
+            near = slice(start, stop)
+            # ⟨·, û_j⟩ for each layer j, (K, ≤ NEAR); sums, as torch runs a batched GEMM of small matrices one by one.
+            wu, uu = ({j: (m[:, near] * u[:, None, j]).sum(-1) for j in range(start, stop)} for m in (w, u_precision))
+            for layer in reversed(range(start, stop)):
+                for later in t:
+                    v[layer] = v[layer] - each(wu[later][:, layer - start]) * t[later]
+                    pull[layer] = pull[layer] - each(uu[later][:, layer - start]) * t[later]
+                own = each(slope[:, layer])
+                t[layer] = solve(v[layer], own)
+                moved = pull[layer] - 0.5 * each(uu[layer][:, layer - start]) * t[layer]
+                total = total + t[layer] * moved - derivative(t[layer], own).log()
+            if start:
+                group = [t[layer] for layer in range(start, stop)]
+                for m, rest in ((w, v), (u_precision, pull)):
+                    for layer, change in enumerate(along(m[:, :start] @ u[:, near].mT, group)):
+                        rest[layer] = rest[layer] - change
         return total
 
 

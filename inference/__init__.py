@@ -4,11 +4,12 @@ from inference.anneal import KLWeight, ScaleLatents
 from inference.early_stopping import EarlyStopping
 from inference.elbo import IWAE, Trace_ELBO, TraceMeanField_ELBO, elbo_parts
 from inference.fit import fit
-from inference.importance import Score, log_weights, score
+from inference.importance import log_weights, score
 from inference.registered import registered
 from inference.rng import seeded
 from inference.schedule import Cooldown
 from inference.step import make_update
+from inference.weights import Score
 
 __all__ = [
     "IWAE",

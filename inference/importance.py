@@ -1,8 +1,5 @@
 """The marginal likelihood by importance sampling, image by image."""
 
-import math
-from dataclasses import dataclass
-
 import pyro
 import pyro.distributions as dist
 import torch
@@ -11,48 +8,10 @@ from inference.evaluation import constant_parts, evaluation_mode
 from inference.joint import Joint, sample_sites, traced
 from inference.memory import is_out_of_memory, keep_freed_memory, most_rows, rows_that_fit
 from inference.rng import same_noise, seeded
+from inference.weights import Score
 
 COMPILE_FROM = 1_000_000  # rows on a CPU: of fewer, compiling takes more time than it saves
 DRAWN = 4  # times the rows that are decoded at a time
-LOWEST = torch.finfo(torch.float64).min  # below every log weight but that of 0, and with it no inf - inf
-
-
-@dataclass(frozen=True)
-class Score:
-    """What importance sampling says of N images, nats per image.
-
-    `log_likelihood` log p̂(x), `elbo` the mean of the same log weights, `ess` the effective sample
-    size, 1 … samples: float64 tensors (N,).
-    """
-
-    log_likelihood: torch.Tensor
-    elbo: torch.Tensor
-    ess: torch.Tensor
-    samples: int
-
-    @property
-    def standard_error(self):
-        """Of the mean log p̂(x), over images; nan for a single one."""
-        if len(self.log_likelihood) < 2:
-            return math.nan
-        return (self.log_likelihood.std() / math.sqrt(len(self.log_likelihood))).item()
-
-    def summary(self):
-        """The figures that `results.json` keeps; None for the standard error of a single image."""
-        return {
-            "log_likelihood": self.log_likelihood.mean().item(),
-            "standard_error": self.standard_error if len(self.log_likelihood) > 1 else None,
-            "elbo": self.elbo.mean().item(),
-            "samples": self.samples,
-            "images": len(self.log_likelihood),
-            "ess_median": self.ess.median().item(),
-        }
-
-    def __repr__(self):
-        return (
-            f"Score(log p̂(x) = {self.log_likelihood.mean():.2f} ± {self.standard_error:.2f} nats per image, "
-            f"{len(self.log_likelihood)} images, {self.samples} samples, median ESS {self.ess.median():.1f})"
-        )
 
 
 @torch.no_grad()
@@ -86,7 +45,7 @@ def log_weights(model, guide, x, samples, rows=4096, joint=None):
         guide_log_prob = sum(site["log_prob"].double() for site in latents.values())
     joint = joint or Joint(model)
 
-    def weights(part):
+    def weigh(part):
         return joint(x, {name: site["value"][part] for name, site in latents.items()}) - guide_log_prob[part]
 
     start, chunk = 0, evenly(samples, rows // len(x))
@@ -95,7 +54,7 @@ def log_weights(model, guide, x, samples, rows=4096, joint=None):
         try:
             with pyro.validation_enabled(False):
                 # Of one shape, the last as well, which takes up a few samples before it.
-                log_w = weights(slice(max(0, stop - chunk), stop))[start - stop :]
+                log_w = weigh(slice(max(0, stop - chunk), stop))[start - stop :]
         except RuntimeError as error:
             if chunk == 1 or not is_out_of_memory(error):
                 raise
@@ -120,11 +79,11 @@ def _is_delta(fn):
     return isinstance(fn, dist.Delta)
 
 
-def score(model, guide, images, samples=1000, *, seed=0, rows=None, compiled=None, progress=iter):
+def score(model, guide, images, samples=1000, *, seed=0, rows=None, compiled=None, progress=iter, done=(), keep=None):
     """log p̂(x) = log 1/S Σ_s p(x, z_s) / q(z_s | x), z_s ~ q(z | x)   (Burda et al. 2016, arXiv:1509.00519).
 
     A lower bound in expectation, biased low and rising with S: report S, compare only at equal S. Weights are
-    accumulated in float64, by a running maximum, and never held: what grows with S is the guide's draw alone.
+    float64; what grows with S is the guide's draw of one block of images, and their weights.
 
     Args:
         model, guide: Pyro programs over a batch of images; `nn.Module`s are put in evaluation mode meanwhile.
@@ -135,6 +94,8 @@ def score(model, guide, images, samples=1000, *, seed=0, rows=None, compiled=Non
             more than the device is fast with. Where memory runs out all the same, the rest goes on with half as many.
         compiled: whether to compile the model's density (`Joint`); unless given, on a CPU where there is enough to do.
         progress: wraps the loop over blocks of images, `tqdm` say; it gets a list.
+        done: the first blocks' scores, from a call that was interrupted: only the others are computed.
+        keep: called with the score of each block.
 
     Raises:
         ValueError: where S < 1, there are no images, the guide has a Delta site, or model and guide do
@@ -152,22 +113,17 @@ def score(model, guide, images, samples=1000, *, seed=0, rows=None, compiled=Non
         compiled = images.device.type == "cpu" and samples * len(images) >= COMPILE_FROM
     keep_freed_memory()
     blocks = images.split(max(1, DRAWN * (rows or most_rows(images.device)) // samples))
-    results = []
-    with evaluation_mode(model, guide), constant_parts(model), seeded(seed, device=images.device):
+    results = list(done)
+    with evaluation_mode(model, guide), constant_parts(model):
         if rows is None:
             with same_noise(images.device):
                 one = images[:1]
                 rows = rows_that_fit(lambda n: next(log_weights(model, guide, one, n, rows=n)), images.device)
         joint = Joint(model, compiled)
-        for x in progress(blocks):
-            peak = torch.full((len(x),), LOWEST, dtype=torch.float64, device=x.device)
-            first = second = total = torch.zeros_like(peak)  # Σ w, Σ w² relative to the peak; Σ log w
-            for log_w in log_weights(model, guide, x, samples, rows, joint):
-                new_peak = torch.maximum(peak, log_w.amax(0))
-                decay, weights = (peak - new_peak).exp(), (log_w - new_peak).exp()
-                first = first * decay + weights.sum(0)
-                second = second * decay.square() + weights.square().sum(0)
-                total, peak = total + log_w.sum(0), new_peak
-            log_likelihood = peak + first.log() - math.log(samples)
-            results.append(torch.stack([log_likelihood, total / samples, first.square() / second]).cpu())
-    return Score(*torch.cat(results, -1), samples)
+        for x in progress(blocks[len(results) :]):
+            with seeded(seed, len(results), device=images.device):
+                log_w = torch.cat(list(log_weights(model, guide, x, samples, rows, joint)))
+            results.append(Score.of(log_w))
+            if keep is not None:
+                keep(results[-1])
+    return Score.cat(results)

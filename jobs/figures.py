@@ -8,8 +8,8 @@ from inference import seeded
 
 
 @torch.no_grad()
-def figures(model, guide, images, metrics, seed):
-    """{file name: Figure}: curves, samples, reconstructions, and pseudo-inputs where the prior has some."""
+def figures(model, guide, images, metrics, film, seed):
+    """{file name: Figure}: curves, samples, reconstructions, and pseudo-inputs, last and over epochs."""
     with seeded(seed, device=images.device):
         x = images.images("test")
         x = x[torch.randperm(len(x), device=x.device)[:40]]
@@ -25,7 +25,17 @@ def figures(model, guide, images, metrics, seed):
             u = model.prior.pseudo_inputs()
             u = u[torch.randperm(len(u), device=u.device)[:100]]
             drawn["pseudo_inputs.png"] = plots.image_grid(u, title=f"{len(u)} of the pseudo-inputs")
+    if film:
+        strip, epochs = torch.cat(list(film.values())).float() / 255, ", ".join(film)
+        columns = len(next(iter(film.values())))
+        drawn["film.png"] = plots.image_grid(strip, columns, title=f"pseudo-inputs after epoch {epochs}, a row each")
     return drawn
+
+
+def shoot(film, prior, epoch, frames=12):
+    """Adds the first pseudo-inputs after epochs 1, 2, 4, 8, … to `film`, {epoch: bytes (frames, *shape)}."""
+    if hasattr(prior, "pseudo_inputs") and epoch & (epoch - 1) == 0:
+        film[str(epoch)] = (255 * prior.pseudo_inputs().detach()[:frames]).round().byte().cpu()
 
 
 def _means(trace):

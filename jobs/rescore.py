@@ -1,21 +1,29 @@
-"""A finished run, scored again."""
+"""A finished run, measured: its likelihood again, and whatever else `jobs.measures` knows."""
 
+import importlib
+import json
 import time
 
 from assemble import aggregate, load
 from data import DataError
 from jobs.folder import Folder
 from jobs.machine import find_device
-from jobs.scoring import load_images, scored, sentence, summary, test_images
+from jobs.measures.subject import Subject
+from jobs.report import write_report
+from jobs.scoring import load_images
 
 
-def rescore(run, prior="own", device="auto", **given):
-    """Prints the figures and writes them to score-PRIOR.json in the run's folder.
+def rescore(run, measures, command, prior="own", device="auto", **given):
+    """Prints what each measure says, writes DIR/measures/NAME.json and its pictures, results.json and report.html.
+
+    A measure that stands there with the same settings is not made again.
 
     Args:
         run: the folder.
+        measures: names of `jobs.measures.MEASURES`.
+        command: as it was typed, for the report.
         prior: `own` or `aggregate`.
-        given: samples, test_images, data_dir, seed, in place of the run's.
+        given: samples, seed, data_dir in place of the run's; split, count, draw_seed, other.
 
     Raises:
         one of `jobs.training.INPUT_ERRORS`.
@@ -29,12 +37,52 @@ def rescore(run, prior="own", device="auto", **given):
     if prior == "aggregate":
         model.prior = aggregate(guide, images.images("train"))
     model, guide, images = model.to(device), guide.to(device), images.to(device)
-    settings = {name: (config | given)[name] for name in ("samples", "test_images", "seed")}
+    own = {"samples": config["samples"], "seed": config["seed"], "count": config["test_images"]}
+    settings = {name: value for name, value in (own | given).items() if name != "data_dir"}
+    place = Folder(folder.path / ("measures" if prior == "own" else f"measures-{prior}"))
+    subject = Subject(model, guide, images, config, settings, place)
     print(f"{images}\n{model.prior} · flow {config['flow']} · {device}")
-    test, _ = test_images(images, settings["test_images"])
+    for name in measures:
+        measured = _measured(subject, name)
+        print(f"\n{name}\n" + "\n".join(measured["notes"]))
+    collect(folder, place, prior)
+    write_report(folder, place, config, command)
+    print(f"\nreport              {place.path / 'report.html'}")
+
+
+def _measured(subject, name):
+    """What lies there, or what is measured now, written."""
+    folder, path = subject.folder, subject.folder.path / f"{name}.json"
+    try:
+        before = json.loads(path.read_text())
+        if before["settings"] == subject.settings:
+            return before
+    except (OSError, ValueError, LookupError, TypeError):
+        pass  # none, or none that can be read
     began = time.perf_counter()
-    figures = summary(scored(model, guide, test, settings["samples"], settings["seed"]), config)
-    folder.write(
-        f"score-{prior}.json", {"test": figures | {"seconds": time.perf_counter() - began}, "settings": settings}
-    )
-    print(sentence(figures))
+    measure = importlib.import_module(f"jobs.measures.{name}").measure
+    measured = measure(subject)
+    for picture, figure in measured.pictures.items():
+        folder.save_figure(f"{name}-{picture}.png", figure)
+    content = {
+        "figures": measured.figures,
+        "notes": measured.notes,
+        "tables": measured.tables,
+        "pictures": [f"{name}-{picture}.png" for picture in measured.pictures],
+        "settings": subject.settings,
+        "seconds": time.perf_counter() - began,
+    }
+    folder.write(path.name, content)
+    return content
+
+
+def collect(folder, place, prior):
+    """Every measure's figures into results.json, under "measures"."""
+    path = folder.path / "results.json"
+    try:
+        results = json.loads(path.read_text())
+    except (OSError, ValueError):
+        results = {}
+    figures = {file.stem: json.loads(file.read_text())["figures"] for file in sorted(place.path.glob("*.json"))}
+    results.setdefault("measures", {})[prior] = figures
+    folder.write("results.json", results)

@@ -1,8 +1,10 @@
-"""The job `score`: a finished run's test images scored again, with more samples or under another prior."""
+"""The job `score`: a finished run measured, with more samples, under another prior, on other images."""
 
 import argparse
+import shlex
 
 from jobs.flags import COUNT, Parser, number
+from jobs.measures import MEASURES
 
 PRIORS = {
     "own": "the one that was trained",
@@ -10,22 +12,42 @@ PRIORS = {
 }
 
 
+def measures(text):
+    """An argparse type: `elbo,ais` → ["elbo", "ais"], and `all`."""
+    names = list(MEASURES) if text == "all" else text.split(",")
+    for name in names:
+        if name not in MEASURES:
+            raise argparse.ArgumentTypeError(f"no measure {name!r}: there are {', '.join(MEASURES)}, or all")
+    return names
+
+
 def parser():
     p = Parser(
         prog="run.py score",
-        description="Score a run's best epoch on test images.",
+        description="Measure a run's best epoch; figures go to results.json, everything to a report.html.",
+        epilog="measures: " + "; ".join(f"{name}: {what}" for name, what in MEASURES.items()),
         argument_default=argparse.SUPPRESS,
         allow_abbrev=False,
     )
     p.add_argument("run", help="the run's folder", metavar="DIR")
+    p.add_argument(
+        "--measures",
+        help="names with commas between, or all (default: likelihood)",
+        type=measures,
+        default=["likelihood"],
+        metavar="NAMES",
+    )
     p.add_argument(
         "--prior",
         help="; ".join(f"{name}: {what}" for name, what in PRIORS.items()) + " (default: own)",
         choices=list(PRIORS),
         default="own",
     )
-    p.add_argument("--samples", help="importance samples per test image (default: the run's)", **COUNT)
-    p.add_argument("--test-images", help="score N test images, drawn at random (default: as the run)", **COUNT)
+    p.add_argument("--samples", help="importance samples per image (default: the run's)", **COUNT)
+    p.add_argument("--split", help="which images (default: test)", choices=["train", "valid", "test"], default="test")
+    p.add_argument("--images", help="N of them, drawn at random (default: as the run)", dest="count", **COUNT)
+    p.add_argument("--draw-seed", help="of the images (default: 0)", type=number(int, 0), metavar="N", default=0)
+    p.add_argument("--other", help="another data set of the same shape, for outliers", metavar="NAME", default=None)
     p.add_argument("--data-dir", help="folder of the data sets (default: the run's)", metavar="DIR")
     p.add_argument("--device", help="where to run (default: auto)", choices=["auto", "cpu", "cuda"], default="auto")
     p.add_argument("--seed", help="of the samples (default: the run's)", type=number(int, 0), metavar="N")
@@ -39,8 +61,8 @@ def main(argv):
 
     try:
         with gemm.using(gemm.faster()):
-            rescore.rescore(given.pop("run"), **given)
+            rescore.rescore(given.pop("run"), command=shlex.join(["python", "run.py", "score", *argv]), **given)
     except training.INPUT_ERRORS as error:
         return f"error: {error}"
     except KeyboardInterrupt:
-        return "\nstopped"
+        return "\nstopped: what was measured is kept, and the same command goes on"

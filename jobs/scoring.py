@@ -20,39 +20,36 @@ def load_images(config):
     return images
 
 
-def test_images(images, count=None):
-    """(test images, their indices): all, or `count` of them, the same for every run.
+def drawn(total, count=None, seed=0):
+    """Indices: all in order, or `count` of them at random, the same for every run.
 
-    Drawn, never a slice: some public test files are sorted by class.
+    Drawn, never a slice: some public files are sorted by class.
     """
-    test = images.images("test")
-    index = numpy.arange(len(test))
-    if count is not None:
-        index = numpy.random.default_rng(0).permutation(len(test))[:count]
-        test = test[torch.from_numpy(index).to(test.device)]
-    return test, index
+    if count is None:
+        return numpy.arange(total)
+    return numpy.random.default_rng(seed).permutation(total)[:count]
 
 
-def scored(model, guide, test, samples, seed, processes=ALONE):
-    """A `Score`, with a progress bar on a terminal; of several processes each scores a part of the images."""
+def scored(model, guide, test, samples, seed, processes=ALONE, partial=None):
+    """A `Score`, with a progress bar on a terminal; of several processes each scores a part of the images.
+
+    Args:
+        partial: a `Partial`, where what is done should outlive an interruption.
+    """
     if len(test) < processes.size:  # each would score less than an image
         processes = ALONE
-    part = slice(processes.rank, None, processes.size)
-    score_of_part = score(
+    order = torch.cat([torch.arange(rank, len(test), processes.size) for rank in range(processes.size)])
+    part = score(
         model,
         guide,
-        test[part],
+        test[processes.rank :: processes.size],
         samples,
         seed=seed + processes.rank,
         progress=lambda blocks: tqdm(blocks, desc="scoring", unit="block", disable=None if processes.leads else True),
+        done=partial.load() if partial else (),
+        keep=partial.add if partial else None,
     )
-    if processes.size == 1:
-        return score_of_part
-    whole = [torch.empty(len(test), dtype=torch.float64) for _ in range(3)]
-    for rank, result in enumerate(processes.gathered(score_of_part)):
-        for values, own in zip(whole, (result.log_likelihood, result.elbo, result.ess)):
-            values[rank :: processes.size] = own
-    return Score(*whole, samples)
+    return Score.cat(processes.gathered(part))[order.argsort()]
 
 
 def summary(result, config):
@@ -64,13 +61,15 @@ def summary(result, config):
     return figures
 
 
-def sentence(figures):
-    """Two lines for a person."""
-    error = figures["standard_error"]
+def sentence(figures, verdict):
+    """A few lines for a person."""
+    error, noise = (
+        math.nan if figures[name] is None else figures[name] for name in ("standard_error", "monte_carlo_error")
+    )
     bits = f"\nbits per dimension  {figures['bits_per_dimension']:.3f}" if "bits_per_dimension" in figures else ""
     return (
-        f"test log-likelihood {figures['log_likelihood']:.2f} ± {math.nan if error is None else error:.2f} "
-        f"nats per image ({figures['samples']} importance samples, {figures['images']} images, "
+        f"test log-likelihood {figures['log_likelihood']:.2f} ± {error:.2f} nats per image "
+        f"(over {figures['images']} images; ± {noise:.3f} by its {figures['samples']} importance samples, "
         f"median ESS {figures['ess_median']:.1f}){bits}\n"
-        f"test ELBO           {figures['elbo']:.2f}"
+        f"test ELBO           {figures['elbo']:.2f}\n{verdict}"
     )

@@ -15,9 +15,11 @@ from inference import Cooldown, EarlyStopping, KLWeight, elbo_parts, fit, make_u
 from inference.checkpoint import CheckpointError, load_weights
 from inference.processes import ProcessError, Processes, Shard
 from jobs.figures import figures as draw
+from jobs.figures import shoot
 from jobs.folder import Folder, FolderError, Reader
 from jobs.machine import ALONE, DeviceError, find_device, find_engine
-from jobs.scoring import load_images, scored, sentence, summary, test_images
+from jobs.partial import Partial
+from jobs.scoring import drawn, load_images, scored, sentence, summary
 from specs import SpecError, parse
 
 SLOW = 30  # seconds of an epoch that a prior's density may take unsaid
@@ -66,7 +68,7 @@ class Run:
 
     def __init__(self, config, processes=ALONE):
         device = find_device(config["device"])
-        self.folder, self.epoch, self.metrics, self.processes = None, 0, [], processes
+        self.folder, self.epoch, self.metrics, self.film, self.processes = None, 0, [], {}, processes
         with processes.leader_first():
             images = load_images(config)
         self.images = images.to(device)
@@ -107,7 +109,7 @@ class Run:
             if not isinstance(state, dict | None):
                 raise TypeError(f"a {type(state).__name__}")
             if state is not None:
-                self.epoch, self.metrics = state["epoch"], state["metrics"]
+                self.epoch, self.metrics, self.film = state["epoch"], state["metrics"], state["film"]
                 load_weights(self.program, state["program"], path)
                 self.update.load_state_dict(state["update"])
                 self.best.load_state_dict(state["best"])
@@ -168,11 +170,13 @@ class Run:
         with tqdm(total=self.config["epochs"], initial=self.epoch, unit="epoch", disable=quiet) as bar:
             for metrics in map(self.processes.shared, epochs):
                 self.best(metrics["epoch"], metrics["elbo"])
+                shoot(self.film, self.model.prior, metrics["epoch"])
                 state = {
                     "epoch": metrics["epoch"],
                     "program": self.program.state_dict(),
                     "update": self.update.state_dict(),
                     "best": self.best.state_dict(),
+                    "film": self.film,
                 }
                 self.folder.save(state, [*self.metrics, metrics])
                 self.metrics.append(metrics)
@@ -190,10 +194,17 @@ class Run:
     def report(self):
         """Scores the best epoch's weights on the test images; writes results.json, then the figures."""
         self.best.restore()
-        test, index = test_images(self.images, self.config["test_images"])
+        test = self.images.images("test")
+        index = drawn(len(test), self.config["test_images"])
+        test = test[torch.from_numpy(index).to(test.device)]
         began = time.perf_counter()
+        decides = ("samples", "test_images", "seed", "device", "processes", "gemm")
+        partial = Partial(
+            self.folder.path / f"scores.partial-{self.processes.rank}.npz",
+            {name: self.config[name] for name in decides} | {"epoch": self.best.epoch},
+        )
         result = scored(
-            self.model, self.guide, test, self.config["samples"], self.config["seed"], processes=self.processes
+            self.model, self.guide, test, self.config["samples"], self.config["seed"], self.processes, partial
         )
         figures = summary(result, self.config)
         seconds = sum(line["seconds"] for line in self.metrics)
@@ -224,13 +235,15 @@ class Run:
             log_likelihood=result.log_likelihood.numpy(),
             elbo=result.elbo.numpy(),
             ess=result.ess.numpy(),
+            pareto_k=result.pareto_k.numpy(),
             index=index,
         )
-        drawn = draw(self.model, self.guide, self.images, self.metrics, self.config["seed"])
-        for name, figure in drawn.items():
+        partial.remove()
+        pictures = draw(self.model, self.guide, self.images, self.metrics, self.film, self.config["seed"])
+        for name, figure in pictures.items():
             self.folder.save_figure(name, figure)
         print(
-            f"\n{sentence(figures)}\n"
+            f"\n{sentence(figures, result.verdict)}\n"
             f"trained             {len(self.metrics)} epochs in {seconds:.0f} s, best epoch {self.best.epoch}\n"
-            f"figures             {', '.join(str(self.folder.path / name) for name in drawn)}"
+            f"figures             {', '.join(str(self.folder.path / name) for name in pictures)}"
         )

@@ -406,3 +406,24 @@ def test_no_points_have_no_densities(flow):
             assert model.prior().log_prob(z).shape == (0,)
             with torch.no_grad():
                 assert model.prior().log_prob(z).shape == (0,)
+
+
+@pytest.mark.parametrize("length", [1, 8, 9, 19])
+def test_planar_layers_in_groups_and_pairs_are_those_one_by_one(length, trained):
+    flow = trained(assemble.FLOWS["planar"](specs.parse("flow", f"planar:{length}"), FEATURES, 6)).double()
+    components = FlowDistribution(
+        DiagonalNormal(torch.randn(5, 6).double(), 0.3 + torch.rand(5, 6).double()),
+        flow(torch.randn(5, FEATURES).double()),
+    )
+    z = torch.randn(7, 6, dtype=torch.float64, requires_grad=True)
+    broadcast = components.log_prob(z.unsqueeze(-2))
+    everything = components.pairwise_log_prob(z)
+    assert gap(everything, broadcast) < 1e-9
+    weights = torch.randn(7, 5).double()
+    ours, theirs = (
+        torch.autograd.grad((t * weights).sum(), [z, flow.conditioner.bias]) for t in (everything, broadcast)
+    )
+    for a, b in zip(ours, theirs):
+        assert gap(a, b) < 1e-7
+    point, component = torch.tensor([0, 0, 3, 6, 6]), torch.tensor([4, 1, 1, 0, 4])
+    assert gap(components.log_prob_of(z, point, component), broadcast[point, component]) < 1e-9

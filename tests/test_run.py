@@ -78,7 +78,7 @@ def test_folder(dataset, tmp_path, capsys):
     results = json.loads((tmp_path / "a" / "results.json").read_text())
     assert {path.name for path in (tmp_path / "a").iterdir()} == {
         "config.json", "metrics.jsonl", "checkpoint.pt", "results.json", "scores.npz",
-        "curves.png", "samples.png", "reconstructions.png", "pseudo_inputs.png",
+        "curves.png", "samples.png", "reconstructions.png", "pseudo_inputs.png", "film.png",
     }  # fmt: skip
     assert results["test"]["images"] == 25 and results["test"]["samples"] == 20
     assert results["test"]["elbo"] < results["test"]["log_likelihood"] < 0
@@ -191,7 +191,7 @@ def test_images_of_any_shape_end_in_results_and_pictures(tmp_path, shape):
     np.savez(tmp_path / "odd.npz", **{split: rng.random((8, *shape)) for split in ("train", "valid", "test")})
     assert train(tmp_path / "odd.npz", tmp_path / "a", "--epochs", 1) is None
     assert json.loads((tmp_path / "a" / "results.json").read_text())["config"]["shape"] == list(shape)
-    assert len(list((tmp_path / "a").glob("*.png"))) == 4
+    assert len(list((tmp_path / "a").glob("*.png"))) == 5
 
 
 def test_default_folders_do_not_collide(dataset, tmp_path, monkeypatch):

@@ -1,0 +1,161 @@
+"""What importance weights say of an image, and of their own estimate."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from pyro.ops.stats import fit_generalized_pareto
+
+FEWEST = 25  # samples from which a tail of five can be fitted
+HEAVY = 0.7  # k̂ above which no number of samples helps
+
+
+def sizes(samples):
+    """1, 2, 4, … and `samples`.
+
+    >>> sizes(10)
+    [1, 2, 4, 8, 10]
+    """
+    return sorted({2**n for n in range(samples.bit_length())} | {samples})
+
+
+def log_mean(log_w):
+    """log 1/S Σ_s w_s: (S, …) → (…)."""
+    return log_w.logsumexp(0) - math.log(len(log_w))
+
+
+def convergence(log_w):
+    """The mean of log p̂(x) had it been made of fewer samples: (S, N) → (len(sizes(S)), N).
+
+    Of s samples there are S // s disjoint groups, over which the estimate is averaged: its expectation rises with s to
+    log p(x)   (Burda et al. 2016, arXiv:1509.00519, theorem 1), and at s = 1 is the ELBO.
+    """
+    count = len(log_w)
+    return torch.stack(
+        [log_mean(log_w[: count // s * s].unflatten(0, (-1, s)).movedim(1, 0)).mean(0) for s in sizes(count)]
+    )
+
+
+def effective_sample_size(log_w):
+    """(Σ w)² / Σ w², 1 … S: (S, N) → (N,)."""
+    return (2 * log_w.logsumexp(0) - (2 * log_w).logsumexp(0)).exp()
+
+
+def pareto_k(log_w):
+    """The shape k̂ of a generalised Pareto distribution, fitted to the largest min(S/5, 3√S) weights: (S, N) → (N,).
+
+    Moments of the weights above 1/k̂ do not exist: from k̂ = 0.5 on not the variance, on which the error is built, and
+    above 0.7 an estimate needs more samples than anyone has   (Vehtari et al. 2024, arXiv:1507.02646). nan for fewer
+    than 25 samples; 0 where the largest weights are all the same.
+
+    >>> pareto_k(torch.zeros(100, 2))
+    tensor([0., 0.], dtype=torch.float64)
+    """
+    samples, images = log_w.shape
+    if samples < FEWEST:
+        return torch.full((images,), math.nan, dtype=torch.float64)
+    tail = math.ceil(min(samples / 5, 3 * math.sqrt(samples)))
+    largest = log_w.double().topk(tail + 1, 0).values.T.cpu()  # (N, tail + 1), the largest first
+    weights = (largest - largest[:, :1]).exp()
+    above = weights[:, :-1] - weights[:, -1:]
+    return torch.tensor([_shape(x) for x in above], dtype=torch.float64)
+
+
+def _shape(x):
+    x = x[x > 0]
+    return fit_generalized_pareto(x)[0] if len(x) > 4 and x.max() > 1e-12 else 0.0
+
+
+@dataclass(frozen=True)
+class Score:
+    """What importance sampling says of N images, nats per image; float64 tensors.
+
+    `log_likelihood` log p̂(x), `elbo` the mean of the same log weights, `ess` the effective sample size, 1 … samples,
+    `pareto_k` the weights' tail index k̂ (`pareto_k`): (N,). `curve` log p̂(x) from 1, 2, 4, … of the samples:
+    (len(sizes(samples)), N).
+    """
+
+    log_likelihood: torch.Tensor
+    elbo: torch.Tensor
+    ess: torch.Tensor
+    pareto_k: torch.Tensor
+    curve: torch.Tensor
+    samples: int
+
+    @classmethod
+    def of(cls, log_w):
+        """From the log weights, (samples, N)."""
+        parts = log_mean(log_w), log_w.mean(0), effective_sample_size(log_w)
+        parts = *parts, pareto_k(log_w), convergence(log_w)
+        return cls(*(part.cpu() for part in parts), len(log_w))
+
+    @classmethod
+    def cat(cls, scores):
+        """Of several lists of images one after the other."""
+        columns = zip(*(score.tensors() for score in scores))
+        return cls(*(torch.cat(column, -1) for column in columns), scores[0].samples)
+
+    def __getitem__(self, index):
+        """Those images' alone."""
+        return Score(*(tensor[..., index] for tensor in self.tensors()), self.samples)
+
+    def __len__(self):
+        return len(self.log_likelihood)
+
+    def tensors(self):
+        return self.log_likelihood, self.elbo, self.ess, self.pareto_k, self.curve
+
+    @property
+    def monte_carlo_error(self):
+        """The standard error of each log p̂(x) by the spread of its own weights, (N,): honest where k̂ < 0.5.
+
+        log of a mean has, to first order, the mean's relative error √((S Σw² / (Σw)² - 1) / (S - 1)).
+        """
+        return ((self.samples / self.ess - 1).clamp(min=0) / (self.samples - 1)).sqrt()
+
+    @property
+    def standard_error(self):
+        """Of the mean log p̂(x), over images; nan for a single one."""
+        if len(self) < 2:
+            return math.nan
+        return (self.log_likelihood.std() / math.sqrt(len(self))).item()
+
+    def summary(self):
+        """The figures that `results.json` keeps; None for what one image or one sample does not say."""
+        error = self.monte_carlo_error.square().sum().sqrt().item() / len(self)
+        known = not self.pareto_k.isnan().any()
+        return {
+            "log_likelihood": self.log_likelihood.mean().item(),
+            "standard_error": self.standard_error if len(self) > 1 else None,
+            "monte_carlo_error": error if self.samples > 1 else None,
+            "elbo": self.elbo.mean().item(),
+            "samples": self.samples,
+            "images": len(self),
+            "ess_median": self.ess.median().item(),
+            "pareto_k_median": self.pareto_k.median().item() if known else None,
+            "pareto_k_above_0.7": (self.pareto_k > HEAVY).sum().item() if known else None,
+            "convergence": {str(s): mean.item() for s, mean in zip(sizes(self.samples), self.curve.mean(-1))},
+        }
+
+    @property
+    def verdict(self):
+        """Whether so many samples suffice, in words."""
+        if self.pareto_k.isnan().any():
+            return f"{self.samples} samples are too few to say whether they suffice: take at least {FEWEST}."
+        steps, means = sizes(self.samples), self.curve.mean(-1)
+        half = next(i for i, size in enumerate(steps) if 2 * size >= self.samples)
+        rise = f"From {steps[half]} to {self.samples} samples the mean rose by {means[-1] - means[half]:.2f} nats."
+        if heavy := (self.pareto_k > HEAVY).sum().item():
+            return (
+                f"{self.samples} samples do not suffice for {heavy} of {len(self)} images (k̂ > {HEAVY}): the tail of "
+                f"their weights is so heavy that log p̂ is too low by more than its error says. {rise}"
+            )
+        most = f"k̂ ≤ {self.pareto_k.max():.2f}, and {HEAVY} is the limit"
+        return f"{self.samples} samples suffice for all {len(self)} images: {most}. {rise}"
+
+    def __repr__(self):
+        return (
+            f"Score(log p̂(x) = {self.log_likelihood.mean():.2f} ± {self.standard_error:.2f} nats per image, "
+            f"{len(self)} images, {self.samples} samples, median ESS {self.ess.median():.1f}, "
+            f"k̂ > {HEAVY} for {(self.pareto_k > HEAVY).sum()})"
+        )

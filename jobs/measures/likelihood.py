@@ -1,0 +1,30 @@
+"""log p̂(x) by importance sampling, as the main job reports it, of any split with any number of samples."""
+
+import numpy
+
+import plots
+from inference.weights import sizes
+from jobs.measures.subject import Measured
+from jobs.partial import Partial
+from jobs.scoring import scored, sentence, summary
+
+
+def measure(subject):
+    settings = subject.settings
+    partial = Partial(subject.folder.path / "likelihood.partial.npz", settings | {"device": subject.x.device.type})
+    result = scored(subject.model, subject.guide, subject.x, settings["samples"], settings["seed"], partial=partial)
+    figures = summary(result, subject.config)
+    subject.folder.write_arrays(
+        "likelihood.npz", **{name: getattr(result, name).numpy() for name in ARRAYS}, index=numpy.asarray(subject.index)
+    )
+    partial.remove()
+    steps = list(zip(sizes(settings["samples"]), result.curve.mean(-1).tolist()))
+    return Measured(
+        figures,
+        pictures={"convergence": plots.convergence(steps), "pareto_k": plots.pareto_k(result.pareto_k)},
+        notes=[sentence(figures, result.verdict)],
+        tables=[("the mean from fewer of the same weights", ("samples", "nats"), [(n, f"{v:.3f}") for n, v in steps])],
+    )
+
+
+ARRAYS = ("log_likelihood", "elbo", "ess", "pareto_k", "monte_carlo_error")

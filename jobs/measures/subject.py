@@ -1,0 +1,66 @@
+"""A run that is measured, and what one measure of it leaves."""
+
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import torch
+
+from jobs.scoring import drawn
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a measure found.
+
+    Attributes:
+        figures: numbers under stable names, as JSON.
+        pictures: name → Figure.
+        notes: sentences for a person.
+        tables: (title, header, rows).
+    """
+
+    figures: dict
+    pictures: dict = field(default_factory=dict)
+    notes: list = field(default_factory=list)
+    tables: list = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """Programs on a device, the images they were trained on, and how to measure.
+
+    Attributes:
+        model, guide: of the run's best epoch.
+        images: an `ImageSet`.
+        config: the run's.
+        settings: samples, split, count (None for all images), seed, draw_seed, prior, other (a data set or None).
+        folder: a `Folder`, for what should outlive an interruption.
+    """
+
+    model: torch.nn.Module
+    guide: torch.nn.Module
+    images: object
+    config: dict
+    settings: dict
+    folder: object
+
+    @cached_property
+    def index(self):
+        """Of the split's images, those that are measured."""
+        total = len(getattr(self.images, self.settings["split"]))
+        return drawn(total, self.settings["count"], self.settings["draw_seed"])
+
+    @cached_property
+    def x(self):
+        whole = self.images.images(self.settings["split"])
+        return whole[torch.from_numpy(self.index).to(whole.device)]
+
+    @cached_property
+    def labels(self):
+        """int64, or None where the data have none."""
+        labels = self.images.labels.get(self.settings["split"])
+        return None if labels is None else labels[torch.from_numpy(self.index).to(labels.device)]
+
+    def few(self, count):
+        """The first so many of the images: they are drawn already."""
+        return self.x[:count]

@@ -1,0 +1,57 @@
+"""The blocks of a long scoring that are done, on disk now and then, for it to go on after an interruption."""
+
+import json
+import time
+import zipfile
+
+import numpy
+import torch
+
+from data import atomic
+from inference import Score
+
+SECONDS = 10  # between two writings
+
+
+class Partial:
+    """A file of `Score`s; what was made with other settings is no part.
+
+    Args:
+        path: of the file.
+        settings: whatever decides the scores, as JSON.
+    """
+
+    def __init__(self, path, settings):
+        self.path, self.settings = path, json.dumps(settings, sort_keys=True)
+        self.scores, self.written = [], time.monotonic()
+
+    def load(self):
+        """The first blocks' scores."""
+        try:
+            with numpy.load(self.path, allow_pickle=False) as file:
+                if str(file["settings"]) == self.settings:
+                    whole = Score(*(torch.from_numpy(file[name]) for name in NAMES), int(file["samples"]))
+                    ends = file["counts"].cumsum()
+                    self.scores = [whole[end - count : end] for end, count in zip(ends, file["counts"])]
+        except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile):  # none, or none that can be read
+            self.scores = []
+        return list(self.scores)
+
+    def add(self, score):
+        self.scores.append(score)
+        if time.monotonic() - self.written > SECONDS:
+            self.write()
+
+    def write(self):
+        whole = Score.cat(self.scores)
+        arrays = dict(zip(NAMES, (tensor.numpy() for tensor in whole.tensors())))
+        with atomic.writing(self.path) as file:
+            counts = [len(score) for score in self.scores]
+            numpy.savez(file, **arrays, samples=whole.samples, counts=counts, settings=self.settings)
+        self.written = time.monotonic()
+
+    def remove(self):
+        self.path.unlink(missing_ok=True)
+
+
+NAMES = ("log_likelihood", "elbo", "ess", "pareto_k", "curve")

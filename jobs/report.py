@@ -1,0 +1,68 @@
+"""report.html: what was measured of a run, in one file that needs nothing else."""
+
+import base64
+import json
+import platform
+from pathlib import Path
+
+import jinja2
+import pyro
+import torch
+
+from jobs.measures import MEASURES
+
+TEMPLATE = Path(__file__).with_name("report.html.jinja")
+SHOWN = ("dataset", "model", "net", "hidden", "latent", "likelihood", "prior", "flow", "objective", "beta", "seed")
+OWN = ("samples.png", "reconstructions.png", "pseudo_inputs.png", "film.png", "curves.png")
+
+
+def write_report(folder, place, config, command):
+    """Of the measures that lie in `place`, in the order of MEASURES, with the run's own figures before them."""
+    sections = []
+    for name, what in MEASURES.items():
+        path = place.path / f"{name}.json"
+        if path.exists():
+            content = json.loads(path.read_text())
+            pictures = [(picture, inline(place.path / picture)) for picture in content["pictures"]]
+            rows = flat(content["figures"])
+            sections.append(content | {"name": name, "what": what, "pictures": pictures, "rows": rows})
+    own = [(name, inline(folder.path / name)) for name in OWN if (folder.path / name).exists()]
+    settings = {name.replace("_", " "): shown(config[name]) for name in SHOWN if name in config}
+    page = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(TEMPLATE.read_text())
+    place.write_text(
+        "report.html",
+        page.render(
+            title=f"{config['prior']} · {config['flow']} · {config['model']} on {config['dataset']}",
+            settings=settings,
+            command=command,
+            sections=sections,
+            own=own,
+            versions=f"Python {platform.python_version()}, torch {torch.__version__}, Pyro {pyro.__version__}",
+        ),
+    )
+
+
+def inline(path):
+    """A picture as a data URL."""
+    return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()
+
+
+def shown(value):
+    """A setting or a figure, with as many digits as one reads."""
+    if isinstance(value, list):
+        return ", ".join(map(shown, value))
+    if isinstance(value, float):
+        return f"{value:.2f}" if abs(value) >= 100 else f"{value:.4g}"
+    return "–" if value is None else str(value)
+
+
+def flat(figures, prefix=""):
+    """[(name, value)] of nested figures; lists, which are for programs, left out."""
+    rows = []
+    for name, value in figures.items():
+        name = prefix + str(name).replace("_", " ")
+        if isinstance(value, dict):
+            rows += flat(value, f"{name} · ")
+        elif not isinstance(value, list):
+            rows.append((name, shown(value)))
+    return rows

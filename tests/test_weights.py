@@ -1,0 +1,111 @@
+"""What weights say of their own estimate: against definitions, known tails, and simulation."""
+
+import math
+
+import pytest
+import torch
+from test_importance import linear_gaussian, programs
+
+from inference import Score, score
+from inference.weights import convergence, pareto_k, sizes
+from jobs.partial import Partial
+
+
+def pareto_weights(k, samples, images):
+    """log w, w from a generalised Pareto distribution of shape k, moved to start at 1."""
+    u = torch.rand(samples, images, dtype=torch.float64)
+    return (1 + (u**-k - 1) / k).log()
+
+
+@pytest.mark.parametrize("k", [0.2, 0.5, 0.9, 1.5])
+def test_the_tail_of_a_pareto_distribution_is_found(k):
+    found = pareto_k(pareto_weights(k, 20_000, 40) + torch.linspace(-900, 900, 40))
+    assert found.mean().item() == pytest.approx(k, abs=0.06)
+    assert found.std() < 0.15
+
+
+def test_a_gaussian_proposal_of_scale_s_has_the_tail_that_theory_says():
+    """q = N(0, s²) for N(0, 1): P(w > t) falls as t^(-1/(1 - s²))."""
+    z = 0.6 * torch.randn(50_000, 20, dtype=torch.float64)
+    log_w = -0.5 * z.square() + 0.5 * (z / 0.6).square()
+    assert pareto_k(log_w).mean().item() == pytest.approx(1 - 0.36, abs=0.1)
+
+
+def test_no_tail_and_too_few_samples():
+    assert pareto_k(torch.full((100, 3), 7.0)).tolist() == [0.0] * 3
+    assert pareto_k(torch.randn(24, 3)).isnan().all() and not pareto_k(torch.randn(25, 3)).isnan().any()
+
+
+def test_the_curve_is_the_mean_over_groups():
+    log_w = 3 * torch.randn(11, 2, dtype=torch.float64) - 500
+    assert sizes(11) == [1, 2, 4, 8, 11] and sizes(1) == [1] and sizes(8) == [1, 2, 4, 8]
+    curve = convergence(log_w)
+    for row, size in zip(curve, sizes(11)):
+        groups = [log_w[start : start + size] for start in range(0, 11 - size + 1, size)]
+        brute = [(g - 500 * 0).logsumexp(0) - math.log(size) for g in groups]
+        torch.testing.assert_close(row, torch.stack(brute).mean(0))
+    torch.testing.assert_close(curve[0], log_w.mean(0))
+
+
+def test_stated_intervals_cover_the_truth():
+    """200 repetitions with k̂ < 0.5: 95 % of log p̂ ± 1.96 errors should hold log p; 90 to 99 % do."""
+    model, guide, x, truth, _ = linear_gaussian(images=5, narrower=0.85)
+    inside, heavy = [], []
+    for seed in range(200):
+        result = score(model, guide, x, 500, seed=seed)
+        inside.append((result.log_likelihood - truth).abs() < 1.96 * result.monte_carlo_error)
+        heavy.append(result.pareto_k)
+    assert torch.stack(heavy).median() < 0.5
+    assert 0.9 <= torch.stack(inside).double().mean() <= 0.99
+
+
+def test_the_error_of_the_mean_is_that_of_independent_images():
+    model, guide, x, truth, _ = linear_gaussian(images=40, narrower=0.9)
+    means = torch.tensor([score(model, guide, x, 200, seed=s).log_likelihood.mean() for s in range(100)])
+    stated = score(model, guide, x, 200).summary()["monte_carlo_error"]
+    assert means.std().item() == pytest.approx(stated, rel=0.25)
+
+
+@pytest.mark.parametrize(("narrower", "words"), [(0.95, "suffice for all 5 images"), (0.3, "do not suffice for")])
+def test_a_guide_too_narrow_is_told_from_a_good_one(narrower, words):
+    model, guide, x, truth, _ = linear_gaussian(images=5, narrower=narrower)
+    result = score(model, guide, x, 2000)
+    assert words in result.verdict and ("k̂ > 0.7" in result.verdict) == (narrower < 0.5)
+    assert result.summary()["pareto_k_above_0.7"] == (result.pareto_k > 0.7).sum()
+    assert "too few" in score(model, guide, x, 20).verdict
+
+
+def test_scores_join_and_part():
+    model, guide, x = programs("vamp:3", "planar:3")
+    whole = score(model, guide, x, 60, rows=60)
+    parts = Score.cat([whole[:2], whole[2:4], whole[4:]])
+    for a, b in zip(whole.tensors(), parts.tensors()):
+        assert torch.equal(a, b)
+    assert len(whole) == 5 and len(whole[torch.tensor([3, 1])]) == 2
+
+
+def test_an_interrupted_scoring_goes_on_to_the_same_figures(tmp_path, monkeypatch):
+    model, guide, x = programs("vamp:3", "planar:3")
+    whole = score(model, guide, x, 60, rows=15)
+    monkeypatch.setattr("jobs.partial.SECONDS", 0)
+    path = tmp_path / "partial.npz"
+
+    def stop_after(count):
+        def progress(blocks):
+            yield from blocks[:count]
+            raise KeyboardInterrupt
+
+        return progress
+
+    for expected in (0, 2, 4):
+        partial = Partial(path, {"seed": 0})
+        done = partial.load()
+        assert sum(map(len, done)) == expected
+        with pytest.raises(KeyboardInterrupt):
+            score(model, guide, x, 60, rows=15, progress=stop_after(2), done=done, keep=partial.add)
+    assert Partial(path, {"seed": 1}).load() == []
+    result = score(model, guide, x, 60, rows=15, done=Partial(path, {"seed": 0}).load())
+    for a, b in zip(whole.tensors(), result.tensors()):
+        assert torch.equal(a, b)
+    path.write_bytes(path.read_bytes()[:100])
+    assert Partial(path, {"seed": 0}).load() == []
