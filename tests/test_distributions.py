@@ -421,7 +421,8 @@ def test_planar_layers_in_groups_and_pairs_are_those_one_by_one(length, trained)
     assert gap(everything, broadcast) < 1e-9
     weights = torch.randn(7, 5).double()
     ours, theirs = (
-        torch.autograd.grad((t * weights).sum(), [z, flow.conditioner.bias]) for t in (everything, broadcast)
+        torch.autograd.grad((t * weights).sum(), [z, flow.conditioner.bias], retain_graph=True)
+        for t in (everything, broadcast)
     )
     for a, b in zip(ours, theirs):
         assert gap(a, b) < 1e-7
