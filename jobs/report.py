@@ -9,28 +9,28 @@ import jinja2
 import pyro
 import torch
 
-from jobs.measures import MEASURES
+from jobs.sections import SECTIONS
 
 TEMPLATE = Path(__file__).with_name("report.html.jinja")
 SHOWN = ("dataset", "model", "net", "hidden", "latent", "likelihood", "prior", "flow", "objective", "beta", "seed")
 OWN = ("samples.png", "reconstructions.png", "pseudo_inputs.png", "film.png", "curves.png")
 
 
-def write_report(folder, place, config, command):
-    """Of the measures that lie in `place`, in the order of MEASURES, with the run's own figures before them."""
+def write_report(folder, name, place, config, command):
+    """Into the run's folder, under that name: the measures that lie in `place`, then the run's own pictures."""
     sections = []
-    for name, what in MEASURES.items():
-        path = place.path / f"{name}.json"
+    for section, what in SECTIONS.items():
+        path = place / f"{section}.json"
         if path.exists():
             content = json.loads(path.read_text())
-            pictures = [(picture, inline(place.path / picture)) for picture in content["pictures"]]
+            pictures = [(picture, inline(place / picture)) for picture in content["pictures"]]
             rows = flat(content["figures"])
-            sections.append(content | {"name": name, "what": what, "pictures": pictures, "rows": rows})
-    own = [(name, inline(folder.path / name)) for name in OWN if (folder.path / name).exists()]
-    settings = {name.replace("_", " "): shown(config[name]) for name in SHOWN if name in config}
+            sections.append(content | {"name": section, "what": what, "pictures": pictures, "rows": rows})
+    own = [(file, inline(folder.path / file)) for file in OWN if (folder.path / file).exists()]
+    settings = {key.replace("_", " "): shown(config[key]) for key in SHOWN if key in config}
     page = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(TEMPLATE.read_text())
-    place.write_text(
-        "report.html",
+    folder.write_text(
+        name,
         page.render(
             title=f"{config['prior']} · {config['flow']} · {config['model']} on {config['dataset']}",
             settings=settings,

@@ -1,4 +1,4 @@
-"""A finished run, measured: its likelihood again, and whatever else `jobs.measures` knows."""
+"""A finished run, measured: its likelihood again, and whatever else `jobs.sections` knows."""
 
 import importlib
 import json
@@ -8,19 +8,19 @@ from assemble import aggregate, load
 from data import DataError
 from jobs.folder import Folder
 from jobs.machine import find_device
-from jobs.measures.subject import Subject
+from jobs.sections.subject import Subject
 from jobs.report import write_report
 from jobs.scoring import load_images
 
 
 def rescore(run, measures, command, prior="own", device="auto", **given):
-    """Prints what each measure says, writes DIR/measures/NAME.json and its pictures, results.json and report.html.
+    """Prints what each measure says, and writes it: measures/NAME.json with pictures, results.json, report.html.
 
     A measure that stands there with the same settings is not made again.
 
     Args:
         run: the folder.
-        measures: names of `jobs.measures.MEASURES`.
+        measures: names of `jobs.sections.SECTIONS`.
         command: as it was typed, for the report.
         prior: `own` or `aggregate`.
         given: samples, seed, data_dir in place of the run's; split, count, draw_seed, other.
@@ -46,8 +46,9 @@ def rescore(run, measures, command, prior="own", device="auto", **given):
         measured = _measured(subject, name)
         print(f"\n{name}\n" + "\n".join(measured["notes"]))
     collect(folder, place, prior)
-    write_report(folder, place, config, command)
-    print(f"\nreport              {place.path / 'report.html'}")
+    report = "report.html" if prior == "own" else f"report-{prior}.html"
+    write_report(folder, report, place.path, config, command)
+    print(f"\nreport              {folder.path / report}")
 
 
 def _measured(subject, name):
@@ -60,7 +61,7 @@ def _measured(subject, name):
     except (OSError, ValueError, LookupError, TypeError):
         pass  # none, or none that can be read
     began = time.perf_counter()
-    measure = importlib.import_module(f"jobs.measures.{name}").measure
+    measure = importlib.import_module(f"jobs.sections.{name}").measure
     measured = measure(subject)
     for picture, figure in measured.pictures.items():
         folder.save_figure(f"{name}-{picture}.png", figure)

@@ -4,7 +4,7 @@ import argparse
 import shlex
 
 from jobs.flags import COUNT, Parser, number
-from jobs.measures import MEASURES
+from jobs.sections import SECTIONS
 
 PRIORS = {
     "own": "the one that was trained",
@@ -14,10 +14,10 @@ PRIORS = {
 
 def measures(text):
     """An argparse type: `elbo,ais` → ["elbo", "ais"], and `all`."""
-    names = list(MEASURES) if text == "all" else text.split(",")
+    names = list(SECTIONS) if text == "all" else text.split(",")
     for name in names:
-        if name not in MEASURES:
-            raise argparse.ArgumentTypeError(f"no measure {name!r}: there are {', '.join(MEASURES)}, or all")
+        if name not in SECTIONS:
+            raise argparse.ArgumentTypeError(f"no measure {name!r}: there are {', '.join(SECTIONS)}, or all")
     return names
 
 
@@ -25,7 +25,7 @@ def parser():
     p = Parser(
         prog="run.py score",
         description="Measure a run's best epoch; figures go to results.json, everything to a report.html.",
-        epilog="measures: " + "; ".join(f"{name}: {what}" for name, what in MEASURES.items()),
+        epilog="measures: " + "; ".join(f"{name}: {what}" for name, what in SECTIONS.items()),
         argument_default=argparse.SUPPRESS,
         allow_abbrev=False,
     )

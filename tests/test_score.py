@@ -55,7 +55,7 @@ def test_what_was_measured_is_not_measured_again(run, monkeypatch):
     command = ["score", run, "--split", "train", "--images", 5, "--samples", 30]
     assert call(*command) in (None, 0)
     before = (run / "measures" / "likelihood.json").read_text()
-    monkeypatch.setattr("jobs.measures.likelihood.measure", lambda subject: 1 / 0)
+    monkeypatch.setattr("jobs.sections.likelihood.measure", lambda subject: 1 / 0)
     assert call(*command) in (None, 0)
     assert (run / "measures" / "likelihood.json").read_text() == before
     with pytest.raises(ZeroDivisionError):
@@ -64,7 +64,7 @@ def test_what_was_measured_is_not_measured_again(run, monkeypatch):
 
 def test_the_report_needs_nothing_else(run):
     assert call("score", run, "--images", 5, "--samples", 30) in (None, 0)
-    page = (run / "measures" / "report.html").read_text()
+    page = (run / "report.html").read_text()
     assert "http" not in page.replace("http-equiv", "") and 'src="data:image/png;base64,' in page
     assert "python run.py score" in page and "--samples 30" in page
     assert "log-likelihood" in page and "samples" in page

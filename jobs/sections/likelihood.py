@@ -4,7 +4,7 @@ import numpy
 
 import plots
 from inference.weights import sizes
-from jobs.measures.subject import Measured
+from jobs.sections.subject import Measured
 from jobs.partial import Partial
 from jobs.scoring import scored, sentence, summary
 

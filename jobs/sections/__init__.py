@@ -1,6 +1,6 @@
-"""What can be measured of a finished run: name → (what it says, module of jobs.measures with `measure(subject)`)."""
+"""What can be measured of a finished run: name → (what it says, module of jobs.sections with `measure(subject)`)."""
 
-MEASURES = {
+SECTIONS = {
     "likelihood": "log p̂(x) by importance sampling, with its errors, k̂ and convergence",
     "elbo": "the ELBO taken apart: KL a latent, mutual information, active units",
     "prior": "use of its components; prior and posteriors in the latent plane",

@@ -1,0 +1,46 @@
+"""The ELBO taken apart."""
+
+import latent_plots
+from inference import active_units, decompose, surgery
+from jobs.sections.subject import Measured
+
+MOST = 2000  # images: the surgery compares each with all
+
+
+def measure(subject):
+    x, seed = subject.few(MOST), subject.settings["seed"]
+    parts = decompose(subject.model, subject.guide, x, samples=20, seed=seed)
+    cut = surgery(subject.model, subject.guide, x, seed=seed)
+    units = active_units(subject.guide, x, seed=seed)
+    figures = {
+        "elbo": both(parts.elbo),
+        "reconstruction": both(parts.reconstruction),
+        "kl": {name: both(kl) for name, kl in parts.kl.items()},
+        "kl_per_dimension": {
+            name: None if kl is None else kl.mean.tolist() for name, kl in parts.kl_per_dimension.items()
+        },
+        "rate": parts.rate,
+        "distortion": parts.distortion,
+        "mutual_information": both(cut.mutual_information),
+        "marginal_kl": both(cut.marginal_kl),
+        "log_images": cut.log_images,
+        "active_units": {name: level.count for name, level in units.items()},
+        "images": len(x),
+    }
+    pictures = {
+        f"kl_{name}": latent_plots.kl_bars(kl.mean, units[name].active, title=f"KL of each dimension of {name}")
+        for name, kl in parts.kl_per_dimension.items()
+        if kl is not None
+    }
+    notes = [
+        f"ELBO {parts.elbo.mean:.2f} = reconstruction {parts.reconstruction.mean:.2f} - KL {parts.rate:.2f} nats.",
+        f"The KL of {cut.site}, {cut.kl.mean:.2f}, is {cut.mutual_information.mean:.2f} of mutual information with x "
+        f"(at most log N = {cut.log_images:.2f}) and {cut.marginal_kl.mean:.2f} by which all codes together miss the "
+        "prior.",
+        "Active units: " + ", ".join(f"{u.count} of {u.active.numel()} of {name}" for name, u in units.items()) + ".",
+    ]
+    return Measured(figures, pictures, notes)
+
+
+def both(estimate):
+    return {"mean": estimate.mean.item(), "error": estimate.error.item()}

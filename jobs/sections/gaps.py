@@ -1,0 +1,20 @@
+"""What inference loses: to the posterior's family, and to one network for all images."""
+
+import latent_plots
+from inference import gaps
+from jobs.sections.elbo import both
+from jobs.sections.subject import Measured
+
+IMAGES = 50
+
+
+def measure(subject):
+    found = gaps(subject.model, subject.guide, subject.few(IMAGES), seed=subject.settings["seed"])
+    names = "log_likelihood", "optimised", "amortised", "approximation", "amortisation"
+    figures = {name: both(getattr(found, name)) for name in names} | {"images": len(found.ess)}
+    note = (
+        f"Of {found.approximation.mean + found.amortisation.mean:.2f} nats between log p̂(x) and the ELBO, "
+        f"{found.approximation.mean:.2f} are the family's (q optimised for each image still lacks them) and "
+        f"{found.amortisation.mean:.2f} the network's, which infers q for all images."
+    )
+    return Measured(figures, {"gaps": latent_plots.gap_bars(found)}, [note])

@@ -1,0 +1,39 @@
+"""Whether log p̂(x) tells images of the data from others, and what becomes of noisy ones."""
+
+import data
+import plots
+from inference import score
+from jobs.sections.samples import draw
+from jobs.sections.subject import Measured
+from measures import auroc, noise_images
+
+MOST = 500  # images of each kind
+
+
+def measure(subject):
+    x, settings = subject.few(MOST), subject.settings
+    others = {"noise": noise_images(x.shape[1:], len(x), seed=settings["seed"], values=subject.images.values)}
+    if settings["other"]:
+        images = data.load(settings["other"], subject.config["data_dir"], None if subject.images.binary else "none")
+        if images.image_shape != tuple(x.shape[1:]):
+            raise data.DataError(
+                f"--other {settings['other']}: its images are {images.image_shape}, not {tuple(x.shape[1:])}"
+            )
+        others[settings["other"]] = images.images("test")[: len(x)]
+    samples = min(settings["samples"], 200)
+    own = score(subject.model, subject.guide, x, samples, seed=settings["seed"]).log_likelihood
+    figures, pictures, notes = {"samples": samples, "images": len(x), "log_likelihood": own.mean().item()}, {}, []
+    for name, images in others.items():
+        images = images.to(x.device)
+        theirs = score(subject.model, subject.guide, images, samples, seed=settings["seed"]).log_likelihood
+        area = auroc(own, theirs)
+        figures[name] = {"log_likelihood": theirs.mean().item(), "auroc": area}
+        pictures[name] = plots.score_histograms(own, theirs, area, ("data", name))
+        rebuilt = draw(subject.model, subject.guide, images[:20])
+        pictures[f"{name}_rebuilt"] = plots.reconstructions(images[:20], rebuilt)
+        likelier = "rarer" if area > 0.9 else "hardly rarer" if area >= 0.5 else "likelier"
+        notes.append(
+            f"{name}: log p̂(x) {theirs.mean():.1f} beside {own.mean():.1f} nats of the data; AUROC {area:.3f}: "
+            f"the model finds it {likelier} than what it was trained for."
+        )
+    return Measured(figures, pictures, notes)

@@ -1,0 +1,37 @@
+"""The prior beside the posteriors: which components are used, and where the codes lie."""
+
+import torch
+
+import latent_plots
+from inference import component_use, seeded
+from inference.top_level import top_level
+from jobs.sections.subject import Measured
+from measures import knn_accuracy
+
+MOST = 2000  # codes drawn
+
+
+@torch.no_grad()
+def measure(subject):
+    x = subject.few(MOST)
+    labels = None if subject.labels is None else subject.labels[: len(x)]
+    figures, pictures, notes = {}, {}, []
+    with seeded(subject.settings["seed"], device=x.device):
+        site, prior, posteriors = top_level(subject.model, subject.guide, x)
+        z = torch.cat([q.sample() for q in posteriors])
+    if z.shape[-1] == 2:
+        pictures["plane"] = latent_plots.latent_plane(z, labels, prior.log_prob, title=f"{site}: prior and codes")
+    elif len(z) > 30:
+        pictures["tsne"] = latent_plots.tsne_map(z, labels, title=f"{site}: t-SNE of {len(z)} codes")
+    if labels is not None and len(z) > 30:
+        figures["knn_accuracy"] = knn_accuracy(z, labels)
+        notes.append(f"The label of a code is that of most of its 5 nearest codes for {figures['knn_accuracy']:.1%}.")
+    if hasattr(prior, "component_log_prob"):
+        use = component_use(subject.model, subject.guide, x, seed=subject.settings["seed"])
+        figures |= {"components": len(use.use), "effective": use.effective, "dead": len(use.dead())}
+        pictures["components"] = latent_plots.component_bars(use.use)
+        notes.append(
+            f"Of {len(use.use)} components {use.effective:.1f} are effective, exp of the entropy of their use, and "
+            f"{len(use.dead())} are dead: they get less than a tenth of their share."
+        )
+    return Measured(figures, pictures, notes)

@@ -1,0 +1,95 @@
+"""What a classifier says of samples and reconstructions, and whether samples are copies."""
+
+import torch
+from pyro import poutine
+
+import data
+import plots
+from inference import seeded
+from jobs.sections.subject import Measured
+from measures import (
+    accuracy,
+    cached_classifier,
+    class_distribution,
+    classifier_frechet_distance,
+    entropy,
+    nearest,
+    total_variation,
+)
+
+SAMPLES = 5000
+SHOWN = 18
+LABELLED = {"static-mnist": ("mnist", "mnist5k")}  # where a set has no labels of its own, those of the same images
+
+
+@torch.no_grad()
+def measure(subject):
+    with seeded(subject.settings["seed"], device=subject.x.device):
+        samples = torch.cat([subject.model(batch=500) for _ in range(SAMPLES // 500)])
+        rebuilt = torch.cat([draw(subject.model, subject.guide, x) for x in subject.x.split(500)])
+    training = subject.images.images("train")
+    found = nearest(samples[:SHOWN], training, k=2)
+    figures, notes = {"nearest_distance": found.distances[:, 0].mean().item()}, []
+    pictures = {"nearest": plots.beside_nearest(samples[:SHOWN], training[found.indices])}
+    own = nearest(subject.few(SHOWN), training, k=1).distances[:, 0].mean().item()
+    figures["nearest_distance_of_data"] = own
+    notes.append(
+        f"The nearest training image lies {figures['nearest_distance']:.2f} from a sample and {own:.2f} from an image "
+        "that was not trained on: samples much nearer than that would be copies."
+    )
+    images = labelled(subject)
+    if images is None:
+        notes.append(f"{subject.images.name} has no labels, so there is no classifier of its classes.")
+        return Measured(figures, pictures, notes)
+    classifier = cached_classifier(images).to(samples.device)
+    shares = class_distribution(classifier, samples)
+    held = accuracy(classifier, images.images("test").to(samples.device), images.labels_of("test").to(samples.device))
+    figures |= {
+        "classifier": {"trained_on": images.name, "accuracy": held},
+        "class_shares": shares.tolist(),
+        "class_total_variation": total_variation(shares),
+        "class_entropy": entropy(shares),
+    }
+    pictures["classes"] = plots.class_bars(shares)
+    notes.append(
+        f"A classifier with {held:.1%} on test images sees the classes of samples {total_variation(shares):.3f} from "
+        f"uniform (total variation), with an entropy of {entropy(shares):.3f} nats."
+    )
+    if subject.labels is not None:
+        figures["reconstruction_accuracy"] = accuracy(classifier, rebuilt, subject.labels)
+        notes.append(f"It reads the right class in {figures['reconstruction_accuracy']:.1%} of reconstructions.")
+    halves = training[torch.randperm(len(training), generator=torch.Generator().manual_seed(0)).to(training.device)]
+    count = min(len(samples), len(halves) // 2)
+    try:
+        figures["classifier_frechet_distance"] = classifier_frechet_distance(
+            classifier, halves[:count], samples[:count]
+        )
+        figures["classifier_frechet_distance_of_data"] = classifier_frechet_distance(
+            classifier, halves[:count], halves[count : 2 * count]
+        )
+        notes.append(
+            f"Fréchet distance on that classifier's features (not the Inception FID) {count} samples to as many "
+            f"training images: {figures['classifier_frechet_distance']:.2f}; between halves of the training images "
+            f"{figures['classifier_frechet_distance_of_data']:.2f}."
+        )
+    except ValueError as error:
+        notes.append(f"No Fréchet distance: {error}.")
+    return Measured(figures, pictures, notes)
+
+
+def draw(model, guide, x):
+    """x rebuilt: p(x | z), z ~ q(z | x), drawn."""
+    trace = poutine.trace(guide).get_trace(x)
+    return poutine.trace(poutine.replay(poutine.uncondition(model), trace=trace)).get_trace(x).nodes["x"]["value"]
+
+
+def labelled(subject):
+    """The images with their labels, or others of the same kind that have some, or None."""
+    if {"train", "test"} <= set(subject.images.labels):
+        return subject.images
+    for name in LABELLED.get(subject.images.name, ()):
+        try:
+            return data.load(name, subject.config["data_dir"], "dynamic").to(subject.x.device)
+        except data.DataError:  # neither there nor to be had
+            continue
+    return None
