@@ -1,6 +1,8 @@
 """Training and scoring of any pair of Pyro programs (model, guide)."""
 
+from inference.ais import AnnealedScore, ais
 from inference.anneal import KLWeight, ScaleLatents
+from inference.bdmc import Bounds, bdmc
 from inference.early_stopping import EarlyStopping
 from inference.elbo import IWAE, Trace_ELBO, TraceMeanField_ELBO, elbo_parts
 from inference.fit import fit
@@ -13,6 +15,8 @@ from inference.weights import Score
 
 __all__ = [
     "IWAE",
+    "AnnealedScore",
+    "Bounds",
     "Cooldown",
     "EarlyStopping",
     "KLWeight",
@@ -20,6 +24,8 @@ __all__ = [
     "Score",
     "TraceMeanField_ELBO",
     "Trace_ELBO",
+    "ais",
+    "bdmc",
     "elbo_parts",
     "fit",
     "log_weights",

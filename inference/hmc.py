@@ -1,0 +1,178 @@
+"""Hamiltonian Monte Carlo on a model's latents, for all images and chains at once."""
+
+from typing import NamedTuple
+
+import torch
+from pyro.poutine.messenger import Messenger
+from torch.distributions import biject_to
+
+from inference.joint import sample_sites, traced
+
+
+class Point(NamedTuple):
+    """Where chains stand: z, with log p(z) and log p(x | z) there and their gradients by z.
+
+    `z` and the gradients are (chains, batch, dimension), the densities (chains, batch) float64, nats.
+    """
+
+    z: torch.Tensor
+    prior: torch.Tensor
+    likelihood: torch.Tensor
+    prior_gradient: torch.Tensor
+    likelihood_gradient: torch.Tensor
+
+    def log_density(self, beta):
+        """log p(z) p(x | z)^β."""
+        return self.prior + beta * self.likelihood
+
+    def gradient(self, beta):
+        return self.prior_gradient + beta * self.likelihood_gradient
+
+
+def transition(target, point, beta, step, leapfrog):
+    """One transition that leaves p(z) p(x | z)^β as it is   (Neal 2011, arXiv:1206.1901).
+
+    A momentum from N(0, I), `leapfrog` steps, and Metropolis' rule for what they are off.
+
+    Args:
+        target: z → `Point`, a `Target` say.
+        point: where the chains stand.
+        beta: a number.
+        step: the steps' size, (batch,) or (chains, batch).
+
+    Returns:
+        (the next `Point`, the probability with which the proposal was accepted, (chains, batch)).
+
+    >>> def normal(z): return Point(z, -0.5 * z.double().square().sum(-1), z.new_zeros(z.shape[:-1]), -z, 0 * z)
+    >>> start = normal(torch.zeros(4, 5, 2))
+    >>> point, acceptance = transition(normal, start, 1.0, torch.full((5,), 0.1), leapfrog=10)
+    >>> point.z.shape, bool((acceptance > 0.9).all())
+    (torch.Size([4, 5, 2]), True)
+    """
+    size = step.to(point.z.dtype).unsqueeze(-1)
+    momentum = torch.randn_like(point.z)
+    before = point.log_density(beta) - _kinetic(momentum)
+    end = point
+    for _ in range(leapfrog):
+        momentum = momentum + 0.5 * size * end.gradient(beta)
+        end = target(end.z + size * momentum)
+        momentum = momentum + 0.5 * size * end.gradient(beta)
+    # Not a number is what a trajectory leaves that ran away: it is turned down.
+    acceptance = (end.log_density(beta) - _kinetic(momentum) - before).exp().clamp(max=1).nan_to_num(0.0)
+    accepted = torch.rand_like(acceptance) < acceptance
+
+    def chosen(new, old):
+        return torch.where(accepted if new.ndim == 2 else accepted.unsqueeze(-1), new, old)
+
+    return Point(*map(chosen, end, point)), acceptance
+
+
+def _kinetic(momentum):
+    return 0.5 * momentum.double().square().sum(-1)
+
+
+class Target:
+    """z → log p(z) and log p(x | z) of a model, with gradients; z holds all its latents side by side.
+
+    A latent of bounded support moves in the whole of ℝⁿ, through torch's bijection to the support, and p(z) is the
+    density there. Networks compute in float32, densities of latents in float64, as in scoring.
+
+    Args:
+        model: a Pyro program over a batch of images.
+        x: (batch, …).
+
+    forward: (chains, batch, dimension) → `Point`.
+
+    Raises:
+        ValueError: where the model has no latent, or one that is discrete, has no bijection to ℝⁿ, or is not
+            the image's own.
+
+    >>> from models import VAE; from priors import StandardNormal; import nets
+    >>> decoder = torch.nn.Sequential(nets.MLP((2,), (8,)), nets.BernoulliHead(8, (1, 4, 4)))
+    >>> target = Target(VAE(StandardNormal(2), decoder), torch.zeros(5, 1, 4, 4))
+    >>> target(target.draw(3)).likelihood.shape
+    torch.Size([3, 5])
+    """
+
+    def __init__(self, model, x):
+        self.model, self.x = model, x
+        with torch.no_grad():  # what a prior keeps from its first call has no graph
+            sites = sample_sites(traced(model, 1, x))
+        latents = {name: site for name, site in sites.items() if not site["is_observed"]}
+        if not latents:
+            raise ValueError("the model has no latent site, so its log p(x) needs no sampling")
+        self.shapes = {name: _free(name, site, len(x)).shape[2:] for name, site in latents.items()}
+
+    @torch.no_grad()
+    def draw(self, chains, values=None):
+        """z, (chains, batch, dimension): from the prior, or all chains at `values`, {name: (batch, *event)}."""
+        values = {name: value.expand(chains, *value.shape) for name, value in (values or {}).items()}
+        with _At(values, free=False):
+            sites = sample_sites(traced(self.model, chains, self.x))
+        free = (_free(name, sites[name], len(self.x)) for name in self.shapes)
+        return torch.cat([value.reshape(*value.shape[:2], -1) for value in free], -1)
+
+    def __call__(self, z):
+        with torch.enable_grad():
+            z = z.detach().requires_grad_()
+            prior, likelihood = self.log_probs(z)
+            # Of two: a bijection may be on both ways.
+            gradients = _gradient(prior, z, retain_graph=True), _gradient(likelihood, z)
+        return Point(z.detach(), prior.detach(), likelihood.detach(), *gradients)
+
+    def log_probs(self, z):
+        """(log p(z), log p(x | z)), both (chains, batch) float64."""
+        parts = z.split([shape.numel() for shape in self.shapes.values()], -1)
+        values = {name: part.reshape(*z.shape[:2], *shape) for (name, shape), part in zip(self.shapes.items(), parts)}
+        with _At(values) as at:
+            trace = traced(self.model, len(z), self.x)
+        for name in self.shapes:
+            trace.nodes[name]["value"] = trace.nodes[name]["value"].double()
+        trace.compute_log_prob()
+        log_probs = {name: site["log_prob"].double() for name, site in sample_sites(trace).items()}
+        prior = sum(log_probs.pop(name) for name in self.shapes) + at.log_det
+        return prior, sum(log_probs.values()).expand_as(prior)
+
+
+class _At(Messenger):
+    """Puts latents at `values`; with `free`, at what the bijection to their support makes of them."""
+
+    def __init__(self, values, free=True):
+        super().__init__()
+        self.values, self.free, self.log_det = values, free, 0.0
+
+    def _pyro_sample(self, msg):
+        if msg["name"] in self.values:
+            value = self.values[msg["name"]]
+            if self.free:
+                bijection, free = biject_to(msg["fn"].support), value
+                value = bijection(free)
+                log_det = bijection.log_abs_det_jacobian(free, value).double()
+                self.log_det = self.log_det + log_det.reshape(*log_det.shape[:2], -1).sum(-1)
+            msg["value"], msg["is_observed"] = value, True
+
+
+def _free(name, site, images):
+    """A latent site's value in ℝⁿ, (chains, images, *shape)."""
+    fn, value = site["fn"], site["value"]
+    if fn.support.is_discrete:
+        raise ValueError(
+            f"Hamiltonian Monte Carlo follows the gradient of log p(x, z) by z, and the latent site {name!r} is "
+            f"discrete ({type(fn).__name__}): sum it out of the model, or use score(model, guide, x)"
+        )
+    if fn.event_shape != value.shape[2:] or value.shape[1] != images:
+        raise ValueError(
+            f"every latent must be one image's own: the site {name!r} has batch shape {tuple(fn.batch_shape)}, where "
+            f"(chains, {images}) is expected: draw it inside the model's plate of images"
+        )
+    try:
+        return biject_to(fn.support).inv(value)
+    except NotImplementedError:
+        raise ValueError(f"torch knows no bijection from real numbers to {fn.support}, the latent {name!r}'s") from None
+
+
+def _gradient(log_prob, z, **options):
+    """By z; zeros for a density that does not depend on it."""
+    if not log_prob.requires_grad:
+        return torch.zeros_like(z)
+    return torch.autograd.grad(log_prob.sum(), z, materialize_grads=True, **options)[0]
