@@ -106,4 +106,66 @@ def pareto_k(values, limit=0.7):
     axes.set_xlabel("Pareto k̂ of an image's weights")
     axes.set_ylabel("images")
     axes.legend(fontsize=8)
+
+
+def class_bars(probabilities, title=None):
+    """The classes' shares of samples (classes,), beside the line at which all would be equal.
+
+    >>> class_bars(torch.full((10,), 0.1))
+    <Figure size 500x320 with 1 Axes>
+    """
+    shares = torch.as_tensor(probabilities).detach().cpu()
+    figure = Figure(figsize=(5, 3.2), dpi=100, layout="constrained")
+    axes = figure.subplots()
+    axes.bar(range(len(shares)), shares.tolist())
+    axes.axhline(1 / len(shares), color="black", linewidth=1, linestyle="--", label="uniform")
+    axes.set_xlabel("class")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_ylabel("share of samples")
+    axes.set_title(title or "classes of samples", fontsize=10)
+    axes.legend()
+    return figure
+
+
+def beside_nearest(samples, neighbours, columns=12):
+    """Each sample, and to its right its nearest training images; then a gap, and the next.
+
+    Args:
+        samples: (N, channels, height, width).
+        neighbours: (N, k, channels, height, width), nearest first.
+        columns: images in a row, about.
+
+    >>> beside_nearest(torch.rand(8, 1, 8, 8), torch.rand(8, 2, 8, 8)[:, :, None])
+    <Figure size 768x222 with 1 Axes>
+    """
+    blank = torch.full_like(samples[:, None], 1.0 if samples.shape[1] == 3 else 0.0)  # the colour of paper
+    groups = torch.cat([samples[:, None], neighbours.to(samples), blank], 1)
+    k, across = neighbours.shape[1], max(1, columns // groups.shape[1])
+    title = f"left of each group: a sample; right: the {k} nearest training images"
+    return image_grid(groups.flatten(0, 1), across * groups.shape[1], title)
+
+
+def score_histograms(inside, outside, auroc, names=("data", "others")):
+    """How log p̂(x) is distributed over images of the data and over others, with the AUROC in the title.
+
+    Args:
+        inside, outside: (N,) and (M,), nats per image.
+        auroc: the area under the ROC curve of the two.
+        names: what they are of.
+
+    >>> score_histograms(torch.randn(50) - 90, torch.randn(50) - 200, auroc=1.0, names=("MNIST", "noise"))
+    <Figure size 600x360 with 1 Axes>
+    """
+    figure = Figure(figsize=(6, 3.6), dpi=100, layout="constrained")
+    axes = figure.subplots()
+    inside, outside = (scores.detach().double().cpu() for scores in (inside, outside))
+    finite = torch.cat([inside, outside])
+    finite = finite[finite.isfinite()]
+    bins = torch.linspace(finite.min(), finite.max(), 61, dtype=torch.float64).numpy()
+    for scores, name in zip((inside, outside), names, strict=True):
+        axes.hist(scores.numpy(), bins, weights=torch.full_like(scores, 1 / len(scores)).numpy(), alpha=0.6, label=name)
+    axes.set_xlabel("log p̂(x), nats per image")
+    axes.set_ylabel("share of images")
+    axes.set_title(f"{names[0]} against {names[1]}: AUROC {auroc:.4f}", fontsize=10)
+    axes.legend()
     return figure

@@ -136,6 +136,22 @@ class ImageSet:
         batch = scaled(self.train[indices])
         return torch.bernoulli(batch) if self.binarize == "dynamic" else batch
 
+    def labels_of(self, split):
+        """The labels of a split's images, in their order: int64 (N,), as `labels` has them.
+
+        Raises:
+            DataError: for another word, or where the source gives that split no labels.
+
+        >>> import data
+        >>> data.load("mnist5k").labels_of("test")[:12]
+        tensor([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 0, 1])
+        """
+        self._known(split)
+        if split not in self.labels:
+            others = f"only of {', '.join(self.labels)}" if self.labels else "of no split: its source has none"
+            raise DataError(f"{self.name} has no labels of {split!r}, {others}; use a labelled set, mnist5k say")
+        return self.labels[split]
+
     def images(self, split):
         """A whole split as the model is evaluated on it: float32 in [0, 1], (N, *image_shape), always the same.
 
@@ -143,9 +159,12 @@ class ImageSet:
         >>> data.load("mnist5k").images("test").unique()
         tensor([0., 1.])
         """
-        if split not in SPLITS:
-            raise DataError(f"no split {split!r}: there are {', '.join(SPLITS)}")
+        self._known(split)
         images = getattr(self, split)
         if split == "train" and self.binarize == "dynamic":
             images = drawn(images, split)
         return scaled(images)
+
+    def _known(self, split):
+        if split not in SPLITS:
+            raise DataError(f"no split {split!r}: there are {', '.join(SPLITS)}")

@@ -1,11 +1,10 @@
 """MNIST and Fashion-MNIST: torchvision knows where they are and how to read them."""
 
-import torch
-
 from data import atomic
 from data.checked import contents
 from data.download import provide
 from data.imageset import ImageSet
+from data.vision import torchvision
 
 # Of the uncompressed files; torchvision has only the compressed ones' md5.
 SHA256 = {
@@ -22,7 +21,6 @@ SHA256 = {
         "t10k-labels-idx1-ubyte": "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
     },
 }
-_operators = []  # of torchvision, where we had to declare them: they last as long as the Library object
 
 
 def load_mnist(root):
@@ -36,7 +34,7 @@ def load_fashion_mnist(root):
 
 
 def _load(name, folder, root):
-    datasets = _torchvision_datasets()
+    datasets = torchvision().datasets
     source = getattr(datasets, folder)
     raw = root / folder / "raw"
     for zipped, md5 in source.resources:
@@ -65,19 +63,3 @@ def _provide(path, urls, md5, sha256):
                 file.write(raw)
 
     provide(path.with_name(f"{path.name}.gz"), urls, f"md5:{md5}", read=unpack, first=[path])
-
-
-def _torchvision_datasets():
-    # Imported when needed, not at the top: it takes a second or more.
-    try:
-        from torchvision import datasets
-    except RuntimeError:
-        # The wheel of the package index does not load its compiled operators beside a torch that was built without
-        # CUDA, and then stops where it describes two of them. The data sets use neither, so it is enough to declare
-        # that they exist.
-        library = torch.library.Library("torchvision", "DEF")
-        for operator in ("nms", "qnms"):
-            library.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-        _operators.append(library)
-        from torchvision import datasets
-    return datasets

@@ -16,6 +16,7 @@ ALLOWED = {
     "guides": {"nets", "flows", "distributions"},
     "models": {"distributions"},
     "inference": set(),
+    "measures": {"data", "inference"},
     "supports": {"specs"},
 }
 ROOMS = {*ALLOWED, "assemble", *JOBS}

