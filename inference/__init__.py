@@ -1,36 +1,56 @@
 """Training and scoring of any pair of Pyro programs (model, guide)."""
 
+from inference.active_units import ActiveUnits, active_units
 from inference.ais import AnnealedScore, ais
 from inference.anneal import KLWeight, ScaleLatents
 from inference.bdmc import Bounds, bdmc
+from inference.components import ComponentUse, component_use
+from inference.decomposition import Decomposition, decompose, rate_distortion
 from inference.early_stopping import EarlyStopping
 from inference.elbo import IWAE, Trace_ELBO, TraceMeanField_ELBO, elbo_parts
+from inference.estimate import Estimate
 from inference.fit import fit
+from inference.gaps import Gaps, gaps
 from inference.importance import log_weights, score
+from inference.local import LocalGuide
 from inference.registered import registered
 from inference.rng import seeded
 from inference.schedule import Cooldown
 from inference.step import make_update
+from inference.surgery import Surgery, surgery
 from inference.weights import Score
 
 __all__ = [
-    "IWAE",
+    "ActiveUnits",
     "AnnealedScore",
     "Bounds",
+    "ComponentUse",
     "Cooldown",
+    "Decomposition",
     "EarlyStopping",
+    "Estimate",
+    "Gaps",
+    "IWAE",
     "KLWeight",
+    "LocalGuide",
     "ScaleLatents",
     "Score",
+    "Surgery",
     "TraceMeanField_ELBO",
     "Trace_ELBO",
+    "active_units",
     "ais",
     "bdmc",
+    "component_use",
+    "decompose",
     "elbo_parts",
     "fit",
+    "gaps",
     "log_weights",
     "make_update",
+    "rate_distortion",
     "registered",
     "score",
     "seeded",
+    "surgery",
 ]

@@ -39,7 +39,7 @@ def log_weights(model, guide, x, samples, rows=4096, joint=None):
         guide_trace = traced(guide, samples, x)
         latents = sample_sites(guide_trace)
         for name, site in latents.items():
-            if _is_delta(site["fn"]):
+            if is_delta(site["fn"]):
                 raise ValueError(f"the guide's site {name!r} is a Delta, a point without a density to weigh by")
         guide_trace.compute_log_prob()
         guide_log_prob = sum(site["log_prob"].double() for site in latents.values())
@@ -73,7 +73,8 @@ def evenly(count, most):
     return -(-count // -(-count // max(1, most)))
 
 
-def _is_delta(fn):
+def is_delta(fn):
+    """Whether a distribution is a point, however it is wrapped."""
     while hasattr(fn, "base_dist"):
         fn = fn.base_dist
     return isinstance(fn, dist.Delta)

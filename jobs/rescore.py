@@ -8,9 +8,9 @@ from assemble import aggregate, load
 from data import DataError
 from jobs.folder import Folder
 from jobs.machine import find_device
-from jobs.sections.subject import Subject
 from jobs.report import write_report
 from jobs.scoring import load_images
+from jobs.sections.subject import Subject
 
 
 def rescore(run, measures, command, prior="own", device="auto", **given):

@@ -4,9 +4,9 @@ import numpy
 
 import plots
 from inference.weights import sizes
-from jobs.sections.subject import Measured
 from jobs.partial import Partial
 from jobs.scoring import scored, sentence, summary
+from jobs.sections.subject import Measured
 
 
 def measure(subject):

@@ -1,0 +1,86 @@
+"""Which dimensions of the latents say anything of the image."""
+
+from dataclasses import dataclass
+
+import pyro
+import torch
+
+from inference.estimate import Estimate
+from inference.evaluation import evaluation_mode
+from inference.joint import sample_sites, traced
+from inference.memory import most_rows
+from inference.rng import seeded
+
+
+@dataclass(frozen=True, eq=False)
+class ActiveUnits:
+    """A_d = Var_x(E_q[z_d]) of one latent site.
+
+    `variance` (*event) float64, the images' sample variance, from which `noise` has been taken: what the draws added
+    to it, zero where means are exact. A variance that is really zero may so come out a little below. `active`
+    (*event) says where it is above the threshold, `count` how often.
+    """
+
+    variance: torch.Tensor
+    noise: torch.Tensor
+    threshold: float
+
+    @property
+    def active(self):
+        return self.variance > self.threshold
+
+    @property
+    def count(self):
+        return int(self.active.sum())
+
+    def __repr__(self):
+        return f"ActiveUnits({self.count} of {self.active.numel()}: variance of the mean > {self.threshold:g})"
+
+
+@torch.no_grad()
+def active_units(guide, images, samples=100, *, threshold=0.01, seed=0, rows=None):
+    """Units of which Var_x(E_{z ~ q(z | x)}[z_d]) > 0.01, for each latent site   (Burda et al. 2016, arXiv:1509.00519).
+
+    Where a site's distribution knows its mean, that is used; elsewhere (behind a flow) a sample in its place. What is
+    left to chance is averaged over S draws: for a diagonal Normal given x alone nothing is, of q(z1 | x, z2) it is
+    z2. The variance of that average is subtracted, without which every unit would look active by Var(z)/S.
+
+    Args:
+        guide: a Pyro program over a batch of images, evaluated as an `nn.Module` is.
+        images: (N, channels, height, width), N ≥ 2.
+        samples: S ≥ 2.
+        threshold: above which a unit is active.
+        seed: of the samples.
+        rows: samples × images at a time.
+
+    Returns:
+        {site: ActiveUnits}.
+
+    Raises:
+        ValueError: where there are fewer than two images or samples.
+
+    >>> from assemble import assemble
+    >>> model, guide = assemble(hidden=(8,), latent=3, shape=(1, 4, 4))
+    >>> active_units(guide, torch.rand(50, 1, 4, 4))["z"].noise
+    tensor([0., 0., 0.], dtype=torch.float64)
+    """
+    if samples < 2 or len(images) < 2:
+        raise ValueError(f"active_units expects at least two images and samples, got {len(images)} and {samples}")
+    rows = rows or most_rows(images.device)
+    means = {}
+    with evaluation_mode(guide), seeded(seed, device=images.device), pyro.validation_enabled(False):
+        for x in images.split(max(1, rows // samples)):
+            chunks = [sample_sites(traced(guide, len(part), x)) for part in torch.arange(samples).split(rows)]
+            for name in chunks[0]:
+                draws = torch.cat([_mean_or_sample(chunk[name]) for chunk in chunks])
+                means.setdefault(name, []).append(Estimate.of(draws))
+    means = {name: Estimate.cat(estimates) for name, estimates in means.items()}
+    noise = {name: mean.errors.square().mean(0) for name, mean in means.items()}
+    return {name: ActiveUnits(mean.values.var(0) - noise[name], noise[name], threshold) for name, mean in means.items()}
+
+
+def _mean_or_sample(site):
+    try:
+        return site["fn"].mean.expand(site["value"].shape)
+    except NotImplementedError:
+        return site["value"]

@@ -1,0 +1,69 @@
+"""Which components of a mixture prior the posteriors use."""
+
+from dataclasses import dataclass
+
+import pyro
+import torch
+
+from inference.evaluation import evaluation_mode
+from inference.rng import seeded
+from inference.top_level import top_level
+
+BLOCK = 2**24  # points × components
+
+
+@dataclass(frozen=True, eq=False)
+class ComponentUse:
+    """`use` (K,) float64: each component's share of the posteriors' samples, adding up to 1."""
+
+    site: str
+    use: torch.Tensor
+
+    @property
+    def effective(self):
+        """exp(entropy) of the shares: K where all are equal, 1 where one serves every image."""
+        return torch.special.entr(self.use).sum().exp().item()
+
+    def dead(self, share=0.1):
+        """Indices of the components that get less than `share`/K."""
+        return (self.use < share / len(self.use)).nonzero().squeeze(-1)
+
+    def __repr__(self):
+        return f"ComponentUse({self.site}: {self.effective:.1f} of {len(self.use)} effective, {len(self.dead())} dead)"
+
+
+@torch.no_grad()
+def component_use(model, guide, images, samples=10, *, seed=0, batch_size=500):
+    """1/(NS) Σ_n Σ_s p(k | z_ns), z_ns ~ q(z | x_n), p(k | z) = π_k p_k(z) / p(z): component k's mean responsibility.
+
+    For any prior whose distribution has `component_log_prob` (z → (..., K), log π_k p_k(z)); of several levels
+    for the top one. A component that no posterior reaches costs nothing but was paid for in training.
+
+    Args:
+        model, guide: Pyro programs over a batch of images; `nn.Module`s are put in evaluation mode meanwhile.
+        images: (N, channels, height, width).
+        samples: S of z for each image.
+        seed: of the samples.
+        batch_size: images encoded at a time.
+
+    Raises:
+        ValueError: where the prior is no mixture, S < 1, or as `top_level`.
+
+    >>> from assemble import assemble
+    >>> model, guide = assemble(prior="mog:4", hidden=(8,), latent=2, shape=(1, 4, 4))
+    >>> component_use(model, guide, torch.rand(9, 1, 4, 4)).use.shape
+    torch.Size([4])
+    """
+    if samples < 1:
+        raise ValueError(f"component_use expects samples ≥ 1, got {samples}")
+    with evaluation_mode(model, guide), seeded(seed, device=images.device), pyro.validation_enabled(False):
+        name, p, posteriors = top_level(model, guide, images, batch_size)
+        if not hasattr(p, "component_log_prob"):
+            raise ValueError(
+                f"the prior of {name!r} is a {type(p).__name__} and has no component_log_prob: "
+                "component_use is for a model whose prior is a mixture"
+            )
+        points = torch.cat([q.sample((samples,)).flatten(0, 1) for q in posteriors]).double()
+        size = p.component_log_prob(points[:1]).shape[-1]
+        total = sum(p.component_log_prob(block).softmax(-1).sum(0) for block in points.split(max(1, BLOCK // size)))
+    return ComponentUse(name, total.double() / len(points))

@@ -1,0 +1,144 @@
+"""The ELBO taken apart: reconstruction, and the KL of every latent and of every dimension."""
+
+from dataclasses import dataclass
+
+import pyro
+import torch
+
+from inference.estimate import Estimate
+from inference.evaluation import constant_parts, evaluation_mode
+from inference.importance import is_delta
+from inference.joint import Joint, sample_sites, traced
+from inference.memory import most_rows
+from inference.rng import seeded
+
+
+@dataclass(frozen=True, eq=False)
+class Decomposition:
+    """ELBO = reconstruction - Σ kl, nats per image; each an `Estimate` over the same images.
+
+    `kl` and `kl_per_dimension` have an entry for every latent site. Of a latent that is given others (z1 given z2)
+    the KL is the mean over those. Of a dimension there is a KL only where q and p are both products over dimensions,
+    otherwise the entry is None: a flow's or a mixture's dimensions depend on one another.
+    """
+
+    elbo: Estimate
+    reconstruction: Estimate
+    kl: dict[str, Estimate]
+    kl_per_dimension: dict[str, Estimate | None]
+    samples: int
+
+    @property
+    def rate(self):
+        """R = E_x KL(q(z | x) ‖ p(z)), of all latents together."""
+        return sum(kl.mean.item() for kl in self.kl.values())
+
+    @property
+    def distortion(self):
+        """D = -E_x E_q[log p(x | z)]."""
+        return -self.reconstruction.mean.item()
+
+    def __repr__(self):
+        parts = {"reconstruction": self.reconstruction, **{f"KL of {name}": kl for name, kl in self.kl.items()}}
+        parts = ", ".join(f"{name} {part.mean:.3f} ± {part.error:.3f}" for name, part in parts.items())
+        return f"Decomposition({parts}; {len(self.elbo.values)} images, {self.samples} samples)"
+
+
+@torch.no_grad()
+def decompose(model, guide, images, samples=100, *, seed=0, rows=None):
+    """L(x) = E_q[log p(x | z)] - Σ_l E_q[KL(q(z_l | …) ‖ p(z_l | …))]   (Kingma & Welling 2014, arXiv:1312.6114).
+
+    A KL is in closed form where torch has one for the two distributions, and then only what they are given is
+    sampled; otherwise it is the mean of log q - log p. The same for each dimension. Every term counts once: handlers
+    that scale or mask a site are not looked at.
+
+    Args:
+        model, guide: Pyro programs over a batch of images; `nn.Module`s are put in evaluation mode meanwhile.
+        images: (N, channels, height, width), as the model should see them.
+        samples: S of z for each image, from which the errors follow.
+        seed: of the samples.
+        rows: samples × images decoded at a time.
+
+    Raises:
+        ValueError: where S < 2, there are no images, a site of the guide is a Delta, or model and guide do not have the
+            same latent sites.
+
+    >>> from assemble import assemble
+    >>> parts = decompose(*assemble(hidden=(8,), latent=3, shape=(1, 4, 4)), torch.zeros(5, 1, 4, 4), samples=10)
+    >>> parts.kl_per_dimension["z"]
+    Estimate(5 images × 3)
+    """
+    if samples < 2 or not len(images):
+        raise ValueError(f"decompose expects samples ≥ 2 and at least one image, got {samples} and {len(images)}")
+    rows = rows or most_rows(images.device)
+    with (
+        evaluation_mode(model, guide),
+        constant_parts(model),
+        seeded(seed, device=images.device),
+        pyro.validation_enabled(False),
+    ):
+        joint = Joint(model)
+        blocks = []
+        for x in images.split(max(1, rows // samples)):
+            chunks = [_terms(joint, guide, x, len(part)) for part in torch.arange(samples).split(rows)]
+            blocks.append({key: _estimate([chunk[key] for chunk in chunks]) for key in chunks[0]})
+    whole = {key: None if blocks[0][key] is None else Estimate.cat([b[key] for b in blocks]) for key in blocks[0]}
+    by_site = {kind: {name: e for (k, name), e in whole.items() if k == kind} for kind in ("kl", "dimensions")}
+    return Decomposition(
+        whole["elbo", None], whole["reconstruction", None], by_site["kl"], by_site["dimensions"], samples
+    )
+
+
+def rate_distortion(model, guide, images, samples=10, *, seed=0):
+    """(R, D): what the code costs, E_x KL(q(z | x) ‖ p(z)), and what it leaves unsaid, -E_x E_q[log p(x | z)].
+
+    Alemi et al. 2018, arXiv:1711.00464: -ELBO = D + R, training with weight β of the KL minimises D + βR, and runs with
+    several β draw the curve of what a model can reach. Nats per image; of all latents together. Raises as `decompose`.
+
+    >>> from assemble import assemble
+    >>> rate, distortion = rate_distortion(*assemble(hidden=(8,), latent=3, shape=(1, 4, 4)), torch.zeros(5, 1, 4, 4))
+    >>> rate > 0 and distortion > 0
+    True
+    """
+    parts = decompose(model, guide, images, samples, seed=seed)
+    return parts.rate, parts.distortion
+
+
+def _terms(joint, guide, x, samples):
+    """{(kind, site): (samples, batch, …) or None}, one draw of z each."""
+    latents = sample_sites(traced(guide, samples, x))
+    values = {name: site["value"] for name, site in latents.items()}
+    sites = sample_sites(joint.trace(x, values))
+    shape = samples, len(x)
+    seen = sum(site["fn"].log_prob(site["value"]).double() for name, site in sites.items() if name not in latents)
+    terms, elbo = {("reconstruction", None): seen.expand(shape)}, seen
+    for name, value in values.items():
+        q, p = latents[name]["fn"], sites[name]["fn"]
+        if is_delta(q):
+            raise ValueError(f"the guide's site {name!r} is a Delta, a point, whose KL from a density is infinite")
+        kl, factors = _kl(q, p, value), (_factors(q), _factors(p))
+        terms["kl", name], elbo = kl.expand(shape), elbo - kl
+        if None in factors:
+            terms["dimensions", name] = None
+        else:
+            terms["dimensions", name] = _kl(*factors, value).expand(*shape, *q.event_shape)
+    return {("elbo", None): elbo.expand(shape), **terms}
+
+
+def _estimate(chunks):
+    return None if chunks[0] is None else Estimate.of(torch.cat(chunks))
+
+
+def _kl(q, p, z):
+    """KL(q ‖ p) in closed form where there is one, otherwise log q(z) - log p(z)."""
+    try:
+        return torch.distributions.kl_divergence(q, p).double()
+    except NotImplementedError:
+        return q.log_prob(z).double() - p.log_prob(z.double()).double()
+
+
+def _factors(fn):
+    """The distribution of every element by itself, None where they are not independent."""
+    while isinstance(fn, torch.distributions.Independent):
+        fn = fn.base_dist
+    return None if fn.event_shape else fn

@@ -1,0 +1,125 @@
+"""What the ELBO loses to the posterior's family, and what to one network inferring it for all images."""
+
+import math
+from dataclasses import dataclass
+
+import pyro
+import torch
+
+from inference.estimate import Estimate
+from inference.evaluation import constant_parts, evaluation_mode
+from inference.importance import DRAWN, log_weights
+from inference.joint import Joint, sample_sites, traced
+from inference.local import LocalGuide
+from inference.memory import most_rows
+from inference.rng import seeded
+
+
+@dataclass(frozen=True, eq=False)
+class Gaps:
+    """log p̂(x) ≥ L[q*] ≥ L[q] and the gaps between; `Estimate`s over images, nats.
+
+    `log_likelihood` log p̂(x), by importance sampling from q*, and `ess` (N,) its effective sample size; `optimised`
+    L[q*], q* the best found for each single image; `amortised` L[q], of the guide as it is; `approximation`
+    log p̂(x) - L[q*]; `amortisation` L[q*] - L[q].
+    """
+
+    log_likelihood: Estimate
+    optimised: Estimate
+    amortised: Estimate
+    approximation: Estimate
+    amortisation: Estimate
+    ess: torch.Tensor
+    samples: int
+
+    def __repr__(self):
+        names = "log_likelihood", "optimised", "amortised", "approximation", "amortisation"
+        parts = ", ".join(f"{name} {getattr(self, name).mean:.3f} ± {getattr(self, name).error:.3f}" for name in names)
+        return f"Gaps({parts}; {len(self.ess)} images, {self.samples} samples, median ESS {self.ess.median():.1f})"
+
+
+def gaps(model, guide, images, samples=5000, *, steps=500, particles=10, lr=0.02, seed=0, rows=None):
+    """log p(x) - L[q] = (log p(x) - L[q*]) + (L[q*] - L[q]): approximation and amortisation gap   (Cremer et al. 2018,
+    arXiv:1801.03558).
+
+    q* is found by Adam for each image by itself, all at once, from the guide's q(z | x) and within its family: see
+    `LocalGuide`. The model stands still, a prior that borrows the guide too. What Adam misses counts as approximation,
+    so that gap is at most as large as given, and the amortisation gap at least; log p̂ is a lower bound too, and a low
+    `ess` says that it is a loose one.
+
+    Args:
+        model, guide: Pyro programs over a batch of images; `nn.Module`s are put in evaluation mode meanwhile.
+        images: (N, channels, height, width), a few, as the model should see them.
+        samples: S for each of the three estimates.
+        steps, particles, lr: of Adam, whose learning rate falls to zero; samples of z a step and image.
+        seed: of all samples.
+        rows: samples × images decoded at a time.
+
+    Raises:
+        ValueError: where there are no images, S < 2, steps or particles < 1, or as `log_weights` and `LocalGuide`.
+
+    >>> from assemble import assemble
+    >>> model, guide = assemble(prior="vamp:3", hidden=(8,), latent=2, shape=(1, 4, 4))
+    >>> result = gaps(model, guide, torch.zeros(5, 1, 4, 4), samples=100, steps=10)
+    >>> result.amortisation.values.shape
+    torch.Size([5])
+    """
+    if samples < 2 or steps < 1 or particles < 1 or not len(images):
+        raise ValueError(
+            "gaps expects samples ≥ 2, steps ≥ 1, particles ≥ 1 and at least one image, "
+            f"got {samples}, {steps}, {particles} and {len(images)}"
+        )
+    rows = rows or most_rows(images.device)
+    results = []
+    with evaluation_mode(model, guide), constant_parts(model), seeded(seed, device=images.device):
+        joint = Joint(model)
+        for x in images.split(max(1, rows // particles)):
+            # This comes first also because it computes constant parts, priors, without a graph.
+            amortised = _weights(joint, guide, x, samples, rows)
+            local = LocalGuide(guide, x)
+            _optimise(joint, local, x, steps, particles, lr)
+            results.append(_gaps(amortised, _weights(joint, local, x, samples, rows)))
+    *estimates, ess = zip(*results)
+    return Gaps(*map(Estimate.cat, estimates), torch.cat(ess), samples)
+
+
+def _weights(joint, guide, x, samples, rows):
+    """log p(x, z_s) - log q(z_s | x): (samples, batch), the guide drawing no more at a time than memory should hold."""
+    parts = torch.arange(samples).split(max(1, DRAWN * rows // len(x)))
+    return torch.cat([w for part in parts for w in log_weights(joint.model, guide, x, len(part), rows, joint)])
+
+
+def _optimise(joint, local, x, steps, particles, lr):
+    """Ascends Σ_n L_n: each offset is in one image's ELBO only, and Adam takes each number by itself."""
+    optimizer = torch.optim.Adam(local.offsets, lr=lr)
+    with torch.enable_grad(), pyro.validation_enabled(False):
+        for step in range(steps):
+            trace = traced(local, particles, x)
+            trace.compute_log_prob()
+            latents = sample_sites(trace)
+            log_prob = sum(site["log_prob"].double() for site in latents.values())
+            elbo = (joint(x, {name: site["value"] for name, site in latents.items()}) - log_prob).mean(0)
+            for offset, gradient in zip(local.offsets, torch.autograd.grad(-elbo.sum(), local.offsets)):
+                offset.grad = gradient  # and none for the programs' parameters
+            optimizer.param_groups[0]["lr"] = lr * (1 - step / steps)
+            optimizer.step()
+
+
+def _gaps(amortised, optimised):
+    """The five estimates and the ESS, from log weights (samples, batch) under q and under q*."""
+    log_likelihood = optimised.logsumexp(0) - math.log(len(optimised))
+    ratio = (optimised - log_likelihood).exp()  # w / mean(w)
+
+    def deviating(values, influence):
+        """By the delta method: to first order each draw moves the estimate by its influence over S."""
+        return Estimate(values, Estimate.of(influence).errors)
+
+    before, after = Estimate.of(amortised), Estimate.of(optimised)
+    return (
+        deviating(log_likelihood, ratio),
+        after,
+        before,
+        deviating(log_likelihood - after.values, ratio - optimised),
+        Estimate(after.values - before.values, torch.hypot(after.errors, before.errors)),
+        ratio.sum(0).square() / ratio.square().sum(0),
+    )

@@ -1,0 +1,112 @@
+"""A guide whose every image has numbers of its own, added to what its networks say."""
+
+from contextlib import contextmanager
+from itertools import count
+
+import torch
+from pyro import poutine
+from pyro.poutine.util import prune_subsample_sites
+from torch.nn.modules.module import register_module_forward_hook
+from torch.utils._pytree import tree_flatten, tree_unflatten
+
+from inference.joint import sample_sites
+
+
+class LocalGuide:
+    """q(z | x_n) with parameters of its own for each image, within the guide's family.
+
+    The parameters are offsets, zero at first: then this is the guide. One is added to each tensor that q(z | x) is
+    computed from and that depends on x: to what a head's linear map returns, to what conditions a flow. They are
+    found in the graph of the guide's own log-probability, as the last outputs of modules with parameters on the way
+    to it, so that the guide needs to know nothing of them; what it has the same for all x (a shared flow, a network's
+    weights) stays the same. Of two levels q(z1 | x, z2) gets offsets for every x, and keeps how it depends on z2.
+
+    Offsets are added inside calls of this program only. A prior that borrows the guide's encoder calls the
+    encoder itself, in the model, and never sees them.
+
+    Args:
+        guide: a Pyro program over a batch of images; what it computes with modules can be freed.
+        x: (batch, channels, height, width), the images that the offsets belong to, and that it may be called with.
+
+    `offsets`: a list of tensors (batch, …), each wanting a gradient.
+
+    Raises:
+        ValueError: where a site of the guide is not reparameterised, or there is nothing to add offsets to.
+
+    >>> from assemble import assemble
+    >>> model, guide = assemble(flow="planar:2", hidden=(8,), latent=3, shape=(1, 4, 4))
+    >>> [tuple(offset.shape) for offset in LocalGuide(guide, torch.zeros(5, 1, 4, 4)).offsets]     # head; u, w and b
+    [(5, 6), (5, 2, 3), (5, 2, 3), (5, 2)]
+    """
+
+    def __init__(self, guide, x):
+        self.guide = guide
+        self._added = {key: torch.zeros_like(tensor).requires_grad_() for key, tensor in _last_outputs(guide, x)}
+        self.offsets = list(self._added.values())
+
+    def __call__(self, x):
+        with _outputs_changed(lambda key, tensor: tensor + self._added[key] if key in self._added else tensor):
+            return self.guide(x)
+
+
+@contextmanager
+def _outputs_changed(change):
+    """Inside, tensor j that the i-th call of a module returns is `change((i, j), tensor)`.
+
+    Only modules with parameters of their own count, neither containers nor activations. The hook is for all modules,
+    since a guide that is a function has modules that nobody else knows of.
+    """
+    calls = count()
+
+    def hook(module, inputs, output):
+        if next(module.parameters(recurse=False), None) is None:
+            return None
+        call, (leaves, structure) = next(calls), tree_flatten(output)
+        changed = [change((call, j), t) if isinstance(t, torch.Tensor) else t for j, t in enumerate(leaves)]
+        return tree_unflatten(changed, structure)
+
+    handle = register_module_forward_hook(hook)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+@torch.enable_grad()
+def _last_outputs(guide, x):
+    """[((call, tensor), value)] of the outputs that depend on x and reach a latent through no other such output."""
+    x, outputs = x.detach().clone().requires_grad_(), []
+    with _outputs_changed(lambda key, tensor: outputs.append((key, tensor)) or tensor):
+        trace = prune_subsample_sites(poutine.trace(guide).get_trace(x))
+    latents = sample_sites(trace)
+    for name, site in latents.items():
+        if not site["fn"].has_rsample:
+            raise ValueError(f"the guide's site {name!r} has no gradient: only reparameterised sites can be optimised")
+    trace.compute_log_prob()
+    ends = [t for site in latents.values() for t in (site["value"], site["log_prob"])]
+    outputs = [(key, t) for key, t in outputs if _depends(t, x) and not any(t is end for end in ends)]
+    # A node of autograd's graph may return several tensors, so a tensor is a node and a number.
+    places, waiting, seen = {(t.grad_fn, t.output_nr): key for key, t in outputs}, [], set()
+    waiting += [(end.grad_fn, end.output_nr) for end in ends]
+    reached = set()
+    while waiting:
+        place = waiting.pop()
+        if place[0] is None or place in seen:
+            continue
+        seen.add(place)
+        if place in places:
+            reached.add(places[place])
+        else:
+            waiting += place[0].next_functions
+    if not reached:
+        raise ValueError(
+            "found nothing to optimise in the guide: no module with parameters computes its distributions from x"
+        )
+    return [(key, t) for key, t in outputs if key in reached]
+
+
+def _depends(tensor, x):
+    if not tensor.requires_grad:
+        return False
+    [gradient] = torch.autograd.grad(tensor.sum(), x, allow_unused=True, retain_graph=True)
+    return gradient is not None
