@@ -47,6 +47,7 @@ def parser():
     p.add_argument("--split", help="which images (default: test)", choices=["train", "valid", "test"], default="test")
     p.add_argument("--images", help="N of them, drawn at random (default: as the run)", dest="count", **COUNT)
     p.add_argument("--draw-seed", help="of the images (default: 0)", type=number(int, 0), metavar="N", default=0)
+    p.add_argument("--temperatures", help="of ais (default: 300)", type=number(int, 2), metavar="N", default=300)
     p.add_argument("--other", help="another data set of the same shape, for outliers", metavar="NAME", default=None)
     p.add_argument("--data-dir", help="folder of the data sets (default: the run's)", metavar="DIR")
     p.add_argument("--device", help="where to run (default: auto)", choices=["auto", "cpu", "cuda"], default="auto")

@@ -43,6 +43,7 @@ class Classifier(nn.Module):
         return self.output(self.dropout(self.features(x)))
 
 
+@torch.enable_grad()
 def train_classifier(
     images,
     labels,

@@ -7,12 +7,12 @@ from tqdm import tqdm
 from inference import ais, bdmc, score
 from jobs.sections.subject import Measured
 
-IMAGES, CHAINS, TEMPERATURES = 20, 16, 1000
+IMAGES, CHAINS = 10, 8
 
 
 def measure(subject):
     x, settings = subject.few(IMAGES), subject.settings
-    how = {"chains": CHAINS, "temperatures": TEMPERATURES, "seed": settings["seed"]}
+    how = {"chains": CHAINS, "temperatures": settings["temperatures"], "seed": settings["seed"]}
     annealed = ais(subject.model, x, **how, progress=lambda steps: tqdm(steps, desc="annealing", disable=None))
     weighed = score(subject.model, subject.guide, x, max(settings["samples"], 1000), seed=settings["seed"])
     bounds = bdmc(subject.model, images=IMAGES, **how, progress=lambda steps: tqdm(steps, desc="bounds", disable=None))
@@ -29,7 +29,7 @@ def measure(subject):
     higher = "annealed" if apart.mean() > 0 else "importance"
     notes = [
         f"log p̂(x) of {len(x)} images: {annealed.log_likelihood.mean():.2f} by annealed importance sampling "
-        f"({CHAINS} chains, {TEMPERATURES} temperatures), {weighed.log_likelihood.mean():.2f} by importance sampling "
+        f"({CHAINS} chains, {annealed.temperatures} temperatures), {weighed.log_likelihood.mean():.2f} by importance sampling "
         f"from the guide ({weighed.samples} samples). Difference {apart.mean():+.3f} ± {noise:.3f} nats; both are "
         f"lower bounds in expectation, so the {higher} one is the better.",
         f"On images that the model drew, the annealed estimate lies between bounds {bounds.gap.mean():.3f} ± "
