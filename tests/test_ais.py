@@ -6,7 +6,7 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
-from conftest import as_trained
+from conftest import as_trained, every
 from test_importance import SHAPE, linear_gaussian
 from torch import nn
 
@@ -71,11 +71,19 @@ def test_a_transition_moves_every_part_of_a_point_or_none():
     assert acceptance[:, 0].min() > 0.99 and acceptance[:, 3].max() == 0
 
 
-@pytest.mark.parametrize("options", [{"prior": "vamp:3", "flow": "planar:3"}, {"model": "two-level", "latent": (3, 2)}])
+EVERY = [
+    *({"prior": prior, "flow": "planar:3"} for prior in every("prior", 3)),
+    *({"prior": "vamp:3", "flow": flow} for flow in every("flow", 3)),
+    *({"likelihood": likelihood} for likelihood in every("likelihood", 1)),
+    {"model": "two-level", "latent": (3, 2)},
+]
+
+
+@pytest.mark.parametrize("options", EVERY, ids=lambda options: " ".join(map(str, options.values())))
 def test_a_target_is_the_joint_density_and_its_gradient(options):
-    model, guide = assemble(**{"latent": 3, "hidden": (20,), "shape": SHAPE} | options)
-    as_trained(nn.ModuleList([model, guide]).double(), norm=1.0)
     x = torch.rand(4, *SHAPE).round().double()
+    model, guide = assemble(**{"latent": 3, "hidden": (20,), "shape": SHAPE, "images": x} | options)
+    as_trained(nn.ModuleList([model, guide]).double(), norm=1.0)
     target = Target(model, x)
     z = target.draw(3)
     point = target(z)
@@ -84,9 +92,10 @@ def test_a_target_is_the_joint_density_and_its_gradient(options):
         torch.testing.assert_close(point.log_density(1.0), Joint(model)(x, values), rtol=0, atol=1e-6)
     for d in range(z.shape[-1]):
         step = 1e-5 * nn.functional.one_hot(torch.tensor(d), z.shape[-1])
+        above, below = target(z + step), target(z - step)
         for part in ("prior", "likelihood"):
-            slope = (getattr(target(z + step), part) - getattr(target(z - step), part)) / 2e-5
-            torch.testing.assert_close(getattr(point, f"{part}_gradient")[..., d], slope, rtol=1e-5, atol=1e-5)
+            slope = (getattr(above, part) - getattr(below, part)) / 2e-5
+            torch.testing.assert_close(getattr(point, f"{part}_gradient")[..., d], slope, rtol=1e-4, atol=1e-4)
 
 
 def test_the_likelihood_of_a_linear_model_within_its_error():
@@ -155,17 +164,17 @@ def two_level(x=None, *, batch=1):
         z2 = pyro.sample("z2", DiagonalNormal(torch.zeros(2).double(), torch.ones(2).double()))
         z1 = pyro.sample("z1", DiagonalNormal(z2 @ a.T, torch.full((3,), 0.7).double()))
         loc = (z1 @ b.T + z2 @ c.T).unflatten(-1, SHAPE)
-        return pyro.sample("x", dist.Normal(loc, 0.6).to_event(3), obs=x)
+        return pyro.sample("x", dist.Normal(loc, 1.0).to_event(3), obs=x)
 
 
 def test_two_levels_of_latents():
     a, b, c = matrices()
     from_z2 = b @ a + c
-    covariance = from_z2 @ from_z2.T + 0.49 * b @ b.T + 0.36 * torch.eye(12).double()
-    bounds = bdmc(two_level, images=60, chains=8, temperatures=150, leapfrog=5)
+    covariance = from_z2 @ from_z2.T + 0.49 * b @ b.T + torch.eye(12).double()
+    bounds = bdmc(two_level, images=60, chains=8, temperatures=60, leapfrog=4)
     x = bounds.images
     exact = torch.distributions.MultivariateNormal(torch.zeros(12).double(), covariance).log_prob(x.flatten(1))
-    result = ais(two_level, x, chains=16, temperatures=150, leapfrog=5, seed=1)
+    result = ais(two_level, x, chains=16, temperatures=60, leapfrog=4, seed=1)
     errors = (result.log_likelihood - exact) / result.error
     assert result.error.median() < 0.25
     assert abs(errors.mean()) < 0.6 and 0.6 < errors.std() < 1.6
