@@ -120,7 +120,7 @@ def class_bars(probabilities, title=None):
     axes.bar(range(len(shares)), shares.tolist())
     axes.axhline(1 / len(shares), color="black", linewidth=1, linestyle="--", label="uniform")
     axes.set_xlabel("class")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(20, integer=True))
     axes.set_ylabel("share of samples")
     axes.set_title(title or "classes of samples", fontsize=10)
     axes.legend()

@@ -21,7 +21,7 @@ def folder():
     return platformdirs.user_cache_path("vampyro") / "classifiers"
 
 
-def cached_classifier(images, *, hidden=256, dropout=0.5, epochs=10, batch_size=100, lr=1e-3, seed=0, root=None):
+def cached_classifier(images, *, hidden=256, dropout=0.2, epochs=10, batch_size=100, lr=3e-3, seed=0, root=None):
     """The `Classifier` of a data set's training images and labels, from the disk if it has been trained before.
 
     It sees what the model sees: bits where the set is binarised, drawn anew in each epoch where that is dynamic. A

@@ -1,5 +1,7 @@
 """The classifier that images are measured with: pixels → one hidden layer with dropout → classes."""
 
+import math
+
 import torch
 from torch import nn
 from torch.nn import functional
@@ -25,7 +27,7 @@ class Classifier(nn.Module):
     torch.Size([5, 10])
     """
 
-    def __init__(self, image_shape, classes=10, *, hidden=256, dropout=0.5):
+    def __init__(self, image_shape, classes=10, *, hidden=256, dropout=0.2):
         super().__init__()
         self.image_shape = tuple(image_shape)
         self.hidden = nn.Linear(torch.Size(self.image_shape).numel(), hidden)
@@ -51,13 +53,15 @@ def train_classifier(
     batch=None,
     classes=None,
     hidden=256,
-    dropout=0.5,
+    dropout=0.2,
     epochs=10,
     batch_size=100,
-    lr=1e-3,
+    lr=3e-3,
     seed=0,
 ):
-    """A `Classifier` trained by Adam on the cross-entropy, in evaluation mode; above 97 % on MNIST's test digits.
+    """A `Classifier` trained on the cross-entropy, in evaluation mode; about 98 % of MNIST's test digits are right.
+
+    Adam, its learning rate falling to 0 in a straight line.
 
     Args:
         images: (N, channels, height, width) in [0, 1]: train it on what it will see, binary images or grey ones.
@@ -84,13 +88,16 @@ def train_classifier(
     batch = batch or images.__getitem__
     with seeded(seed, device=images.device):
         classifier = Classifier(images.shape[1:], classes, hidden=hidden, dropout=dropout).to(images.device)
-        optimizer = torch.optim.Adam(classifier.parameters(), lr)
+        optimizer = torch.optim.Adam(classifier.parameters(), lr, fused=True)
+        steps = epochs * math.ceil(len(images) / batch_size)
+        cooldown = torch.optim.lr_scheduler.LinearLR(optimizer, start_factor=1, end_factor=0, total_iters=steps)
         for _ in range(epochs):
             for indices in torch.randperm(len(images), device=images.device).split(batch_size):
                 loss = functional.cross_entropy(classifier(batch(indices)), labels[indices])
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
+                cooldown.step()
     return classifier.eval()
 
 
