@@ -3,7 +3,6 @@
 import torch
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
-from sklearn.manifold import TSNE
 
 ACTIVE, INACTIVE = "C0", "0.75"
 
@@ -25,8 +24,9 @@ def kl_bars(kl, active=None, title="KL of each latent"):
     else:
         active = torch.as_tensor(active).cpu()[order]
         for some, color, name in ((active, ACTIVE, "active"), (~active, INACTIVE, "not active")):
-            positions = some.nonzero().squeeze(-1).tolist()
-            axes.bar(positions, heights[some].tolist(), color=color, label=f"{name} ({len(positions)})")
+            if some.any():
+                positions = some.nonzero().squeeze(-1).tolist()
+                axes.bar(positions, heights[some].tolist(), color=color, label=f"{name} ({len(positions)})")
         axes.legend()
     axes.set_title(title, fontsize=10)
     axes.set_xlabel("latent dimension, sorted")
@@ -55,7 +55,7 @@ def component_bars(use, share=0.1, title="use of each component"):
         share / count, color="C3", linewidth=1, linestyle="--", label=f"{share:g}/K: below it {int(dead.sum())} dead"
     )
     axes.set_yscale("log")
-    axes.set_ylim(bottom=max(1e-6, 0.3 * float(use[use > 0].min())))
+    axes.set_ylim(bottom=max(1e-6, 0.5 * min(share / count, float(use[use > 0].min()))))
     axes.set_title(f"{title}: {effective:.1f} of {count} effective", fontsize=10)
     axes.set_xlabel("component, sorted")
     axes.set_ylabel("mean responsibility")
@@ -117,6 +117,8 @@ def tsne_map(codes, labels=None, most=2000, seed=0, title=None):
     >>> tsne_map(torch.randn(20, 5), torch.arange(20) % 2)
     <Figure size 600x560 with 2 Axes>
     """
+    from sklearn.manifold import TSNE  # a second and a half, which only this picture pays
+
     if len(codes) < 3:
         raise ValueError(f"t-SNE lays out at least three codes, got {len(codes)}")
     some = torch.randperm(len(codes), generator=torch.Generator().manual_seed(seed))[:most]
@@ -161,26 +163,26 @@ def rate_distortion_curve(points, title="rate and distortion"):
 
 
 def gap_bars(gaps, title="log p̂(x) - ELBO"):
-    """Approximation and amortisation gap of several runs (or images), one upon the other   (arXiv:1801.03558).
+    """Approximation and amortisation gap of several runs (or images), one after the other   (arXiv:1801.03558).
 
     Args:
         gaps: {name: (approximation, amortisation)}, nats per image.
 
     >>> gap_bars({"standard": (1.2, 3.1), "vamp:50": (1.0, 2.5)})
-    <Figure size 500x360 with 1 Axes>
+    <Figure size 700x200 with 1 Axes>
     """
-    figure, axes = _axes(max(5.0, 0.8 * len(gaps)), 3.6)
+    figure, axes = _axes(7, 1.2 + 0.4 * len(gaps))
     approximation, amortisation = (torch.tensor([float(pair[i]) for pair in gaps.values()]) for i in (0, 1))
-    for height, bottom, name in (
+    for width, left, name in (
         (approximation, torch.zeros(len(gaps)), "approximation: the family"),
         (amortisation, approximation, "amortisation: one network for all"),
     ):
-        bars = axes.bar(list(gaps), height.tolist(), bottom=bottom.tolist(), width=0.6, label=name)
-        axes.bar_label(bars, [f"{h:.2f}" for h in height.tolist()], label_type="center", fontsize=8)
-    axes.set_ylabel("nats per image")
-    axes.set_ylim(0, 1.35 * float((approximation + amortisation).max()))
+        bars = axes.barh(list(gaps), width.tolist(), left=left.tolist(), height=0.6, label=name)
+        axes.bar_label(bars, [f"{w:.2f}" for w in width.tolist()], label_type="center", fontsize=8)
+    axes.invert_yaxis()  # the first on top
+    axes.set_xlabel("nats per image")
     axes.set_title(title, fontsize=10)
-    axes.legend(fontsize=8)
+    axes.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
     return figure
 
 
@@ -193,13 +195,13 @@ def _points(axes, z, labels):
     """Dots in the plane, in a colour for each label, with a colour bar that names them."""
     z = z.detach().cpu()
     if labels is None:
-        axes.scatter(*z.T, s=6, alpha=0.6, linewidths=0)
+        axes.scatter(*z.T, s=9, alpha=0.6, linewidths=0)
         return
     labels = torch.as_tensor(labels).cpu()
     names, index = labels.unique(return_inverse=True)
     few = "tab10" if len(names) <= 10 else "tab20" if len(names) <= 20 else "turbo"
     ends = {"vmin": -0.5, "vmax": max(len(names), {"tab10": 10, "tab20": 20}.get(few, 0)) - 0.5}
-    dots = axes.scatter(*z.T, c=index, cmap=few, s=6, alpha=0.7, linewidths=0, **ends)
+    dots = axes.scatter(*z.T, c=index, cmap=few, s=9, alpha=0.8, linewidths=0, **ends)
     if few != "turbo":
         bar = axes.figure.colorbar(dots, ax=axes, ticks=range(len(names)))
         bar.ax.set_ylim(-0.5, len(names) - 0.5)

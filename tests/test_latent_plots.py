@@ -66,7 +66,7 @@ def test_rate_distortion_in_order_of_beta():
     assert "98.00" in figure.axes[0].get_legend().get_texts()[0].get_text()
 
 
-def test_gaps_stand_upon_one_another():
+def test_gaps_follow_one_another():
     figure = latent_plots.gap_bars({"a": (1.0, 3.0), "b": (torch.tensor(2.0), torch.tensor(0.5))})
-    bars = [(bar.get_y(), bar.get_height()) for bar in figure.axes[0].patches]
+    bars = [(bar.get_x(), bar.get_width()) for bar in figure.axes[0].patches]
     assert bars == [(0, 1.0), (0, 2.0), (1.0, 3.0), (2.0, 0.5)]
