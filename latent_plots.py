@@ -173,12 +173,12 @@ def gap_bars(gaps, title="log p̂(x) - ELBO"):
     """
     figure, axes = _axes(7, 1.2 + 0.4 * len(gaps))
     approximation, amortisation = (torch.tensor([float(pair[i]) for pair in gaps.values()]) for i in (0, 1))
-    for width, left, name in (
-        (approximation, torch.zeros(len(gaps)), "approximation: the family"),
-        (amortisation, approximation, "amortisation: one network for all"),
-    ):
-        bars = axes.barh(list(gaps), width.tolist(), left=left.tolist(), height=0.6, label=name)
-        axes.bar_label(bars, [f"{w:.2f}" for w in width.tolist()], label_type="center", fontsize=8)
+    axes.barh(list(gaps), approximation.tolist(), height=0.6, label="approximation: the family")
+    left, label = approximation.tolist(), "amortisation: one network for all"
+    bars = axes.barh(list(gaps), amortisation.tolist(), left=left, height=0.6, label=label)
+    pairs = zip(approximation.tolist(), amortisation.tolist())
+    axes.bar_label(bars, [f"{a:.2f} + {b:.2f}" for a, b in pairs], padding=3, fontsize=8)
+    axes.set_xlim(0, 1.4 * float((approximation + amortisation).max()))  # room for the numbers
     axes.invert_yaxis()  # the first on top
     axes.set_xlabel("nats per image")
     axes.set_title(title, fontsize=10)
