@@ -17,6 +17,7 @@ from guides import Guide
 from inference import LocalGuide, gaps
 from inference.gaps import _gaps
 from inference.joint import Joint
+from inference.local import _outputs_changed
 from models import VAE
 from nets import NormalHead
 from priors import StandardNormal, VampPrior
@@ -124,24 +125,26 @@ def test_of_two_levels_both_posteriors_are_freed():
 @pytest.mark.parametrize("model", ["vae", "two-level"])
 @pytest.mark.parametrize("flow", ["none", "planar:2"])
 def test_a_prior_that_borrows_the_guide_stays_as_it_was(flow, model):
-    model, guide, x = programs("vamp:3", flow, model)
+    model, guide, x = programs("vamp:5", flow, model)  # as many as images, so that their shapes would fit
     prior = model.prior
     z, site = torch.randn(50, 3), "z2" if hasattr(model, "middle") else "z"
     assert prior.q == guide.q  # borrowed
     before, local = prior().log_prob(z), LocalGuide(guide, x)
-    x2, values = x, {name: s["value"] for name, s in poutine.trace(guide).get_trace(x).nodes.items() if name[0] == "z"}
-    joint = Joint(model)(x2, {name: v.unsqueeze(0) for name, v in values.items()})
+    values = {name: s["value"] for name, s in poutine.trace(guide).get_trace(x).nodes.items() if name[0] == "z"}
+    joint = Joint(model)(x, {name: v.unsqueeze(0) for name, v in values.items()})
     for offset in local.offsets:
         offset.data.normal_()
     moved = poutine.trace(local).get_trace(x).nodes[site]["fn"].log_prob(values[site])
     assert (moved - guide.q(x).log_prob(values[site])).abs().min() > 1e-3
     assert torch.equal(prior().log_prob(z), before)
-    assert torch.equal(Joint(model)(x2, {name: v.unsqueeze(0) for name, v in values.items()}), joint)
+    assert torch.equal(Joint(model)(x, {name: v.unsqueeze(0) for name, v in values.items()}), joint)
+    with _outputs_changed(lambda key, t: t + local._added[key] if key in local._added else t):
+        assert not torch.equal(prior().log_prob(z), before)  # as it would be, were they added there too
 
 
 def test_gaps_with_a_borrowing_prior_are_those_with_a_prior_that_has_its_own_encoder():
-    model, guide, x = programs("vamp:3", "planar:2")
-    own = VampPrior(copy.deepcopy(guide).q, SHAPE, components=3)
+    model, guide, x = programs("vamp:5", "planar:2")
+    own = VampPrior(copy.deepcopy(guide).q, SHAPE, components=5)
     own.load_state_dict(model.prior.state_dict())
     borrowed = gaps(model, guide, x, samples=200, steps=30)
     separate = gaps(VAE(own, model.decoder), guide, x, samples=200, steps=30)
