@@ -78,7 +78,9 @@ def draw(results, path):
     matplotlib.use("agg")
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(2, len(results), figsize=(3 * len(results), 5.5), sharex="col", layout="constrained")
+    figure, axes = pyplot.subplots(
+        2, len(results), figsize=(3 * len(results), 5.5), sharex="col", squeeze=False, layout="constrained"
+    )
     for column, (name, points) in zip(axes.T, results.items()):
         sizes = [p["size"] for p in points]
         for ax, key, unit in ((column[0], "seconds", "ms"), (column[1], "mib", "MiB")):
@@ -96,6 +98,7 @@ def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--out", metavar="DIR", default=".")
     p.add_argument("--threads", type=int, default=1, help="of torch (default: 1, as exponents are what is asked)")
+    p.add_argument("--only", help="sweeps whose name begins so", default="")
     p.add_argument("--point", help=argparse.SUPPRESS)
     options = p.parse_args()
     if options.point:
@@ -103,6 +106,8 @@ def main():
         return
     results = {}
     for name, points in SWEEPS.items():
+        if not name.startswith(options.only):
+            continue
         results[name] = []
         for point in points:
             command = [

@@ -23,8 +23,8 @@ from inference import fit, make_update, score, seeded
 
 CONFIGURATIONS = {
     "standard": ("standard", "none"),
-    "vamp:500": ("vamp:500", "none"),
-    "vamp:500 planar:5": ("vamp:500", "planar:5"),
+    "vamp:500": ("vamp:500:from-data", "none"),
+    "vamp:500 planar:5": ("vamp:500:from-data", "planar:5"),
 }
 IMAGES = 10
 CHUNK = 500  # copies of an image at a time, as in the VampPrior paper's code
