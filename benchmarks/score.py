@@ -85,20 +85,23 @@ def trained(prior, flow, images, epochs=10):
 
 def main():
     p = parser(__doc__)
-    p.set_defaults(blocks=5)
+    p.set_defaults(blocks=3)
+    p.add_argument("--only", help="configurations by their name's beginning", default="")
     p.add_argument("--samples", type=int, default=1000)
-    p.add_argument("--images", type=int, default=1000, help="that we score (a fifth with a flow); loops, 10")
+    p.add_argument("--images", type=int, default=2000, help="that we score (a tenth with a flow); loops, 10")
     options = p.parse_args()
     torch.set_num_threads(options.threads)
     images = data.load("mnist5k")
-    x = images.images("test")[: options.images]
+    x = images.images("train")[: options.images]
     few = x[:IMAGES]
     library = gemm.faster()
     rates, ratios, times = [], [], {}
     with gemm.using(library):
         for name, (prior, flow) in CONFIGURATIONS.items():
+            if not name.startswith(options.only):
+                continue
             model, guide = trained(prior, flow, images)
-            many = x if flow == "none" else x[::5]
+            many = x if flow == "none" else x[::10]
             calls = {
                 "ours": (len(many), lambda: score(model, guide, many, options.samples, compiled=True)),
                 "ours, eager": (len(many), lambda: score(model, guide, many, options.samples, compiled=False)),

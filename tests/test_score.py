@@ -1,6 +1,7 @@
 """The job `score`: the run's own figures again, and another prior's."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -8,8 +9,11 @@ import torch
 from test_run import call, train
 
 import data
+import nets
 from assemble import aggregate, load
+from distributions import DiagonalNormal
 from inference import score
+from jobs.sections import SECTIONS
 
 
 def test_a_run_scored_again_has_its_figures_and_the_aggregate_others(dataset, tmp_path):
@@ -87,3 +91,62 @@ def test_the_aggregate_is_the_mean_of_all_posteriors(dataset, tmp_path):
 
 def test_no_run_to_score_is_said(tmp_path):
     assert "no config.json" in call("score", tmp_path)
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory):
+    """A run on mnist5k with two latents, measured in every way."""
+    folder = tmp_path_factory.mktemp("digits") / "a"
+    small = ["--hidden", "16", "--latent", "2", "--prior", "vamp:40", "--flow", "planar:1", "--samples", "50"]
+    assert call(*small, "--epochs", 1, "--out", folder, "--device", "cpu") in (None, 0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(folder.parent / "cache"))  # where the classifier is kept
+        patch.setattr("jobs.sections.samples.SAMPLES", 1000)
+        command = ["score", folder, "--images", 60, "--measures", "all", "--temperatures", 5, "--other", "mnist5k"]
+        assert call(*command, "--device", "cpu") in (None, 0)
+    return folder
+
+
+def test_every_measure_has_figures_pictures_and_words(digits):
+    figures = json.loads((digits / "results.json").read_text())["measures"]["own"]
+    assert set(figures) == set(SECTIONS)
+    page = (digits / "report.html").read_text()
+    for name in SECTIONS:
+        content = json.loads((digits / "measures" / f"{name}.json").read_text())
+        assert content["figures"] == figures[name] and content["notes"]
+        assert all((digits / "measures" / picture).stat().st_size > 1000 for picture in content["pictures"])
+        assert f'id="{name}"' in page
+    pictures = {path.name for path in (digits / "measures").glob("*.png")}
+    assert {"prior-plane.png", "prior-components.png", "samples-classes.png", "gaps-gaps.png"} <= pictures
+
+
+def test_measures_agree_with_one_another(digits):
+    figures = json.loads((digits / "results.json").read_text())["measures"]["own"]
+    elbo = figures["elbo"]
+    kl = sum(site["mean"] for site in elbo["kl"].values())
+    assert elbo["elbo"]["mean"] == pytest.approx(elbo["reconstruction"]["mean"] - kl, rel=1e-9)
+    assert elbo["mutual_information"]["mean"] <= elbo["log_images"] + 1e-6
+    assert elbo["elbo"]["mean"] == pytest.approx(figures["likelihood"]["elbo"], abs=3)
+    assert figures["gaps"]["amortised"]["mean"] < figures["gaps"]["optimised"]["mean"]
+    assert figures["outliers"]["noise"]["auroc"] > 0.9
+    assert figures["outliers"]["mnist5k"]["auroc"] == pytest.approx(0.5, abs=0.1)  # the data themselves
+    shares = figures["samples"]["class_shares"]
+    assert sum(shares) == pytest.approx(1) and len(shares) == 10
+    assert figures["ais"]["difference"] == pytest.approx(
+        figures["ais"]["annealed"]["log_likelihood"] - figures["ais"]["importance"]["log_likelihood"]
+    )
+
+
+def test_a_bad_guide_is_called_bad(digits, tmp_path, monkeypatch, capsys):
+    """The posterior's scale × 0.3: the weights' tails say so, and so does the report."""
+    forward = nets.NormalHead.forward
+
+    def narrow(self, h):
+        q = forward(self, h)
+        return DiagonalNormal(q.loc, 0.3 * q.scale)
+
+    shutil.copytree(digits, tmp_path / "bad")
+    monkeypatch.setattr(nets.NormalHead, "forward", narrow)
+    assert call("score", tmp_path / "bad", "--images", 30, "--samples", 1000, "--device", "cpu") in (None, 0)
+    assert "do not suffice for" in capsys.readouterr().out
+    assert "do not suffice for" in (tmp_path / "bad" / "report.html").read_text()

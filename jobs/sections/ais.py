@@ -29,9 +29,9 @@ def measure(subject):
     higher = "annealed" if apart.mean() > 0 else "importance"
     notes = [
         f"log p̂(x) of {len(x)} images: {annealed.log_likelihood.mean():.2f} by annealed importance sampling "
-        f"({CHAINS} chains, {annealed.temperatures} temperatures), {weighed.log_likelihood.mean():.2f} by importance sampling "
-        f"from the guide ({weighed.samples} samples). Difference {apart.mean():+.3f} ± {noise:.3f} nats; both are "
-        f"lower bounds in expectation, so the {higher} one is the better.",
+        f"({CHAINS} chains, {annealed.temperatures} temperatures), {weighed.log_likelihood.mean():.2f} by importance "
+        f"sampling from the guide ({weighed.samples} samples). Difference {apart.mean():+.3f} ± {noise:.3f} nats; both "
+        f"are lower bounds in expectation, so the {higher} one is the better.",
         f"On images that the model drew, the annealed estimate lies between bounds {bounds.gap.mean():.3f} ± "
         f"{bounds.standard_error:.3f} nats apart.",
     ]
