@@ -106,6 +106,7 @@ def pareto_k(values, limit=0.7):
     axes.set_xlabel("Pareto k̂ of an image's weights")
     axes.set_ylabel("images")
     axes.legend(fontsize=8)
+    return figure
 
 
 def class_bars(probabilities, title=None):

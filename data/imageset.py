@@ -28,6 +28,7 @@ class ImageSet:
         train, valid, test: (N, channels, height, width), uint8 in 0..255, or float32 in [0, 1] where the source is.
         labels: split → int64 (N,); empty where the source has none.
         binarize: as above. Splits that are binary hold 0 and 255 only.
+        noise: of training images, see `noisy`.
         sha256: file → hex digest of its (uncompressed) contents.
 
     Raises:
@@ -45,6 +46,7 @@ class ImageSet:
     labels: dict[str, torch.Tensor] = field(default_factory=dict)
     binarize: str = "none"
     sha256: dict[str, str] = field(default_factory=dict)
+    noise: float = 0.0
 
     def __post_init__(self):
         validate.splits(self)
@@ -134,7 +136,33 @@ class ImageSet:
     def batch(self, indices):
         """Training images as the model sees them; a dynamic binarisation draws their pixels anew."""
         batch = scaled(self.train[indices])
-        return torch.bernoulli(batch) if self.binarize == "dynamic" else batch
+        batch = torch.bernoulli(batch) if self.binarize == "dynamic" else batch
+        return self._with_noise(batch) if self.noise else batch
+
+    def noisy(self, noise):
+        """The same data with noise on every training image each time it is drawn; `images` stay as they are.
+
+        Args:
+            noise: where pixels are binary the probability that one is flipped; where they are grey the standard
+                deviation of a Normal that is added, and what leaves [0, 1] is cut off.
+
+        Raises:
+            DataError: where it is not in [0, 1].
+
+        >>> import data
+        >>> images = data.load("mnist5k", binarize="threshold")
+        >>> torch.equal(images.noisy(1.0).batch([0]), 1 - images.batch([0]))
+        True
+        """
+        if not 0 <= noise <= 1:
+            raise DataError(f"a noise of {noise}: it must be in [0, 1]")
+        return replace(self, noise=noise)
+
+    def _with_noise(self, batch):
+        if self.binary:
+            return torch.where(torch.rand_like(batch) < self.noise, 1 - batch, batch)
+        batch = (batch + self.noise * torch.randn_like(batch)).clamp(0, 1)
+        return (255 * batch).round() / 255 if self.values == "levels" else batch
 
     def labels_of(self, split):
         """The labels of a split's images, in their order: int64 (N,), as `labels` has them.

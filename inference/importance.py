@@ -11,7 +11,7 @@ from inference.rng import same_noise, seeded
 from inference.weights import Score
 
 COMPILE_FROM = 1_000_000  # rows on a CPU: of fewer, compiling takes more time than it saves
-DRAWN = 4  # times the rows that are decoded at a time
+DRAWN = 8  # times the rows that are decoded at a time
 
 
 @torch.no_grad()

@@ -61,6 +61,7 @@ DEFAULTS = {
     "dataset": "mnist5k",
     "data_dir": None,
     "binarize": None,
+    "noise": 0.0,
     "model": "vae",
     "net": "mlp",
     "hidden": [300, 300],
@@ -131,6 +132,13 @@ def parser():
         "--binarize",
         "of grey images (default: dynamic for --likelihood bernoulli, none for the others)",
         choices=["dynamic", "threshold", "none"],
+    )
+    add(
+        g,
+        "--noise",
+        "on training images: how many bits are flipped, or the deviation of what is added to grey",
+        type=number(float, 0, 1),
+        metavar="F",
     )
     g = p.add_argument_group("model and guide")
     for family in ("model", "prior", "flow", "posterior", "likelihood", "net", "activation"):

@@ -1,16 +1,23 @@
 """A finished run, measured: its likelihood again, and whatever else `jobs.sections` knows."""
 
+import hashlib
 import importlib
 import json
+import sys
 import time
+from contextlib import redirect_stdout
+from io import StringIO
 
 from assemble import aggregate, load
 from data import DataError
-from jobs.folder import Folder
+from inference.processes import Processes
+from jobs.folder import Folder, Reader
 from jobs.machine import find_device
 from jobs.report import write_report
 from jobs.scoring import load_images
 from jobs.sections.subject import Subject
+
+EVERY = ("split", "count", "draw_seed", "seed", "checkpoint")  # settings that every measure depends on
 
 
 def rescore(run, measures, command, prior="own", device="auto", **given):
@@ -30,7 +37,8 @@ def rescore(run, measures, command, prior="own", device="auto", **given):
     """
     folder, config = Folder.open(run, settings=["dataset", "likelihood", "shape", "sha256"])
     device = find_device(device)
-    images = load_images(config | given)
+    processes = Processes.join(device)
+    images = load_images(config | given | {"noise": 0.0})
     if images.sha256 != config["sha256"]:
         raise DataError(f"{images.name} has changed since {run} was trained on it")
     model, guide = load(run)
@@ -39,30 +47,36 @@ def rescore(run, measures, command, prior="own", device="auto", **given):
     model, guide, images = model.to(device), guide.to(device), images.to(device)
     own = {"samples": config["samples"], "seed": config["seed"], "count": config["test_images"]}
     settings = {name: value for name, value in (own | given).items() if name != "data_dir"}
-    place = Folder(folder.path / ("measures" if prior == "own" else f"measures-{prior}"))
-    subject = Subject(model, guide, images, config, settings, place)
-    print(f"{images}\n{model.prior} · flow {config['flow']} · {device}")
-    for name in measures:
-        measured = _measured(subject, name)
-        print(f"\n{name}\n" + "\n".join(measured["notes"]))
-    collect(folder, place, prior)
-    report = "report.html" if prior == "own" else f"report-{prior}.html"
-    write_report(folder, report, place.path, config, command)
-    print(f"\nreport              {folder.path / report}")
+    settings["checkpoint"] = _digest(folder.path / "checkpoint.pt")
+    place = (Folder if processes.leads else Reader)(
+        folder.path / ("measures" if prior == "own" else f"measures-{prior}")
+    )
+    subject = Subject(model, guide, images, config, settings, place, processes)
+    with redirect_stdout(sys.stdout if processes.leads else StringIO()):
+        print(f"{images}\n{model.prior} · flow {config['flow']} · {device}")
+        for name in measures:
+            if processes.leads or name == "likelihood":  # the one that several processes share
+                print(f"\n{name}\n" + "\n".join(_measured(subject, name)["notes"]))
+    if processes.leads:
+        collect(folder, place, prior)
+        report = "report.html" if prior == "own" else f"report-{prior}.html"
+        write_report(folder, report, place.path, config, command)
+        print(f"\nreport              {folder.path / report}")
 
 
 def _measured(subject, name):
     """What lies there, or what is measured now, written."""
     folder, path = subject.folder, subject.folder.path / f"{name}.json"
+    section = importlib.import_module(f"jobs.sections.{name}")
+    settings = {key: subject.settings[key] for key in (*EVERY, *section.SETTINGS)}
     try:
         before = json.loads(path.read_text())
-        if before["settings"] == subject.settings:
+        if before["settings"] == settings:
             return before
     except (OSError, ValueError, LookupError, TypeError):
         pass  # none, or none that can be read
     began = time.perf_counter()
-    measure = importlib.import_module(f"jobs.sections.{name}").measure
-    measured = measure(subject)
+    measured = section.measure(subject)
     for picture, figure in measured.pictures.items():
         folder.save_figure(f"{name}-{picture}.png", figure)
     content = {
@@ -70,11 +84,16 @@ def _measured(subject, name):
         "notes": measured.notes,
         "tables": measured.tables,
         "pictures": [f"{name}-{picture}.png" for picture in measured.pictures],
-        "settings": subject.settings,
+        "settings": settings,
         "seconds": time.perf_counter() - began,
     }
     folder.write(path.name, content)
     return content
+
+
+def _digest(path):
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
 def collect(folder, place, prior):

@@ -15,7 +15,7 @@ from supports import check_likelihood
 def load_images(config):
     """The run's images; grey ones stay grey where the likelihood is made for them."""
     how = config["binarize"] or (None if config["likelihood"] == "bernoulli" else "none")
-    images = data.load(config["dataset"], config["data_dir"], how)
+    images = data.load(config["dataset"], config["data_dir"], how).noisy(config["noise"])
     check_likelihood(config["likelihood"], images.values, images.name)
     return images
 

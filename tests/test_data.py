@@ -533,3 +533,25 @@ def test_a_cache_that_cannot_be_written_is_done_without(tmp_path, monkeypatch):
     (tmp_path / "file").touch()
     monkeypatch.setattr(cache, "folder", lambda: tmp_path / "file" / "packed")
     assert cache.remember("some", {"file": "0"}, lambda: {"bits": BITS})["bits"] is BITS
+
+
+@pytest.mark.parametrize("binarize", ["threshold", "dynamic", "none"])
+def test_noise_is_on_training_batches_alone_and_as_much_as_asked(binarize):
+    images = data.load("mnist5k", binarize=binarize)
+    noisy, every = images.noisy(0.2), torch.arange(2000)
+    torch.manual_seed(0)
+    clean = images.batch(every)
+    torch.manual_seed(0)
+    batch = noisy.batch(every)
+    for split in ("train", "valid", "test"):
+        assert torch.equal(images.images(split), noisy.images(split))
+    assert 0 <= batch.min() and batch.max() <= 1 and not torch.equal(batch, noisy.batch(every))
+    if binarize == "none":
+        middle = (clean - 0.5).abs() < 0.02  # nothing is cut off there, or hardly
+        assert (batch - clean)[middle].std().item() == pytest.approx(0.2, abs=0.01)
+        assert torch.equal((255 * batch).round() / 255, batch)
+    else:
+        assert (batch != clean).float().mean().item() == pytest.approx(0.2, abs=0.002)
+        assert set(batch.unique().tolist()) == {0.0, 1.0}
+    with pytest.raises(DataError, match="in \\[0, 1\\]"):
+        images.noisy(1.5)

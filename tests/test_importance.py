@@ -204,7 +204,7 @@ def test_scoring_builds_the_prior_once(prior, monkeypatch):
 
     monkeypatch.setattr(type(model.prior), "forward", counted)
     guide.body.register_forward_hook(lambda module, inputs, output: encoded.append(inputs[0]))
-    score(model, guide, x, 10, rows=4)  # five blocks of one image, three chunks each
+    score(model, guide, x, 10, rows=2)  # five blocks of one image, five chunks each
     assert len(calls) == 1
     pseudo = [model.prior.pseudo_inputs()] if hasattr(model.prior, "pseudo_inputs") else []
     assert len(encoded) == 5 + len(pseudo)
@@ -212,7 +212,7 @@ def test_scoring_builds_the_prior_once(prior, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("samples", "rows", "sizes"), [(50, 30, [2, 2, 1]), (50, 4096, [5]), (50, 7, [1] * 5), (4, 3, [3, 2])]
+    ("samples", "rows", "sizes"), [(50, 15, [2, 2, 1]), (50, 4096, [5]), (50, 7, [1] * 5), (5, 2, [3, 2])]
 )
 def test_score_is_what_the_weights_of_its_blocks_say(samples, rows, sizes):
     model, guide, x = programs("vamp:3", "planar:3")

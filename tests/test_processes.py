@@ -108,6 +108,12 @@ def test_a_run_of_two_processes_is_one_run(dataset, tmp_path):
     assert np.median(np.abs(scores["log_likelihood"] - again.log_likelihood.numpy())) < 0.2
     assert test["log_likelihood"] == pytest.approx(again.log_likelihood.mean().item(), abs=0.1)
 
+    done = torchrun(2, ROOT / "run.py", "score", tmp_path / "run", "--measures", "likelihood,elbo")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("test log-likelihood") == done.stdout.count("Active units") == 1
+    measured = json.loads((tmp_path / "run" / "results.json").read_text())["measures"]["own"]["likelihood"]
+    assert measured == {name: value for name, value in test.items() if name != "seconds"}
+
 
 def test_a_lost_process_ends_the_run_and_its_checkpoint_goes_on(dataset, tmp_path):
     script = tmp_path / "dies.py"

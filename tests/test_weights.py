@@ -86,7 +86,7 @@ def test_scores_join_and_part():
 
 def test_an_interrupted_scoring_goes_on_to_the_same_figures(tmp_path, monkeypatch):
     model, guide, x = programs("vamp:3", "planar:3")
-    whole = score(model, guide, x, 60, rows=15)
+    whole = score(model, guide, x, 60, rows=8)
     monkeypatch.setattr("jobs.partial.SECONDS", 0)
     path = tmp_path / "partial.npz"
 
@@ -102,9 +102,9 @@ def test_an_interrupted_scoring_goes_on_to_the_same_figures(tmp_path, monkeypatc
         done = partial.load()
         assert sum(map(len, done)) == expected
         with pytest.raises(KeyboardInterrupt):
-            score(model, guide, x, 60, rows=15, progress=stop_after(2), done=done, keep=partial.add)
+            score(model, guide, x, 60, rows=8, progress=stop_after(2), done=done, keep=partial.add)
     assert Partial(path, {"seed": 1}).load() == []
-    result = score(model, guide, x, 60, rows=15, done=Partial(path, {"seed": 0}).load())
+    result = score(model, guide, x, 60, rows=8, done=Partial(path, {"seed": 0}).load())
     for a, b in zip(whole.tensors(), result.tensors()):
         assert torch.equal(a, b)
     path.write_bytes(path.read_bytes()[:100])

@@ -8,6 +8,7 @@ from inference import ais, bdmc, score
 from jobs.sections.subject import Measured
 
 IMAGES, CHAINS = 10, 8
+SETTINGS = ("samples", "temperatures")  # beside those of every measure
 
 
 def measure(subject):

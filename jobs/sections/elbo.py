@@ -5,6 +5,7 @@ from inference import active_units, decompose, surgery
 from jobs.sections.subject import Measured
 
 MOST = 2000  # images: the surgery compares each with all
+SETTINGS = ()  # beside those of every measure
 
 
 def measure(subject):

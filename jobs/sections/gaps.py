@@ -6,6 +6,7 @@ from jobs.sections.elbo import both
 from jobs.sections.subject import Measured
 
 IMAGES = 20
+SETTINGS = ()  # beside those of every measure
 
 
 def measure(subject):

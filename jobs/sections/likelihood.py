@@ -8,11 +8,16 @@ from jobs.partial import Partial
 from jobs.scoring import scored, sentence, summary
 from jobs.sections.subject import Measured
 
+SETTINGS = ("samples",)  # beside those of every measure
+
 
 def measure(subject):
-    settings = subject.settings
-    partial = Partial(subject.folder.path / "likelihood.partial.npz", settings | {"device": subject.x.device.type})
-    result = scored(subject.model, subject.guide, subject.x, settings["samples"], settings["seed"], partial=partial)
+    settings, processes = subject.settings, subject.processes
+    partial = Partial(
+        subject.folder.path / f"likelihood.partial-{processes.rank}.npz",
+        settings | {"device": subject.x.device.type, "processes": processes.size},
+    )
+    result = scored(subject.model, subject.guide, subject.x, settings["samples"], settings["seed"], processes, partial)
     figures = summary(result, subject.config)
     subject.folder.write_arrays(
         "likelihood.npz", **{name: getattr(result, name).numpy() for name in ARRAYS}, index=numpy.asarray(subject.index)

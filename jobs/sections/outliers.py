@@ -8,6 +8,7 @@ from jobs.sections.subject import Measured
 from measures import auroc, noise_images
 
 MOST = 500  # images of each kind
+SETTINGS = ("samples", "other")  # beside those of every measure
 
 
 def measure(subject):

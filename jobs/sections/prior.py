@@ -9,6 +9,7 @@ from jobs.sections.subject import Measured
 from measures import knn_accuracy
 
 MOST = 2000  # codes drawn
+SETTINGS = ()  # beside those of every measure
 
 
 @torch.no_grad()

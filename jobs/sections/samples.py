@@ -20,6 +20,7 @@ from measures import (
 SAMPLES = 5000
 SHOWN = 18
 LABELLED = {"static-mnist": ("mnist", "mnist5k")}  # where a set has no labels of its own, those of the same images
+SETTINGS = ()  # beside those of every measure
 
 
 @torch.no_grad()

@@ -33,8 +33,10 @@ class Subject:
         model, guide: of the run's best epoch.
         images: an `ImageSet`.
         config: the run's.
-        settings: samples, split, count (None for all images), seed, draw_seed, prior, other (a data set or None).
+        settings: samples, split, count (None for all images), seed, draw_seed, temperatures, other (a data set or
+            None), checkpoint (a digest).
         folder: a `Folder`, for what should outlive an interruption.
+        processes: who shares the scoring.
     """
 
     model: torch.nn.Module
@@ -43,6 +45,7 @@ class Subject:
     config: dict
     settings: dict
     folder: object
+    processes: object
 
     @cached_property
     def index(self):
