@@ -77,6 +77,7 @@ def draw(results, path):
 
     matplotlib.use("agg")
     from matplotlib import pyplot
+    from matplotlib.ticker import NullFormatter
 
     figure, axes = pyplot.subplots(
         2, len(results), figsize=(3 * len(results), 5.5), sharex="col", squeeze=False, layout="constrained"
@@ -84,12 +85,18 @@ def draw(results, path):
     for column, (name, points) in zip(axes.T, results.items()):
         sizes = [p["size"] for p in points]
         for ax, key, unit in ((column[0], "seconds", "ms"), (column[1], "mib", "MiB")):
-            ax.plot(sizes, [p[key] * (1000 if unit == "ms" else 1) for p in points], "o-", color="#2a6f97", ms=4)
+            values = [p[key] * (1000 if unit == "ms" else 1) for p in points]
+            ax.plot(sizes, values, "o-", color="#2a6f97", ms=4)
             ax.set_xscale("symlog" if 0 in sizes else "log"), ax.grid(alpha=0.3)
-            ax.set_yscale("log") if unit == "ms" else ax.set_ylim(bottom=0)
-            ax.set_ylabel(
-                f"{'time' if unit == 'ms' else 'peak memory'} / {unit}" if name == next(iter(results)) else ""
-            )
+            if unit == "ms":
+                linear = [values[-1] * size / sizes[-1] for size in sizes]
+                ax.plot(sizes, linear, "--", color="0.6", lw=1, label="linear")
+                ax.set_yscale("log"), ax.set_ylim(min(values) / 2, 2 * max(values)), ax.legend(fontsize=8)
+                ax.yaxis.set_major_formatter("{x:g}"), ax.yaxis.set_minor_formatter(NullFormatter())
+            else:
+                ax.set_ylim(0, 1.1 * max(values))
+            if name == next(iter(results)):
+                ax.set_ylabel(f"{'time' if unit == 'ms' else 'peak memory'} / {unit}")
         column[0].set_title(name, fontsize=10), column[1].set_xlabel(name)
     figure.savefig(path, dpi=130)
 
