@@ -101,7 +101,7 @@ def pareto_k(values, limit=0.7):
     """
     figure = Figure(figsize=(5, 3.2), dpi=100, layout="constrained")
     axes = figure.subplots()
-    axes.hist(values[~values.isnan()].numpy(), bins=30)
+    axes.hist(values[values.isfinite()].numpy(), bins=30)
     axes.axvline(limit, color="C3", label=f"{limit}: {(values > limit).sum()} of {len(values)} images above")
     axes.set_xlabel("Pareto k̂ of an image's weights")
     axes.set_ylabel("images")

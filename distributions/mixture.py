@@ -8,7 +8,7 @@ import torch
 from distributions import gemm
 
 BLOCK = 2**26  # points × components
-FEW = 32  # components, of which all are scored in float64
+FEW = 32  # components, of which all are scored in float64 to its last digit
 SHARE = 1e-6  # of the largest component, below which float32 is exact enough
 MANY = 1 / 16  # of all pairs of point and component: if more of them matter, all are scored in float64
 PAIRS = 32768  # scored at a time
@@ -106,7 +106,9 @@ class Mixture(dist.TorchDistribution):
         float64, and the others' sum is added as it is: it is less than K·SHARE of the whole, and a few
         thousandths of that, as far as float32 can be off, are no more than the rounding of what is reported.
         """
-        if z.dtype != torch.float64 or not self.refines or not len(z):
+        if z.dtype != torch.float64 or self.components.batch_shape[0] < FEW or not len(z):
+            return self.component_log_prob(z).logsumexp(-1)
+        if not self.refines:
             return _logsumexp(self.component_log_prob(z))
         rest, matters = self.find(z.float())
         if matters.sum() > MANY * matters.numel():

@@ -46,7 +46,8 @@ def pareto_k(log_w):
 
     Moments of the weights above 1/k̂ do not exist: from k̂ = 0.5 on not the variance, on which the error is built, and
     above 0.7 an estimate needs more samples than anyone has   (Vehtari et al. 2024, arXiv:1507.02646). nan for fewer
-    than 25 samples; 0 where the largest weights are all the same.
+    than 25 samples; 0 where the largest weights are all the same, ∞ where fewer than five of them are anything at all
+    beside the largest.
 
     >>> pareto_k(torch.zeros(100, 2))
     tensor([0., 0.], dtype=torch.float64)
@@ -62,8 +63,15 @@ def pareto_k(log_w):
 
 
 def _shape(x):
-    x = x[x > 0]
-    return fit_generalized_pareto(x)[0] if len(x) > 4 and x.max() > 1e-12 else 0.0
+    """Of a tail whose largest weight is 1, less the smallest."""
+    if x.max() < 1e-12:
+        return 0.0
+    x = x[x > 1e-30]  # fewer digits than that the fit cannot tell from none
+    try:
+        shape = fit_generalized_pareto(x)[0] if len(x) > 4 else math.inf
+    except ZeroDivisionError:
+        shape = math.inf
+    return math.inf if math.isnan(shape) else shape
 
 
 @dataclass(frozen=True)
@@ -132,7 +140,7 @@ class Score:
             "samples": self.samples,
             "images": len(self),
             "ess_median": self.ess.median().item(),
-            "pareto_k_median": self.pareto_k.median().item() if known else None,
+            "pareto_k_median": self.pareto_k.median().item() if known and self.pareto_k.median().isfinite() else None,
             "pareto_k_above_0.7": (self.pareto_k > HEAVY).sum().item() if known else None,
             "convergence": {str(s): mean.item() for s, mean in zip(sizes(self.samples), self.curve.mean(-1))},
         }

@@ -14,8 +14,7 @@ def figures(model, guide, images, metrics, film, seed):
         x = images.images("test")
         x = x[torch.randperm(len(x), device=x.device)[:40]]
         samples = _means(poutine.trace(model).get_trace(batch=64))
-        guide_trace = poutine.trace(guide).get_trace(x)
-        rebuilt = _means(poutine.trace(poutine.replay(model, trace=guide_trace)).get_trace(x))
+        rebuilt = reconstruction(model, guide, x).mean
         drawn = {
             "curves.png": plots.training_curves(metrics),
             "samples.png": plots.image_grid(samples, title="means of p(x | z), z ~ p(z)"),
@@ -36,6 +35,12 @@ def shoot(film, prior, epoch, frames=12):
     """Adds the first pseudo-inputs after epochs 1, 2, 4, 8, … to `film`, {epoch: bytes (frames, *shape)}."""
     if hasattr(prior, "pseudo_inputs") and epoch & (epoch - 1) == 0:
         film[str(epoch)] = (255 * prior.pseudo_inputs().detach()[:frames]).round().byte().cpu()
+
+
+def reconstruction(model, guide, x):
+    """p(x | z), z ~ q(z | x)."""
+    trace = poutine.trace(guide).get_trace(x)
+    return poutine.trace(poutine.replay(model, trace=trace)).get_trace(x).nodes["x"]["fn"]
 
 
 def _means(trace):

@@ -1,5 +1,6 @@
 """What weights say of their own estimate: against definitions, known tails, and simulation."""
 
+import json
 import math
 
 import pytest
@@ -34,6 +35,17 @@ def test_a_gaussian_proposal_of_scale_s_has_the_tail_that_theory_says():
 def test_no_tail_and_too_few_samples():
     assert pareto_k(torch.full((100, 3), 7.0)).tolist() == [0.0] * 3
     assert pareto_k(torch.randn(24, 3)).isnan().all() and not pareto_k(torch.randn(25, 3)).isnan().any()
+
+
+@pytest.mark.parametrize("spread", [30.0, 300.0, 3000.0])
+def test_weights_that_hang_on_one_sample_are_no_light_tail(spread):
+    log_w = spread * torch.randn(200, 50, dtype=torch.float64) - 5000
+    assert (pareto_k(log_w) > 0.7).all()
+    one = torch.full((200, 1), -1000.0)
+    one[7] = 0
+    assert pareto_k(one).item() == math.inf
+    result = Score.of(log_w)
+    assert "do not suffice for 50" in result.verdict and json.dumps(result.summary(), allow_nan=False)
 
 
 def test_the_curve_is_the_mean_over_groups():

@@ -1,9 +1,11 @@
 """Whether log p̂(x) tells images of the data from others, and what becomes of noisy ones."""
 
+import torch
+
 import data
 import plots
-from inference import score
-from jobs.sections.samples import draw
+from inference import score, seeded
+from jobs.figures import reconstruction
 from jobs.sections.subject import Measured
 from measures import auroc, noise_images
 
@@ -30,7 +32,8 @@ def measure(subject):
         area = auroc(own, theirs)
         figures[name] = {"log_likelihood": theirs.mean().item(), "auroc": area}
         pictures[name] = plots.score_histograms(own, theirs, area, ("data", name))
-        rebuilt = draw(subject.model, subject.guide, images[:20])
+        with torch.no_grad(), seeded(settings["seed"], device=x.device):
+            rebuilt = reconstruction(subject.model, subject.guide, images[:20]).mean
         pictures[f"{name}_rebuilt"] = plots.reconstructions(images[:20], rebuilt)
         likelier = "rarer" if area > 0.9 else "hardly rarer" if area >= 0.5 else "likelier"
         notes.append(

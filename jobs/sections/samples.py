@@ -1,11 +1,11 @@
 """What a classifier says of samples and reconstructions, and whether samples are copies."""
 
 import torch
-from pyro import poutine
 
 import data
 import plots
 from inference import seeded
+from jobs.figures import reconstruction
 from jobs.sections.subject import Measured
 from measures import (
     accuracy,
@@ -27,7 +27,7 @@ SETTINGS = ()  # beside those of every measure
 def measure(subject):
     with seeded(subject.settings["seed"], device=subject.x.device):
         samples = torch.cat([subject.model(batch=500) for _ in range(SAMPLES // 500)])
-        rebuilt = torch.cat([draw(subject.model, subject.guide, x) for x in subject.x.split(500)])
+        rebuilt = torch.cat([reconstruction(subject.model, subject.guide, x).sample() for x in subject.x.split(500)])
     training = subject.images.images("train")
     found = nearest(samples[:SHOWN], training, k=2)
     figures, notes = {"nearest_distance": found.distances[:, 0].mean().item()}, []
@@ -76,12 +76,6 @@ def measure(subject):
     except ValueError as error:
         notes.append(f"No Fréchet distance: {error}.")
     return Measured(figures, pictures, notes)
-
-
-def draw(model, guide, x):
-    """x rebuilt: p(x | z), z ~ q(z | x), drawn."""
-    trace = poutine.trace(guide).get_trace(x)
-    return poutine.trace(poutine.replay(poutine.uncondition(model), trace=trace)).get_trace(x).nodes["x"]["value"]
 
 
 def labelled(subject):
