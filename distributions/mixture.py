@@ -11,7 +11,7 @@ BLOCK = 2**26  # points × components
 FEW = 32  # components, of which all are scored in float64 to its last digit
 SHARE = 1e-6  # of the largest component, below which float32 is exact enough
 MANY = 1 / 16  # of all pairs of point and component: if more of them matter, all are scored in float64
-PAIRS = 32768  # scored at a time
+PAIRS = 4096  # scored at a time, about
 
 
 class Mixture(dist.TorchDistribution):
@@ -114,10 +114,11 @@ class Mixture(dist.TorchDistribution):
         if matters.sum() > MANY * matters.numel():
             return _logsumexp(self.component_log_prob(z))
         point, component = matters.nonzero(as_tuple=True)
-        fine = [
-            self.components.log_prob_of(z, n, c) + self._log_weight(z.dtype, c)
-            for n, c in zip(point.split(PAIRS), component.split(PAIRS))
-        ]
+        fine = []
+        for points in torch.arange(len(z), device=z.device).split(max(1, len(z) * PAIRS // len(point))):
+            here = (point >= points[0]) & (point <= points[-1])
+            n, k = point[here] - points[0], component[here]
+            fine.append(self.components.log_prob_of(z[points], n, k) + self._log_weight(z.dtype, k))
         return torch.logaddexp(_logsumexp_by(point, torch.cat(fine), len(z)), rest.to(z.dtype))
 
     def find(self, z):

@@ -115,6 +115,10 @@ def score(model, guide, images, samples=1000, *, seed=0, rows=None, compiled=Non
     keep_freed_memory()
     blocks = images.split(max(1, DRAWN * (rows or most_rows(images.device)) // samples))
     results = list(done)
+    if any(len(a) != len(b) or a.samples != samples for a, b in zip(results, blocks)) or len(results) > len(blocks):
+        raise ValueError(
+            f"done holds scores of other blocks than {samples} samples of {len(images)} images are cut into"
+        )
     with evaluation_mode(model, guide), constant_parts(model):
         if rows is None:
             with same_noise(images.device):

@@ -69,9 +69,13 @@ class Joint:
         return trace
 
     def constant_mixtures(self, x, values):
-        """Those sites' distributions that do not depend on x or z: the same components come again."""
+        """Those sites' distributions that do not depend on x or z: the same components come again.
+
+        Sites that a handler scales or masks stay with the others.
+        """
         one, again = (sample_sites(self.trace(x, {n: v[:1] for n, v in values.items()})) for _ in range(2))
         found = {name: one[name]["fn"].expand(()) for name in values if getattr(one[name]["fn"], "refines", False)}
+        found = {name: fn for name, fn in found.items() if one[name]["scale"] == 1 and one[name]["mask"] is None}
         found = {name: fn for name, fn in found.items() if again[name]["fn"].components is fn.components}
         for mixture in found.values():
             mixture.find = Staged(mixture.find)

@@ -13,7 +13,7 @@ def figures(model, guide, images, metrics, film, seed):
     with seeded(seed, device=images.device):
         x = images.images("test")
         x = x[torch.randperm(len(x), device=x.device)[:40]]
-        samples = _means(poutine.trace(model).get_trace(batch=64))
+        samples = generated(model, 64).mean  # clearer to look at than a draw of every pixel
         rebuilt = reconstruction(model, guide, x).mean
         drawn = {
             "curves.png": plots.training_curves(metrics),
@@ -37,12 +37,12 @@ def shoot(film, prior, epoch, frames=12):
         film[str(epoch)] = (255 * prior.pseudo_inputs().detach()[:frames]).round().byte().cpu()
 
 
+def generated(model, count):
+    """p(x | z), z ~ p(z)."""
+    return poutine.trace(model).get_trace(batch=count).nodes["x"]["fn"]
+
+
 def reconstruction(model, guide, x):
     """p(x | z), z ~ q(z | x)."""
     trace = poutine.trace(guide).get_trace(x)
     return poutine.trace(poutine.replay(model, trace=trace)).get_trace(x).nodes["x"]["fn"]
-
-
-def _means(trace):
-    """E[x | z] for the trace's z: clearer to look at than a draw of every pixel."""
-    return trace.nodes["x"]["fn"].mean

@@ -22,13 +22,15 @@ def write_report(folder, name, place, config, command):
     for section, what in SECTIONS.items():
         path = place / f"{section}.json"
         if path.exists():
-            content = json.loads(path.read_text())
+            content = json.loads(path.read_text(encoding="utf-8"))
             pictures = [(picture, inline(place / picture)) for picture in content["pictures"]]
-            rows = flat(content["figures"])
-            sections.append(content | {"name": section, "what": what, "pictures": pictures, "rows": rows})
+            rows, how = flat(content["figures"]), flat(content["settings"])
+            sections.append(content | {"name": section, "what": what, "pictures": pictures, "rows": rows, "how": how})
     own = [(file, inline(folder.path / file)) for file in OWN if (folder.path / file).exists()]
     settings = {key.replace("_", " "): shown(config[key]) for key in SHOWN if key in config}
-    page = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(TEMPLATE.read_text())
+    page = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(
+        TEMPLATE.read_text(encoding="utf-8")
+    )
     folder.write_text(
         name,
         page.render(

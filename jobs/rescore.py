@@ -15,6 +15,7 @@ from jobs.folder import Folder, Reader
 from jobs.machine import find_device
 from jobs.report import write_report
 from jobs.scoring import load_images
+from jobs.sections import SECTIONS
 from jobs.sections.subject import Subject
 
 EVERY = ("split", "count", "draw_seed", "seed", "checkpoint")  # settings that every measure depends on
@@ -32,6 +33,9 @@ def rescore(run, measures, command, prior="own", device="auto", **given):
         prior: `own` or `aggregate`.
         given: samples, seed, data_dir in place of the run's; split, count, draw_seed, other.
 
+    Returns:
+        the measures that were not possible.
+
     Raises:
         one of `jobs.training.INPUT_ERRORS`.
     """
@@ -46,22 +50,30 @@ def rescore(run, measures, command, prior="own", device="auto", **given):
         model.prior = aggregate(guide, images.images("train"))
     model, guide, images = model.to(device), guide.to(device), images.to(device)
     own = {"samples": config["samples"], "seed": config["seed"], "count": config["test_images"]}
-    settings = {name: value for name, value in (own | given).items() if name != "data_dir"}
+    paths = {"data_dir": given.pop("data_dir", config["data_dir"])}
+    settings = own | given
     settings["checkpoint"] = _digest(folder.path / "checkpoint.pt")
     place = (Folder if processes.leads else Reader)(
         folder.path / ("measures" if prior == "own" else f"measures-{prior}")
     )
-    subject = Subject(model, guide, images, config, settings, place, processes)
+    subject = Subject(model, guide, images, config | paths, settings, place, processes)
+    failed = []
     with redirect_stdout(sys.stdout if processes.leads else StringIO()):
         print(f"{images}\n{model.prior} · flow {config['flow']} · {device}")
-        for name in measures:
-            if processes.leads or name == "likelihood":  # the one that several processes share
-                print(f"\n{name}\n" + "\n".join(_measured(subject, name)["notes"]))
+        for name in (name for name in SECTIONS if name in measures):
+            if processes.leads or name == "likelihood":  # the one that several processes share, and so the first
+                print(f"\n{name}")
+                try:
+                    print("\n".join(_measured(subject, name)["notes"]))
+                except ValueError as error:  # what one measure cannot do is no reason to lose the others
+                    failed.append(name)
+                    print(f"not measured: {error}")
     if processes.leads:
-        collect(folder, place, prior)
+        collect(folder, place, prior, settings["checkpoint"])
         report = "report.html" if prior == "own" else f"report-{prior}.html"
         write_report(folder, report, place.path, config, command)
         print(f"\nreport              {folder.path / report}")
+    return failed
 
 
 def _measured(subject, name):
@@ -69,12 +81,9 @@ def _measured(subject, name):
     folder, path = subject.folder, subject.folder.path / f"{name}.json"
     section = importlib.import_module(f"jobs.sections.{name}")
     settings = {key: subject.settings[key] for key in (*EVERY, *section.SETTINGS)}
-    try:
-        before = json.loads(path.read_text())
-        if before["settings"] == settings:
-            return before
-    except (OSError, ValueError, LookupError, TypeError):
-        pass  # none, or none that can be read
+    before = subject.processes.shared(_read(path)) if name == "likelihood" else _read(path)
+    if before is not None and before["settings"] == settings:
+        return before
     began = time.perf_counter()
     measured = section.measure(subject)
     for picture, figure in measured.pictures.items():
@@ -96,13 +105,27 @@ def _digest(path):
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
-def collect(folder, place, prior):
-    """Every measure's figures into results.json, under "measures"."""
-    path = folder.path / "results.json"
+def _read(path):
+    """A measure, or None where there is none that can be read."""
     try:
-        results = json.loads(path.read_text())
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return content if {"settings", "figures"} <= set(content) else None
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def collect(folder, place, prior, checkpoint):
+    """Every measure's figures and settings into results.json, under "measures"; those of an older checkpoint go."""
+    figures = {}
+    for path in sorted(place.path.glob("*.json")):
+        content = _read(path)
+        if content is None or content["settings"]["checkpoint"] != checkpoint:
+            path.unlink()
+        else:
+            figures[path.stem] = content["figures"] | {"settings": content["settings"]}
+    try:
+        results = json.loads((folder.path / "results.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         results = {}
-    figures = {file.stem: json.loads(file.read_text())["figures"] for file in sorted(place.path.glob("*.json"))}
     results.setdefault("measures", {})[prior] = figures
     folder.write("results.json", results)

@@ -62,7 +62,9 @@ def main(argv):
 
     try:
         with gemm.using(gemm.faster()):
-            rescore.rescore(given.pop("run"), command=shlex.join(["python", "run.py", "score", *argv]), **given)
+            command = shlex.join(["python", "run.py", "score", *argv])
+            failed = rescore.rescore(given.pop("run"), command=command, **given)
+            return f"error: not measured: {', '.join(failed)}" if failed else None
     except training.INPUT_ERRORS as error:
         return f"error: {error}"
     except KeyboardInterrupt:

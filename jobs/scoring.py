@@ -61,15 +61,15 @@ def summary(result, config):
     return figures
 
 
-def sentence(figures, verdict):
+def sentence(figures, verdict, split="test"):
     """A few lines for a person."""
     error, noise = (
         math.nan if figures[name] is None else figures[name] for name in ("standard_error", "monte_carlo_error")
     )
     bits = f"\nbits per dimension  {figures['bits_per_dimension']:.3f}" if "bits_per_dimension" in figures else ""
     return (
-        f"test log-likelihood {figures['log_likelihood']:.2f} ± {error:.2f} nats per image "
+        f"{split} log-likelihood {figures['log_likelihood']:.2f} ± {error:.2f} nats per image "
         f"(over {figures['images']} images; ± {noise:.3f} by its {figures['samples']} importance samples, "
         f"median ESS {figures['ess_median']:.1f}){bits}\n"
-        f"test ELBO           {figures['elbo']:.2f}\n{verdict}"
+        f"{split} ELBO           {figures['elbo']:.2f}\n{verdict}"
     )

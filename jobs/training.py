@@ -109,7 +109,8 @@ class Run:
             if not isinstance(state, dict | None):
                 raise TypeError(f"a {type(state).__name__}")
             if state is not None:
-                self.epoch, self.metrics, self.film = state["epoch"], state["metrics"], state["film"]
+                self.epoch, self.metrics = state["epoch"], state["metrics"]
+                self.film = {epoch: frames.cpu() for epoch, frames in state.get("film", {}).items()}
                 load_weights(self.program, state["program"], path)
                 self.update.load_state_dict(state["update"])
                 self.best.load_state_dict(state["best"])

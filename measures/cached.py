@@ -75,7 +75,7 @@ def _key(images, labels, settings):
     for tensor in images.train, labels:
         digest.update(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.cpu().contiguous().numpy())
-    digest.update(json.dumps({"binarize": images.binarize, **settings}, sort_keys=True).encode())
+    digest.update(json.dumps({"binarize": images.binarize, "noise": images.noise, **settings}, sort_keys=True).encode())
     return digest.hexdigest()
 
 

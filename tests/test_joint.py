@@ -90,6 +90,11 @@ def test_a_mixture_that_depends_on_x_is_scored_eagerly(caplog):
     assert "scoring goes on eagerly" in record.getMessage()
 
 
+def test_a_site_that_a_handler_scales_stays_in_the_whole(no_compiler, caplog):
+    model, guide = programs("vamp:40", "planar:2")
+    assert_same(pyro.poutine.scale(model, 0.5), guide, caplog)
+
+
 @pytest.mark.parametrize("reason", ["no C++ compiler was found", "computes something else"])
 def test_where_it_cannot_compile_it_says_so_and_scores_eagerly(reason, monkeypatch, caplog):
     def broken(graph, inputs):

@@ -103,7 +103,7 @@ def test_a_prior_that_samples_is_no_constant():
     model, guide = pair()
     model, guide, x = VAE(Hyper(), model.decoder), HyperGuide(guide), images(1)
     whole, parts = (score(model, guide, x, samples=40, rows=rows).log_likelihood for rows in (40, 7))
-    assert torch.allclose(whole, parts, rtol=1e-9)
+    assert torch.allclose(whole, parts, rtol=1e-6)  # decoded in float32
 
 
 def test_evaluation_turns_dropout_off_and_on_again():
@@ -130,7 +130,7 @@ def test_a_chunk_of_weights_that_are_all_zero(rows):
 
     model, guide = pair()
     model, x = VAE(Square(), model.decoder), images(7)
-    with seeded(0):
+    with seeded(0, 0):
         log_w = torch.cat(list(log_weights(model, guide, x, 64)))
     assert (log_w == -math.inf).any() and (log_w > -math.inf).any(0).all()
     result = score(model, guide, x, samples=64, rows=rows).log_likelihood

@@ -119,5 +119,7 @@ def test_an_interrupted_scoring_goes_on_to_the_same_figures(tmp_path, monkeypatc
     result = score(model, guide, x, 60, rows=8, done=Partial(path, {"seed": 0}).load())
     for a, b in zip(whole.tensors(), result.tensors()):
         assert torch.equal(a, b)
+    with pytest.raises(ValueError, match="other blocks"):
+        score(model, guide, x, 60, rows=600, done=Partial(path, {"seed": 0}).load())
     path.write_bytes(path.read_bytes()[:100])
     assert Partial(path, {"seed": 0}).load() == []

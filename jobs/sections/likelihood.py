@@ -27,7 +27,7 @@ def measure(subject):
     return Measured(
         figures,
         pictures={"convergence": plots.convergence(steps), "pareto_k": plots.pareto_k(result.pareto_k)},
-        notes=[sentence(figures, result.verdict)],
+        notes=[sentence(figures, result.verdict, settings["split"])],
         tables=[("the mean from fewer of the same weights", ("samples", "nats"), [(n, f"{v:.3f}") for n, v in steps])],
     )
 

@@ -17,7 +17,9 @@ def measure(subject):
     x, settings = subject.few(MOST), subject.settings
     others = {"noise": noise_images(x.shape[1:], len(x), seed=settings["seed"], values=subject.images.values)}
     if settings["other"]:
-        images = data.load(settings["other"], subject.config["data_dir"], None if subject.images.binary else "none")
+        images = data.load(settings["other"], subject.config["data_dir"], "none")
+        if subject.images.binary and not images.binary:
+            images = images.binarized("threshold" if subject.images.binarize == "threshold" else "dynamic")
         if images.image_shape != tuple(x.shape[1:]):
             raise data.DataError(
                 f"--other {settings['other']}: its images are {images.image_shape}, not {tuple(x.shape[1:])}"

@@ -5,7 +5,7 @@ import torch
 import data
 import plots
 from inference import seeded
-from jobs.figures import reconstruction
+from jobs.figures import generated, reconstruction
 from jobs.sections.subject import Measured
 from measures import (
     accuracy,
@@ -26,8 +26,9 @@ SETTINGS = ()  # beside those of every measure
 @torch.no_grad()
 def measure(subject):
     with seeded(subject.settings["seed"], device=subject.x.device):
-        samples = torch.cat([subject.model(batch=500) for _ in range(SAMPLES // 500)])
-        rebuilt = torch.cat([reconstruction(subject.model, subject.guide, x).sample() for x in subject.x.split(500)])
+        seen = (lambda fn: fn.sample()) if subject.images.binary else (lambda fn: fn.mean)  # grey noise is no grey
+        samples = torch.cat([seen(generated(subject.model, 500)) for _ in range(SAMPLES // 500)])
+        rebuilt = torch.cat([seen(reconstruction(subject.model, subject.guide, x)) for x in subject.x.split(500)])
     training = subject.images.images("train")
     found = nearest(samples[:SHOWN], training, k=2)
     figures, notes = {"nearest_distance": found.distances[:, 0].mean().item()}, []
