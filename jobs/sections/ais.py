@@ -24,7 +24,7 @@ def measure(subject):
         "importance": weighed.summary(),
         "difference": apart.mean().item(),
         "difference_error": noise,
-        "difference_standard_error": (apart.std() / math.sqrt(len(apart))).item(),
+        "difference_standard_error": (apart.std() / math.sqrt(len(apart))).item() if len(apart) > 1 else None,
         "bounds": bounds.summary(),
     }
     higher = "annealed" if apart.mean() > 0 else "importance"
