@@ -9,7 +9,8 @@ import torch
 from tqdm import tqdm
 
 import data
-from assemble import OBJECTIVES, PARTS, assemble
+from assemble import PARTS, assemble
+from builders import OBJECTIVES
 from distributions import gemm
 from inference import Cooldown, EarlyStopping, KLWeight, elbo_parts, fit, make_update, seeded
 from inference.checkpoint import CheckpointError, load_weights

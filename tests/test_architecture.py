@@ -18,6 +18,7 @@ ALLOWED = {
     "inference": set(),
     "measures": {"data", "inference"},
     "supports": {"specs"},
+    "builders": {"priors", "flows", "nets", "distributions", "inference", "specs"},
 }
 ROOMS = {*ALLOWED, "assemble", *JOBS}
 ALLOWED |= {"assemble": ROOMS - JOBS, "jobs": ROOMS - {"run"}, "run": {"specs", "jobs"}}

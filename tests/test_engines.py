@@ -11,7 +11,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import specs
-from assemble import OBJECTIVES, assemble
+from assemble import assemble
+from builders import OBJECTIVES
 from data import ImageSet
 from inference import fit, make_update, staged
 from inference.compiled import CompiledStep

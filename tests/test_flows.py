@@ -10,7 +10,7 @@ from torch.autograd import gradcheck
 from torch.autograd.functional import jacobian
 from torch.func import functional_call
 
-import assemble
+import builders
 import specs
 from distributions import DiagonalNormal, FlowDistribution
 from flows.planar import Planar, solve
@@ -23,7 +23,7 @@ every_flow = pytest.mark.parametrize("spec", [spec for spec in every("flow", 3) 
 def build(trained):
     def flow(spec, latent=3, norm=2.0):
         spec = specs.parse("flow", spec)
-        return trained(assemble.FLOWS[spec.name](spec, FEATURES, latent), norm).double()
+        return trained(builders.FLOWS[spec.name](spec, FEATURES, latent), norm).double()
 
     return flow
 

@@ -8,6 +8,7 @@ from conftest import every
 from torch import nn
 
 import assemble
+import builders
 import specs
 import supports
 from inference import make_update, score, seeded
@@ -24,7 +25,7 @@ def images(likelihood="bernoulli", count=6):
 def build(objective="elbo", **parts):
     spec = specs.parse("objective", objective)
     model, guide = assemble.assemble(**parts, hidden=(8, 7), latent=3, shape=SHAPE, images=images())
-    return model, guide, nn.ModuleList([model, guide]), assemble.OBJECTIVES[spec.name](spec)
+    return model, guide, nn.ModuleList([model, guide]), builders.OBJECTIVES[spec.name](spec)
 
 
 def check(tmp_path, **parts):
@@ -118,7 +119,7 @@ def test_a_pair_is_refused_only_where_supports_differ(likelihood, values):
     x = {"binary": [0.0, 1.0], "levels": [0.2, 0.6], "unit": [0.2001, 0.7303]}[values]
     x = torch.tensor(x).repeat(15).view(1, *SHAPE)
     spec = specs.parse("likelihood", likelihood)
-    p = assemble.LIKELIHOODS[spec.name](spec, 4, SHAPE)(torch.zeros(1, 4))
+    p = builders.LIKELIHOODS[spec.name](spec, 4, SHAPE)(torch.zeros(1, 4))
     fits = bool(p.support.check(x).all())
     if fits:
         supports.check_likelihood(likelihood, values, "blobs")

@@ -6,7 +6,8 @@ import torch
 from pyro.infer import SVI, Trace_ELBO
 from torch import nn
 
-from assemble import FLOWS, PRIORS, assemble
+from assemble import assemble
+from builders import FLOWS, PRIORS
 from inference import make_update, registered
 from inference.checkpoint import load_checkpoint, save_checkpoint
 from inference.optimizers import OPTIMIZERS

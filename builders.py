@@ -1,0 +1,91 @@
+"""Names to builders: each dict is a family of specs, each builder makes one part."""
+
+import torch
+
+import nets
+from flows.coupling import CouplingFlow
+from flows.iaf import IAFFlow
+from flows.planar import PlanarFlow
+from flows.radial import RadialFlow
+from flows.spline import SplineFlow
+from flows.sylvester import SylvesterFlow
+from inference import IWAE, Trace_ELBO, TraceMeanField_ELBO
+from priors import FlowPrior, MixtureOfGaussians, StandardNormal, VampPrior
+from specs import SpecError
+
+
+def standard(spec, guide, latent, shape, images):
+    return StandardNormal(latent)
+
+
+def mog(spec, guide, latent, shape, images):
+    return MixtureOfGaussians(latent, spec.n, weighted="weighted" in spec.options)
+
+
+def vamp(spec, guide, latent, shape, images):
+    return _vamp(guide.q, spec, shape, images)
+
+
+def vamp_base(spec, guide, latent, shape, images):
+    return _vamp(guide.base, spec, shape, images)
+
+
+def _vamp(q, spec, shape, images):
+    start = None
+    if spec.options & {"from-data", "fixed"}:
+        if images is None:
+            raise SpecError(f"prior '{spec}' takes its pseudo-inputs from training images, and got none: pass images=…")
+        images = images() if callable(images) else images
+        if spec.n > len(images):
+            raise SpecError(f"prior '{spec}' wants {spec.n} training images, but there are {len(images)}")
+        start = images[torch.randperm(len(images))[: spec.n].to(images.device)]
+    return VampPrior(
+        q, shape, spec.n, images=start, trainable="fixed" not in spec.options, weighted="weighted" in spec.options
+    )
+
+
+def flow_prior(spec, guide, latent, shape, images):
+    return FlowPrior(TRANSFORMS[spec.name](0, latent, spec.n, shared=True), latent)
+
+
+def no_flow(spec, features, latent):
+    return None
+
+
+def flow(spec, features, latent):
+    return TRANSFORMS[spec.name](features, latent, spec.n, shared="shared" in spec.options)
+
+
+TRANSFORMS = {
+    "planar": PlanarFlow,
+    "radial": RadialFlow,
+    "sylvester": SylvesterFlow,
+    "iaf": IAFFlow,
+    "coupling": CouplingFlow,
+    "spline": SplineFlow,
+}
+FLOWS = {"none": no_flow, **dict.fromkeys(TRANSFORMS, flow)}
+PRIORS = {
+    "standard": standard,
+    "mog": mog,
+    "vamp": vamp,
+    "vamp-base": vamp_base,
+    **dict.fromkeys(TRANSFORMS, flow_prior),
+}
+POSTERIORS = {"normal": nets.NormalHead}
+# An encoder, and what stands between a decoder's MLP and its likelihood.
+NETS = {
+    "mlp": (nets.MLP, None),
+    "conv": (nets.ConvEncoder, nets.ConvDecoder),
+    "small-conv": (nets.SmallConvEncoder, nets.SmallConvDecoder),
+}
+LIKELIHOODS = {
+    "bernoulli": lambda spec, *sizes: nets.BernoulliHead(*sizes),
+    "normal": lambda spec, *sizes: nets.NormalImageHead(*sizes, learned="learned" in spec.options),
+    "logistic": lambda spec, *sizes: nets.LogisticHead(*sizes),
+    "continuous-bernoulli": lambda spec, *sizes: nets.ContinuousBernoulliHead(*sizes),
+}
+OBJECTIVES = {
+    "elbo": lambda spec: TraceMeanField_ELBO() if "analytic" in spec.options else Trace_ELBO(),
+    "iwae": lambda spec: IWAE(spec.n),
+}
