@@ -113,13 +113,12 @@ class Mixture(dist.TorchDistribution):
         rest, matters = self.find(z.float())
         if matters.sum() > MANY * matters.numel():
             return _logsumexp(self.component_log_prob(z))
-        point, component = matters.nonzero(as_tuple=True)
-        fine = []
-        for points in torch.arange(len(z), device=z.device).split(max(1, len(z) * PAIRS // len(point))):
-            here = (point >= points[0]) & (point <= points[-1])
-            n, k = point[here] - points[0], component[here]
-            fine.append(self.components.log_prob_of(z[points], n, k) + self._log_weight(z.dtype, k))
-        return torch.logaddexp(_logsumexp_by(point, torch.cat(fine), len(z)), rest.to(z.dtype))
+        size, fine = max(1, int(len(z) * PAIRS / matters.sum())), []
+        for points, chosen in zip(z.split(size), matters.split(size)):
+            n, k = chosen.nonzero(as_tuple=True)
+            log_prob = self.components.log_prob_of(points, n, k) + self._log_weight(z.dtype, k)
+            fine.append(_logsumexp_by(n, log_prob, len(points)))
+        return torch.logaddexp(torch.cat(fine), rest.to(z.dtype))
 
     def find(self, z):
         """(N, K) which components matter to which point, and before it the log of the others' sum, (N,)."""

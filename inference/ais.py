@@ -1,6 +1,5 @@
 """The marginal likelihood by annealed importance sampling: by way of the prior, without a guide."""
 
-import math
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
@@ -9,10 +8,12 @@ import pyro
 import torch
 from torch import nn
 
+from inference.estimate import Estimate, or_none, standard_error
 from inference.evaluation import constant_parts, evaluation_mode
 from inference.hmc import Target, transition
 from inference.memory import rows_that_fit
 from inference.rng import same_noise, seeded
+from inference.weights import effective_sample_size, log_mean, relative_error
 
 ACCEPTANCE = 0.65  # of the proposals, where Hamiltonian Monte Carlo goes farthest for its price
 GAIN = 0.2  # how far the logarithm of a step size follows the acceptance rate, at each transition
@@ -44,7 +45,7 @@ class AnnealedScore:
     @property
     def monte_carlo_error(self):
         """Of the mean log p̂(x) of these very images, over chains."""
-        return self.error.square().sum().sqrt().item() / len(self.error)
+        return Estimate(self.log_likelihood, self.error).error.item()
 
     def summary(self):
         """The figures, as JSON may hold them: None for an error of a single image or chain."""
@@ -117,13 +118,18 @@ def ais(
     betas, results = schedule(temperatures), []
     with prepared(model, images.device, seed):
         for x in images.split(images_at_once(model, images, chains + scouts, rows)):
-            target = Target(model, x)
-            steps = constant_steps(step_size, temperatures, x)
-            log_w, acceptance = anneal(
-                target, target.draw(scouts + chains), betas, steps, leapfrog, scouts=scouts, progress=progress
+            log_w, acceptance, _ = from_prior(
+                Target(model, x), betas, chains, step_size, leapfrog, scouts=scouts, progress=progress
             )
-            results.append(torch.stack([*log_mean(log_w), acceptance]).cpu())
+            results.append(torch.stack([*with_error(log_w), acceptance]).cpu())
     return AnnealedScore(*torch.cat(results, -1), chains, temperatures)
+
+
+def from_prior(target, betas, chains, step_size, leapfrog, scouts=0, progress=iter):
+    """Chains from draws of p(z): what `anneal` returns, and the step sizes (T - 1, batch) that the scouts found."""
+    steps = torch.full((len(betas) - 2, len(target.x)), step_size, dtype=torch.float64, device=target.x.device)
+    z = target.draw(scouts + chains)
+    return *anneal(target, z, betas, steps, leapfrog, scouts=scouts, progress=progress), steps
 
 
 def anneal(target, z, betas, steps, leapfrog, scouts=0, progress=iter):
@@ -165,23 +171,10 @@ def schedule(temperatures):
     return ((x - x[0]) / (x[-1] - x[0])).tolist()
 
 
-def constant_steps(step_size, temperatures, x):
-    """(T - 1, batch) float64."""
-    return torch.full((temperatures - 1, len(x)), step_size, dtype=torch.float64, device=x.device)
-
-
-def log_mean(log_w):
-    """(log 1/C Σ w, its Monte Carlo error, effective sample size) of (C, batch) log weights, each (batch,).
-
-    The error is the relative one of the mean of w, ((C/ESS - 1)/(C - 1))^½.
-
-    >>> log_mean(torch.tensor([[0.0], [0.0]]))
-    (tensor([0.]), tensor([0.]), tensor([2.]))
-    """
-    chains = len(log_w)
-    total = log_w.logsumexp(0)
-    ess = (2 * total - (2 * log_w).logsumexp(0)).exp()
-    return total - math.log(chains), ((chains / ess - 1).clamp(min=0) / (chains - 1)).sqrt(), ess
+def with_error(log_w):
+    """(log 1/C Σ w, its Monte Carlo error, effective sample size) of (C, batch) log weights, each (batch,)."""
+    ess = effective_sample_size(log_w)
+    return log_mean(log_w), relative_error(ess, len(log_w)), ess
 
 
 def images_at_once(model, images, chains, rows):
@@ -227,12 +220,3 @@ def check(**counts):
     wrong = ", ".join(f"{name} {count}" for name, count in counts.items() if count < 1)
     if wrong:
         raise ValueError(f"annealing expects at least one each of {', '.join(counts)}, got {wrong}")
-
-
-def standard_error(values):
-    """Of their mean; nan for a single one."""
-    return (values.std() / math.sqrt(len(values))).item() if len(values) > 1 else math.nan
-
-
-def or_none(value):
-    return None if math.isnan(value) else value

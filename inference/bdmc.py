@@ -7,17 +7,8 @@ import torch
 from pyro import poutine
 from torch import nn
 
-from inference.ais import (
-    anneal,
-    check,
-    constant_steps,
-    images_at_once,
-    log_mean,
-    or_none,
-    prepared,
-    schedule,
-    standard_error,
-)
+from inference.ais import anneal, check, from_prior, images_at_once, prepared, schedule, with_error
+from inference.estimate import or_none, standard_error
 from inference.hmc import Target
 
 
@@ -115,13 +106,10 @@ def bdmc(
         size = images_at_once(model, simulated, chains + scouts, rows)
         for part in (slice(start, start + size) for start in range(0, images, size)):
             target = Target(model, simulated[part])
-            steps = constant_steps(step_size, temperatures, target.x)
-            log_w, _ = anneal(
-                target, target.draw(scouts + chains), betas, steps, leapfrog, scouts=scouts, progress=progress
-            )
+            log_w, _, steps = from_prior(target, betas, chains, step_size, leapfrog, scouts=scouts, progress=progress)
             exact = target.draw(chains, {name: simulation.nodes[name]["value"][part] for name in target.shapes})
             log_v, _ = anneal(target, exact, betas[::-1], steps.flip(0), leapfrog, progress=progress)
-            (lower, lower_error, _), (inverse, upper_error, _) = log_mean(log_w), log_mean(log_v)
+            (lower, lower_error, _), (inverse, upper_error, _) = with_error(log_w), with_error(log_v)
             results.append(torch.stack([lower, -inverse, lower_error, upper_error]).cpu())
     return Bounds(*torch.cat(results, -1), simulated, chains, temperatures)
 

@@ -6,6 +6,16 @@ from dataclasses import dataclass
 import torch
 
 
+def standard_error(values):
+    """Of the mean of (N,) values, by how they differ; nan for a single one."""
+    return (values.std() / math.sqrt(len(values))).item() if len(values) > 1 else math.nan
+
+
+def or_none(value):
+    """A figure as JSON may hold it: None for nan, which is what is not known."""
+    return None if math.isnan(value) else value
+
+
 @dataclass(frozen=True, eq=False)
 class Estimate:
     """A Monte-Carlo mean for each image with its own standard error: float64 tensors (N, …).

@@ -1,6 +1,5 @@
 """What the ELBO loses to the posterior's family, and what to one network inferring it for all images."""
 
-import math
 from dataclasses import dataclass
 
 import pyro
@@ -13,6 +12,7 @@ from inference.joint import Joint, sample_sites, traced
 from inference.local import LocalGuide
 from inference.memory import most_rows
 from inference.rng import seeded
+from inference.weights import effective_sample_size, log_mean
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,7 +108,7 @@ def _optimise(joint, local, x, steps, particles, lr):
 
 def _gaps(amortised, optimised):
     """The five estimates and the ESS, from log weights (samples, batch) under q and under q*."""
-    log_likelihood = optimised.logsumexp(0) - math.log(len(optimised))
+    log_likelihood = log_mean(optimised)
     ratio = (optimised - log_likelihood).exp()  # w / mean(w)
 
     def deviating(values, influence):
@@ -122,5 +122,5 @@ def _gaps(amortised, optimised):
         before,
         deviating(log_likelihood - after.values, ratio - optimised),
         Estimate(after.values - before.values, torch.hypot(after.errors, before.errors)),
-        ratio.sum(0).square() / ratio.square().sum(0),
+        effective_sample_size(optimised),
     )

@@ -7,6 +7,7 @@ from torch.nn.utils import get_total_norm
 
 from inference.eager import EagerStep
 from inference.rng import same_noise
+from inference.staged import first_line
 
 WARM_UP = 3  # steps before the recording, in which libraries allocate what they keep
 
@@ -97,7 +98,7 @@ class _Recording:
             with torch.cuda.graph(graph):
                 self.body()
         except RuntimeError as error:
-            self.refuse(str(error).strip().splitlines()[0][:200])
+            self.refuse(first_line(error))
             return False
         state = self.state()
         before = [tensor.clone() for tensor in state]

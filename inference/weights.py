@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import torch
 from pyro.ops.stats import fit_generalized_pareto
 
+from inference.estimate import Estimate, or_none, standard_error
+
 FEWEST = 25  # samples from which a tail of five can be fitted
 HEAVY = 0.7  # k̂ above which no number of samples helps
 
@@ -39,6 +41,15 @@ def convergence(log_w):
 def effective_sample_size(log_w):
     """(Σ w)² / Σ w², 1 … S: (S, N) → (N,)."""
     return (2 * log_w.logsumexp(0) - (2 * log_w).logsumexp(0)).exp()
+
+
+def relative_error(ess, samples):
+    """((S/ESS - 1)/(S - 1))^½: of a mean of S weights by their own spread; to first order the error of its logarithm.
+
+    >>> relative_error(torch.tensor([100.0, 50.0]), 100)
+    tensor([0.0000, 0.1005])
+    """
+    return ((samples / ess - 1).clamp(min=0) / (samples - 1)).sqrt()
 
 
 def pareto_k(log_w):
@@ -115,27 +126,22 @@ class Score:
 
     @property
     def monte_carlo_error(self):
-        """The standard error of each log p̂(x) by the spread of its own weights, (N,): honest where k̂ < 0.5.
-
-        log of a mean has, to first order, the mean's relative error √((S Σw² / (Σw)² - 1) / (S - 1)).
-        """
-        return ((self.samples / self.ess - 1).clamp(min=0) / (self.samples - 1)).sqrt()
+        """The standard error of each log p̂(x) by the spread of its own weights, (N,): honest where k̂ < 0.5."""
+        return relative_error(self.ess, self.samples)
 
     @property
     def standard_error(self):
         """Of the mean log p̂(x), over images; nan for a single one."""
-        if len(self) < 2:
-            return math.nan
-        return (self.log_likelihood.std() / math.sqrt(len(self))).item()
+        return standard_error(self.log_likelihood)
 
     def summary(self):
         """The figures that `results.json` keeps; None for what one image or one sample does not say."""
-        error = self.monte_carlo_error.square().sum().sqrt().item() / len(self)
+        error = Estimate(self.log_likelihood, self.monte_carlo_error).error.item()
         known = not self.pareto_k.isnan().any()
         return {
             "log_likelihood": self.log_likelihood.mean().item(),
-            "standard_error": self.standard_error if len(self) > 1 else None,
-            "monte_carlo_error": error if self.samples > 1 else None,
+            "standard_error": or_none(self.standard_error),
+            "monte_carlo_error": or_none(error),
             "elbo": self.elbo.mean().item(),
             "samples": self.samples,
             "images": len(self),

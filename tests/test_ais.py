@@ -13,7 +13,7 @@ from torch import nn
 from assemble import assemble
 from distributions import DiagonalNormal
 from inference import AnnealedScore, Bounds, ais, bdmc
-from inference.ais import log_mean, schedule
+from inference.ais import schedule, with_error
 from inference.hmc import Point, Target, transition
 from inference.joint import Joint
 from models import VAE
@@ -329,11 +329,11 @@ def test_images_go_in_blocks_of_so_many_rows(rows, blocks):
 def test_error_and_effective_sample_size_are_the_weights_own():
     w = torch.rand(20, 3).double() + torch.tensor([0.01, 1.0, 30.0]).double()
     offset = torch.tensor([0.0, -2000.0, 2000.0]).double()
-    log_likelihood, error, ess = log_mean(w.log() + offset)
+    log_likelihood, error, ess = with_error(w.log() + offset)
     torch.testing.assert_close(log_likelihood, w.mean(0).log() + offset)
     torch.testing.assert_close(error, w.std(0) / math.sqrt(20) / w.mean(0), rtol=1e-6, atol=0)
     torch.testing.assert_close(ess, w.sum(0) ** 2 / w.square().sum(0))
-    assert log_mean(w[:1].log())[1].isnan().all()
+    assert with_error(w[:1].log())[1].isnan().all()
 
 
 @pytest.mark.parametrize("temperatures", [1, 2, 9, 1000])

@@ -5,6 +5,7 @@ import math
 from tqdm import tqdm
 
 from inference import ais, bdmc, score
+from inference.estimate import or_none, standard_error
 from jobs.sections.subject import Measured
 
 IMAGES, CHAINS = 10, 8
@@ -24,7 +25,7 @@ def measure(subject):
         "importance": weighed.summary(),
         "difference": apart.mean().item(),
         "difference_error": noise,
-        "difference_standard_error": (apart.std() / math.sqrt(len(apart))).item() if len(apart) > 1 else None,
+        "difference_standard_error": or_none(standard_error(apart)),
         "bounds": bounds.summary(),
     }
     higher = "annealed" if apart.mean() > 0 else "importance"
