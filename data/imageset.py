@@ -17,11 +17,11 @@ class ImageSet:
     Images are uint8 grey levels 0..255, a quarter of their size as floats, and become floats in [0, 1] a batch
     at a time. What the model sees depends on `binarize`:
 
-        "fixed": the source is binary.
-        "dynamic": training images are grey, and each pixel of intensity p is drawn from Ber(p) every time its image
-            is; validation and test images were drawn once, the same for every run.
-        "threshold": pixels above 1/2 are 1, the others 0.
-        "none": grey.
+    - "fixed": the source is binary.
+    - "dynamic": training images are grey, and each pixel of intensity p is drawn from Ber(p) every time its image
+      is; validation and test images were drawn once, the same for every run.
+    - "threshold": pixels above 1/2 are 1, the others 0.
+    - "none": grey.
 
     Attributes:
         name: what `data.load` was given.

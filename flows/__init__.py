@@ -7,7 +7,7 @@ pair, so scoring one's own sample is free, and inverts exactly when asked about 
 A transform is a `flows.transform.Bijection`: `push` and `pull` compute the map, or its inverse, with the
 log-determinant. It has
 
-    `batch_shape`             that of its parameters; () says that one map serves every point
-    `pairwise_log_prob(base, z)`   optional: the density of all components' images at all points,
-                              where algebra beats broadcasting
+    `batch_shape`: that of its parameters; () says that one map serves every point.
+    `pairwise_log_prob(base, z)`, optional: the density of all components' images at all points, where
+    algebra beats broadcasting.
 """

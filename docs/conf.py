@@ -1,0 +1,60 @@
+"""The documentation site: `pip install -r docs/requirements-docs.txt`, then `sphinx-build -W docs docs/_build`."""
+
+import re
+import shutil
+from pathlib import Path
+
+DOCS = Path(__file__).parent
+
+project, author, copyright = "vampyro", "the vampyro authors", "the vampyro authors"
+extensions = ["sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode", "myst_nb"]
+exclude_patterns = ["_build", "conf.py"]
+html_theme = "furo"
+html_title = "vampyro"
+html_theme_options = {"source_view_link": None}
+
+myst_enable_extensions = ["dollarmath", "amsmath"]
+myst_heading_anchors = 3
+# The lessons are scripts; the site runs them and shows what they show.
+nb_custom_formats = {".py": ["jupytext.reads", {"fmt": "py:percent"}]}
+nb_execution_mode = "cache"
+nb_execution_timeout = 600
+nb_execution_raise_on_error = True
+nb_merge_streams = True
+
+default_role = "code"  # docstrings say `name` for code
+autodoc_member_order = "bysource"
+autodoc_default_options = {"members": True}
+autodoc_class_signature = "mixed"
+autodoc_inherit_docstrings = False
+napoleon_google_docstring = True
+napoleon_numpy_docstring = False
+linkcheck_ignore = [r"https://arxiv\.org/.*"]  # many, and slow to answer
+
+
+def copy_lessons(app):
+    """Sphinx reads below docs/ only, and the lessons belong to examples/."""
+    target = DOCS / "lessons"
+    shutil.rmtree(target, ignore_errors=True)
+    target.mkdir()
+    for lesson in sorted((DOCS.parent / "examples").glob("[0-9]*.py")):
+        shutil.copy(lesson, target)
+
+
+def escape(app, what, name, obj, options, lines):
+    """Docstrings are plain text with `names` and doctests: a |J| or a z* in one is no markup."""
+    example = False
+    for number, line in enumerate(lines):
+        example = bool(line.strip()) and (example or line.lstrip().startswith(">>>"))
+        if not example:
+            parts = line.split("`")
+            parts[::2] = [re.sub(r"([*|]|_(?=\W|$))", r"\\\1", part) for part in parts[::2]]
+            for after in range(2, len(parts), 2):  # `name`s is one word to us, and to docutils an open quotation
+                parts[after] = re.sub(r"^(?=\w)", r"\\ ", parts[after])
+            line = re.sub(r": (?=[A-Z]\.$)", r": \\", "`".join(parts))  # nor is "K." the eleventh of a list
+            lines[number] = re.sub(r"arXiv:(\d+\.\d+)", r"`arXiv:\1 <https://arxiv.org/abs/\1>`__", line)
+
+
+def setup(app):
+    app.connect("autodoc-process-docstring", escape, priority=400)  # before napoleon reads it
+    app.connect("config-inited", lambda app, config: copy_lessons(app))
