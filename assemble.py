@@ -13,15 +13,16 @@ from inference.checkpoint import CheckpointError, load_checkpoint, load_weights
 from models import VAE, TwoLevel
 from priors import VampPrior
 from specs import SpecError, parse, parse_each
+from supports import check_posterior
 
 
-def vae(prior, posterior, encode, decode, hidden, activation, latents, flows):
+def vae(prior, posterior, head, encode, decode, hidden, activation, latents, flows):
     body = encode(hidden)
     guide = Guide(body, *posterior(body.features, latents[0], flows[0]))
     return VAE(prior(guide, latents[0]), decode(nets.MLP((latents[0],), hidden[::-1], activation))), guide
 
 
-def two_level(prior, posterior, encode, decode, hidden, activation, latents, flows):
+def two_level(prior, posterior, head, encode, decode, hidden, activation, latents, flows):
     # Two inputs meet before the last layer; with one layer only, each gets its own besides.
     first, last = hidden[:-1] or hidden, hidden[-1:]
 
@@ -37,7 +38,7 @@ def two_level(prior, posterior, encode, decode, hidden, activation, latents, flo
         Guide(upper, *posterior(upper.features, latents[1], flows[1])),
         Guide(lower, *posterior(lower.features, latents[0], flows[0])),
     )
-    middle = nn.Sequential(middle, nets.NormalHead(middle.features, latents[0]))
+    middle = nn.Sequential(middle, head(middle.features, latents[0]))
     return TwoLevel(prior(guide, latents[1]), middle, decode(decoder)), guide
 
 
@@ -95,6 +96,8 @@ def assemble(
     flows = parse_each("flow", flow, levels)
     if prior.name not in PRIORS:
         raise SpecError(f"prior '{prior}' is for scoring only: train another, then run.py score DIR --prior {prior}")
+    for flow in flows:
+        check_posterior(posterior, prior=prior, flow=flow)
     encoder, trunk = NETS[parse("net", net).name]
     activation, head = parse("activation", activation).name, POSTERIORS[parse("posterior", posterior).name]
     if not isinstance(hidden, (list, tuple)) or not hidden or min(hidden) < 1:
@@ -110,6 +113,7 @@ def assemble(
         return nn.Sequential(*parts, LIKELIHOODS[likelihood.name](likelihood, parts[-1].features, shape))
 
     return program(
+        head=head,
         prior=lambda guide, latent: PRIORS[prior.name](prior, guide, latent, shape, images),
         posterior=lambda features, latent, flow: (head(features, latent), FLOWS[flow.name](flow, features, latent)),
         encode=lambda widths: encoder(shape, widths, activation),

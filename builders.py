@@ -9,13 +9,15 @@ from flows.planar import PlanarFlow
 from flows.radial import RadialFlow
 from flows.spline import SplineFlow
 from flows.sylvester import SylvesterFlow
-from inference import IWAE, Trace_ELBO, TraceMeanField_ELBO
-from priors import FlowPrior, MixtureOfGaussians, StandardNormal, VampPrior
+from inference import IWAE, Relaxed, Trace_ELBO, TraceEnum_ELBO, TraceGraph_ELBO, TraceMeanField_ELBO
+from priors import FlowPrior, MixtureOfGaussians, StandardBernoulli, StandardNormal, VampPrior
 from specs import SpecError
 
 
 def standard(spec, guide, latent, shape, images):
-    return StandardNormal(latent)
+    # The one that lives where the posterior does: its support is asked for, with any image.
+    support = guide.base(torch.zeros(1, *shape)).support
+    return StandardBernoulli(latent) if support.is_discrete else StandardNormal(latent)
 
 
 def mog(spec, guide, latent, shape, images):
@@ -64,6 +66,7 @@ TRANSFORMS = {
     "coupling": CouplingFlow,
     "spline": SplineFlow,
 }
+LATENTS = 2  # of a model here, at most
 FLOWS = {"none": no_flow, **dict.fromkeys(TRANSFORMS, flow)}
 PRIORS = {
     "standard": standard,
@@ -72,7 +75,19 @@ PRIORS = {
     "vamp-base": vamp_base,
     **dict.fromkeys(TRANSFORMS, flow_prior),
 }
-POSTERIORS = {"normal": nets.NormalHead}
+POSTERIORS = {"normal": nets.NormalHead, "bernoulli": nets.BinaryHead}
+
+
+def elbo(spec, shape):
+    analytic = "analytic" in spec.options
+    if "enumerate" in spec.options:  # exact, its KL too
+        return TraceEnum_ELBO()
+    if "score" in spec.options:
+        return TraceGraph_ELBO(nets.Baseline(shape, LATENTS), analytic)
+    sampled = TraceMeanField_ELBO() if analytic else Trace_ELBO()
+    return Relaxed(sampled) if "relaxed" in spec.options else sampled
+
+
 # An encoder, and what stands between a decoder's MLP and its likelihood.
 NETS = {
     "mlp": (nets.MLP, None),
@@ -86,6 +101,6 @@ LIKELIHOODS = {
     "continuous-bernoulli": lambda spec, *sizes: nets.ContinuousBernoulliHead(*sizes),
 }
 OBJECTIVES = {
-    "elbo": lambda spec: TraceMeanField_ELBO() if "analytic" in spec.options else Trace_ELBO(),
-    "iwae": lambda spec: IWAE(spec.n),
+    "elbo": elbo,
+    "iwae": lambda spec, shape: IWAE(spec.n),
 }

@@ -41,6 +41,7 @@ class Spec:
 
 
 VAMP = Form(100, ("weighted", "from-data", "fixed"), exclusive=("from-data", "fixed"))
+ESTIMATORS = ("score", "relaxed", "enumerate")  # of the gradient, where a latent is discrete
 FLOW_LENGTHS = {"planar": 5, "radial": 5, "sylvester": 4, "iaf": 4, "coupling": 4, "spline": 4}
 FAMILIES = {
     "prior": {
@@ -61,8 +62,11 @@ FAMILIES = {
         "logistic": Form(),
         "continuous-bernoulli": Form(),
     },
-    "posterior": {"normal": Form()},
-    "objective": {"elbo": Form(options=("analytic",)), "iwae": Form(5)},
+    "posterior": {"normal": Form(), "bernoulli": Form()},
+    "objective": {
+        "elbo": Form(options=("analytic", *ESTIMATORS), exclusive=ESTIMATORS),
+        "iwae": Form(5),
+    },
 }
 
 
@@ -84,7 +88,7 @@ def usage(family):
     """How the family's specs are written.
 
     >>> usage("objective")
-    'elbo[:analytic], iwae[:N]'
+    'elbo[:analytic][:score][:relaxed][:enumerate], iwae[:N]'
     """
     forms = FAMILIES[family].items()
     return ", ".join(

@@ -1,6 +1,6 @@
 """Which parts fit which: a pair is refused where its supports differ, and nowhere else. Pure Python."""
 
-from specs import SpecError, parse
+from specs import ESTIMATORS, SpecError, parse
 
 # What images hold, each kind a subset of the next, and what a likelihood has mass or density on.
 VALUES = {
@@ -35,3 +35,63 @@ def check_likelihood(likelihood, values, name):
             f"choose --likelihood {' or '.join(fitting)}"
             + (", or --binarize dynamic or threshold" if support == "binary" else "")
         )
+
+
+BINARY = {"bernoulli"}  # posteriors whose latents are bits
+PRIORS_OF_BITS = ("standard", "vamp", "vamp-base", "aggregate")
+MOST_BITS = 12  # that are summed out: 4096 terms an image
+
+
+def resolve_objective(objective, posterior):
+    """The objective in full: of binary latents an ELBO's gradient is relaxed where no other estimator is named.
+
+    >>> resolve_objective("elbo:analytic", "normal"), resolve_objective("elbo:analytic", "bernoulli")
+    ('elbo:analytic', 'elbo:analytic:relaxed')
+    """
+    objective = parse("objective", objective)
+    named = objective.name != "elbo" or objective.options & set(ESTIMATORS)
+    if named or parse("posterior", posterior).name not in BINARY:
+        return str(objective)
+    return str(parse("objective", f"{objective}:relaxed"))
+
+
+def check_posterior(posterior, *, prior="standard", flow="none", objective="elbo", bits=0):
+    """Refuses what cannot go with a posterior, as its latents are binary, or as they are not.
+
+    Args:
+        posterior, prior, objective: specs.
+        flow: a spec, or two with a comma between.
+        bits: how many latents there are in all, for an objective that sums them out.
+
+    >>> check_posterior("bernoulli", prior="vamp:50", objective="elbo:score")
+    >>> check_posterior("bernoulli", flow="planar:5")    # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    specs.SpecError: flow 'planar:5' does not go with posterior 'bernoulli': it bends a density over real numbers, and ...
+    """
+    posterior, prior, objective = (
+        parse(family, text) for family, text in (("posterior", posterior), ("prior", prior), ("objective", objective))
+    )
+    flows = [parse("flow", part) for part in (flow.split(",") if isinstance(flow, str) else [flow])]
+    estimator = objective.options & set(ESTIMATORS)
+    if posterior.name not in BINARY:
+        if estimator:
+            why = "it is for latents that are discrete, and these are real numbers: choose --objective elbo"
+            raise _clash("objective", objective, posterior, why)
+        return
+    if prior.name not in PRIORS_OF_BITS:
+        why = f"it is a density over real numbers, and the latents are bits: choose --prior {' or '.join(PRIORS_OF_BITS[:3])}"
+        raise _clash("prior", prior, posterior, why)
+    for flow in flows:
+        if flow.name != "none":
+            why = "it bends a density over real numbers, and the latents are bits: choose --flow none"
+            raise _clash("flow", flow, posterior, why)
+    if objective.name != "elbo":
+        why = "its gradient goes through samples, and bits have none: choose --objective elbo:relaxed or elbo:score"
+        raise _clash("objective", objective, posterior, why)
+    if "enumerate" in estimator and bits > MOST_BITS:
+        why = f"{bits} bits have 2^{bits} values, at most {MOST_BITS} bits are summed out: choose a smaller --latent"
+        raise _clash("objective", objective, posterior, why)
+
+
+def _clash(family, spec, posterior, why):
+    return SpecError(f"{family} '{spec}' does not go with posterior '{posterior}': {why}")

@@ -1,6 +1,7 @@
 """What torch and Pyro lack: mixtures at the price of a GEMM, likelihoods of grey images that keep their digits."""
 
 from distributions.bernoulli import LinearBernoulli
+from distributions.binary import BernoulliVector
 from distributions.continuous_bernoulli import ContinuousBernoulli
 from distributions.flow import FlowDistribution
 from distributions.logistic import DiscretisedLogistic
@@ -8,6 +9,7 @@ from distributions.mixture import Mixture
 from distributions.normal import DiagonalNormal
 
 __all__ = [
+    "BernoulliVector",
     "ContinuousBernoulli",
     "DiagonalNormal",
     "DiscretisedLogistic",

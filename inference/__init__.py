@@ -6,6 +6,7 @@ from inference.anneal import KLWeight, ScaleLatents
 from inference.bdmc import Bounds, bdmc
 from inference.components import ComponentUse, component_use
 from inference.decomposition import Decomposition, decompose, rate_distortion
+from inference.discrete import Relaxed, StraightThrough, TraceEnum_ELBO, TraceGraph_ELBO
 from inference.early_stopping import EarlyStopping
 from inference.elbo import IWAE, Trace_ELBO, TraceMeanField_ELBO, elbo_parts
 from inference.estimate import Estimate
@@ -34,8 +35,12 @@ __all__ = [
     "KLWeight",
     "LocalGuide",
     "ScaleLatents",
+    "Relaxed",
     "Score",
+    "StraightThrough",
     "Surgery",
+    "TraceEnum_ELBO",
+    "TraceGraph_ELBO",
     "TraceMeanField_ELBO",
     "Trace_ELBO",
     "active_units",

@@ -7,6 +7,17 @@ from inference.anneal import ScaleLatents
 from inference.optimizers import OPTIMIZERS
 
 
+def trained(model, guide, objective):
+    """All that a step trains: the programs, and an objective that is a module (it learns a baseline, say)."""
+    return torch.nn.ModuleList([model, guide] + [objective] * isinstance(objective, torch.nn.Module))
+
+
+def learnt(program):
+    """Of what is `trained`, that which is no part of the programs, under one name."""
+    state = program[2:].state_dict()
+    return {"objective": state} if state else {}
+
+
 class EagerStep:
     """A step of an objective with one fused optimiser and no wait for the device.
 
@@ -14,7 +25,7 @@ class EagerStep:
     """
 
     def __init__(self, model, guide, weight, optimizer, lr, objective, reduce=None):
-        self.program = torch.nn.ModuleList([model, guide])
+        self.program = trained(model, guide, objective)
         self.parameters = dict(self.program.named_parameters())
         self.optimizer = OPTIMIZERS[optimizer](self.parameters.values(), lr=lr, fused=True)
         self.weight, self.reduce, self.checked = weight, reduce, False
@@ -59,10 +70,12 @@ class EagerStep:
             group["lr"] = lr
 
     def state_dict(self):
-        """What the optimiser remembers, by the parameters' names: the same for every engine."""
+        """What the optimiser remembers, by the parameters' names, the same for every engine; what the objective learnt."""
         state = self.optimizer.state_dict()["state"]
-        return {name: state[number] for number, name in enumerate(self.parameters) if number in state}
+        memory = {name: state[number] for number, name in enumerate(self.parameters) if number in state}
+        return memory | learnt(self.program)
 
     def load_state_dict(self, state):
+        self.program[2:].load_state_dict(state.get("objective", {}))
         numbered = {number: state[name] for number, name in enumerate(self.parameters) if name in state}
         self.optimizer.load_state_dict(self.optimizer.state_dict() | {"state": numbered})

@@ -27,7 +27,8 @@ def make_update(model, guide, *, weight=None, optimizer="adam", lr=1e-3, engine=
         lr: its learning rate.
         engine: one of ENGINES.
         reduce: makes one gradient of several processes' (`Processes(...).reduce`).
-        objective: one of `inference.elbo`'s: Trace_ELBO() unless given, TraceMeanField_ELBO() or IWAE(K).
+        objective: one of `inference.elbo`'s or `inference.discrete`'s: Trace_ELBO() unless given. One that is an `nn.Module`
+            has parameters of its own, which the step trains too.
 
     Returns:
         update: x (batch, channels, height, width) → {"loss": scalar tensor, nats per image}, with
@@ -54,4 +55,6 @@ def make_update(model, guide, *, weight=None, optimizer="adam", lr=1e-3, engine=
         weight = torch.ones((), device=parameter.device)
     if engine == "graph" and weight.device.type != "cuda":
         raise ValueError(f"engine graph replays CUDA graphs, and the program is on {weight.device.type}")
+    if isinstance(objective, torch.nn.Module):
+        objective.to(weight.device)
     return ENGINES[engine](model, guide, weight, optimizer, lr, objective or Trace_ELBO(), reduce)

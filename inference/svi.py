@@ -5,6 +5,7 @@ import pyro.optim
 import torch
 
 from inference.anneal import ScaleLatents
+from inference.eager import learnt, trained
 from inference.optimizers import OPTIMIZERS
 from inference.registered import registered
 
@@ -17,12 +18,14 @@ class SVIStep:
             raise ValueError("engine svi is stock Pyro, which trains in one process: choose eager or compiled")
         self.constructor, self.lr = OPTIMIZERS[optimizer], lr
         self.optimizer = pyro.optim.PyroOptim(self.constructor, {"lr": lr})
-        self.parameters = dict(torch.nn.ModuleList([model, guide]).named_parameters())
+        self.program = trained(model, guide, objective)
+        self.parameters = dict(self.program.named_parameters())
         reference = objective.reference()
+        differentiable = registered(reference) if len(self.program) > 2 else reference.differentiable_loss
 
         def loss(model, guide, x):
             # The mean over the batch, not its sum: Adam's epsilon, at least, can tell the two apart.
-            return reference.differentiable_loss(model, guide, x) / len(x)
+            return differentiable(model, guide, x) / len(x)
 
         self.svi = pyro.infer.SVI(
             ScaleLatents(weight)(registered(model)), ScaleLatents(weight)(registered(guide)), self.optimizer, loss
@@ -42,11 +45,13 @@ class SVIStep:
             name: self.optimizer.optim_objs[parameter].state_dict()["state"][0]
             for name, parameter in self.parameters.items()
             if parameter in self.optimizer.optim_objs
-        }
+        } | learnt(self.program)
 
     def load_state_dict(self, state):
-        for name, memory in state.items():
-            parameter = self.parameters[name]
+        self.program[2:].load_state_dict(state.get("objective", {}))
+        for name, parameter in self.parameters.items():
+            if name not in state:
+                continue
             optimizer = self.constructor([parameter], lr=self.lr)
-            optimizer.load_state_dict(optimizer.state_dict() | {"state": {0: memory}})
+            optimizer.load_state_dict(optimizer.state_dict() | {"state": {0: state[name]}})
             self.optimizer.grad_clip[parameter], self.optimizer.optim_objs[parameter] = None, optimizer

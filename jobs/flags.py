@@ -5,6 +5,7 @@ import math
 from difflib import get_close_matches
 
 from specs import FAMILIES, SpecError, parse, usage
+from supports import check_posterior, resolve_objective
 
 
 def spec(family):
@@ -201,4 +202,14 @@ def read(argv):
                 f"only {flags_of(BESIDE_RESUME)} may stand beside it, got {flags_of(extra)}"
             )
     config = DEFAULTS | {family: str(parse(family, DEFAULTS[family])) for family in FAMILIES} | given
+    if resume is None:
+        config["objective"] = resolve_objective(config["objective"], config["posterior"])
+        parts = {part: config[part] for part in ("prior", "flow", "objective")}
+        latent, levels = config["latent"], 2 if config["model"] == "two-level" else 1
+        try:
+            check_posterior(
+                config["posterior"], **parts, bits=sum(latent) if isinstance(latent, list) else latent * levels
+            )
+        except SpecError as error:
+            p.error(str(error))
     return config, given, resume

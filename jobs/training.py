@@ -88,6 +88,8 @@ class Run:
                 shape=images.image_shape,
                 images=lambda: images.images("train"),
             )
+            spec = parse("objective", config["objective"])
+            objective = OBJECTIVES[spec.name](spec, images.image_shape)
         self.program = torch.nn.ModuleList([self.model, self.guide]).to(device)
         self.weight = KLWeight(config["beta"], config["warmup"], device)
         self.update = make_update(
@@ -97,7 +99,7 @@ class Run:
             optimizer=config["optimizer"],
             lr=config["lr"],
             engine=self.config["engine"],
-            objective=OBJECTIVES[(spec := parse("objective", config["objective"])).name](spec),
+            objective=objective,
             reduce=processes.reduce if processes.size > 1 else None,
         )
         self.best = EarlyStopping(self.program, config["patience"], config["warmup"])
@@ -135,9 +137,9 @@ class Run:
         parameters = list(self.model.prior.parameters())
         with seeded(self.config["seed"], device=self.images.device):
             for _ in range(2):  # the first warms up
+                z = self.model.prior().sample((self.config["batch_size"],)).clone()  # no point that a flow remembers
                 began = time.perf_counter()
                 prior = self.model.prior()
-                z = torch.randn(self.config["batch_size"], *prior.event_shape, device=self.images.device)
                 log_prob = prior.log_prob(z.requires_grad_()).sum()
                 torch.autograd.grad(log_prob, [z, *parameters], allow_unused=True)[0].sum().item()  # waits for a device
                 seconds = time.perf_counter() - began

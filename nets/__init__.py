@@ -1,7 +1,8 @@
 """Plain torch: bodies (input → features) and heads (features → distribution)."""
 
+from nets.baseline import Baseline
 from nets.conv import ConvDecoder, ConvEncoder
-from nets.heads import NormalHead
+from nets.heads import BinaryHead, NormalHead
 from nets.join import Join
 from nets.likelihoods import BernoulliHead, ContinuousBernoulliHead, LogisticHead, NormalImageHead
 from nets.mlp import MLP
@@ -9,7 +10,9 @@ from nets.small_conv import SmallConvDecoder, SmallConvEncoder
 
 __all__ = [
     "MLP",
+    "Baseline",
     "BernoulliHead",
+    "BinaryHead",
     "ContinuousBernoulliHead",
     "ConvDecoder",
     "ConvEncoder",

@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from distributions import DiagonalNormal
+from distributions import BernoulliVector, DiagonalNormal
 
 # The log-variances that Tomczak & Welling (2018) allow; q(z | x) and a VampPrior's components are
 # the same function, so the same bounds hold for both.
@@ -31,3 +31,26 @@ class NormalHead(nn.Module):
 
     def __repr__(self):
         return f"NormalHead({self.linear.in_features} → {self.linear.out_features // 2})"
+
+
+class BinaryHead(nn.Module):
+    """h → Π_d Ber(z_d; σ(l_d(h))), the logits linear in h.
+
+    forward: (..., features) → BernoulliVector, batch shape (...), event shape (latent,).
+
+    >>> import torch
+    >>> BinaryHead(300, 200)
+    BinaryHead(300 → 200)
+    >>> BinaryHead(300, 200)(torch.zeros(7, 300))
+    BernoulliVector(batch 7, event 200)
+    """
+
+    def __init__(self, features, latent):
+        super().__init__()
+        self.linear = nn.Linear(features, latent)
+
+    def forward(self, h):
+        return BernoulliVector(self.linear(h))
+
+    def __repr__(self):
+        return f"BinaryHead({self.linear.in_features} → {self.linear.out_features})"

@@ -1,0 +1,143 @@
+"""The ELBO's gradient where a latent is discrete: through it all the same, by its score, or by summing it out."""
+
+import pyro.infer
+from pyro.poutine.messenger import Messenger
+from pyro.poutine.util import site_is_subsample
+from torch import nn
+
+from inference.elbo import with_closed_forms
+
+
+class StraightThrough(Messenger):
+    """Round a guide: a distribution that has no `rsample`, but a `straight_through()` version that has, gives way to it.
+
+    Values and log-probabilities stay what they are; the gradient passes through the value, with a bias.
+    """
+
+    def _pyro_sample(self, msg):
+        if not msg["is_observed"] and not msg["fn"].has_rsample and hasattr(msg["fn"], "straight_through"):
+            msg["fn"] = msg["fn"].straight_through()
+
+
+class Relaxed:
+    """An objective whose guide is `StraightThrough`: every latent counts as reparameterised.
+
+    The gradient of the model's parameters is unbiased as ever, the guide's biased and of little variance.
+
+    Args:
+        objective: `Trace_ELBO()`, or `TraceMeanField_ELBO()` for closed-form KLs.
+
+    >>> from assemble import assemble; import torch
+    >>> model, guide = assemble(posterior="bernoulli", hidden=(8,), latent=3, shape=(1, 4, 4))
+    >>> from inference import Trace_ELBO
+    >>> Relaxed(Trace_ELBO()).differentiable_loss(model, guide, torch.zeros(5, 1, 4, 4)).shape
+    torch.Size([])
+    """
+
+    def __init__(self, objective):
+        self.objective = objective
+
+    def differentiable_loss(self, model, guide, x):
+        return self.objective.differentiable_loss(model, StraightThrough()(guide), x)
+
+    def reference(self):
+        return Relaxed(self.objective.reference())
+
+
+class TraceGraph_ELBO(nn.Module):
+    """∇E_q[f] = E_q[(f - b(x)) ∇log q + ∇f], f = log p(x, z) - log q(z | x): the score function with a learned baseline
+    (Mnih & Gregor 2014, arXiv:1402.0030), unbiased for any b.
+
+    Pyro's `TraceGraph_ELBO`: of each latent's f only what depends on it. b is fitted to f by least squares, in the same
+    steps; its parameters belong to this module, so that a step which trains it trains b.
+
+    Args:
+        baseline: x → (batch, latents), nats; a column for each latent that is not reparameterised.
+        analytic: closed-form KLs, where there are some, are differentiated and not sampled.
+
+    >>> from assemble import assemble; import torch
+    >>> model, guide = assemble(posterior="bernoulli", hidden=(8,), latent=3, shape=(1, 4, 4))
+    >>> objective = TraceGraph_ELBO(nn.Sequential(nn.Flatten(), nn.Linear(16, 1)))
+    >>> objective.differentiable_loss(model, guide, torch.zeros(5, 1, 4, 4)).shape
+    torch.Size([])
+    """
+
+    def __init__(self, baseline, analytic=False):
+        super().__init__()
+        self.baseline = baseline
+        self.estimator = _ClosedForms() if analytic else pyro.infer.TraceGraph_ELBO()
+
+    def forward(self, model, guide, x):
+        guide = _Baselines(self.baseline, x)(guide)
+        elbo, surrogate = self.estimator._loss_and_surrogate_loss(model, guide, (x,), {})
+        return (surrogate - surrogate.detach()) - elbo.detach()
+
+    differentiable_loss = forward
+
+    def reference(self):
+        return self
+
+
+class _ClosedForms(pyro.infer.TraceGraph_ELBO):
+    def _get_trace(self, model, guide, args, kwargs):
+        return with_closed_forms(*super()._get_trace(model, guide, args, kwargs))
+
+
+class _Baselines(Messenger):
+    """Round a guide: column i of `baseline(x)` is the baseline of its i-th latent that is not reparameterised."""
+
+    def __init__(self, baseline, x):
+        super().__init__()
+        self.baseline, self.x, self.latents = baseline, x, 0
+
+    def _pyro_sample(self, msg):
+        if msg["is_observed"] or msg["fn"].has_rsample or site_is_subsample(msg):
+            return
+        column, self.latents = self.latents, self.latents + 1
+        msg["infer"]["baseline"] = {
+            "nn_baseline": lambda x: self.baseline(x)[..., column],
+            "nn_baseline_input": self.x,
+        }
+
+
+class TraceEnum_ELBO(pyro.infer.TraceEnum_ELBO):
+    """Σ_z q(z | x) (log p(x, z) - log q(z | x)), over all values of every discrete latent: no noise, the others' oracle.
+
+    The traces are those of Pyro's `TraceEnum_ELBO`, the guide's latents enumerated in parallel, and so is the sum, but
+    for its waits. Two levels are summed over all pairs.
+
+    Raises:
+        ValueError: where a latent has too many values.
+
+    >>> from assemble import assemble; import torch
+    >>> model, guide = assemble(posterior="bernoulli", hidden=(8,), latent=3, shape=(1, 4, 4))
+    >>> first, again = (TraceEnum_ELBO().differentiable_loss(model, guide, torch.zeros(5, 1, 4, 4)) for _ in range(2))
+    >>> torch.equal(first, again)
+    True
+    """
+
+    def __init__(self):
+        super().__init__(max_plate_nesting=1)
+
+    def differentiable_loss(self, model, guide, x):
+        [(model_trace, guide_trace)] = self._get_traces(model, enumerated(guide), (x,), {})
+        elbo, log_q = 0.0, 0.0
+        for trace, sign in ((model_trace, 1), (guide_trace, -1)):
+            for site in trace.nodes.values():
+                if site["type"] == "sample" and not site_is_subsample(site):
+                    elbo = elbo + sign * site["log_prob"]
+                    if trace is guide_trace and site["infer"].get("_enumerate_dim") is not None:
+                        log_q = log_q + site["unscaled_log_prob"]
+        return -(log_q.exp() * elbo).sum()
+
+    def reference(self):
+        return _StockEnum(max_plate_nesting=1)
+
+
+class _StockEnum(pyro.infer.TraceEnum_ELBO):
+    def differentiable_loss(self, model, guide, x):
+        return super().differentiable_loss(model, enumerated(guide), x)
+
+
+def enumerated(guide):
+    return pyro.infer.config_enumerate(guide, "parallel")
