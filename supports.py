@@ -66,7 +66,7 @@ def check_posterior(posterior, *, prior="standard", flow="none", objective="elbo
     >>> check_posterior("bernoulli", prior="vamp:50", objective="elbo:score")
     >>> check_posterior("bernoulli", flow="planar:5")    # doctest: +ELLIPSIS
     Traceback (most recent call last):
-    specs.SpecError: flow 'planar:5' does not go with posterior 'bernoulli': it bends a density over real numbers, and ...
+    specs.SpecError: flow 'planar:5' does not go with posterior 'bernoulli': it bends a density over ...
     """
     posterior, prior, objective = (
         parse(family, text) for family, text in (("posterior", posterior), ("prior", prior), ("objective", objective))
@@ -79,7 +79,7 @@ def check_posterior(posterior, *, prior="standard", flow="none", objective="elbo
             raise _clash("objective", objective, posterior, why)
         return
     if prior.name not in PRIORS_OF_BITS:
-        why = f"it is a density over real numbers, and the latents are bits: choose --prior {' or '.join(PRIORS_OF_BITS[:3])}"
+        why = "it is a density over real numbers, and the latents are bits: choose --prior standard, vamp or vamp-base"
         raise _clash("prior", prior, posterior, why)
     for flow in flows:
         if flow.name != "none":

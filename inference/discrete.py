@@ -9,7 +9,7 @@ from inference.elbo import with_closed_forms
 
 
 class StraightThrough(Messenger):
-    """Round a guide: a distribution that has no `rsample`, but a `straight_through()` version that has, gives way to it.
+    """Round a guide: a distribution without `rsample` gives way to its `straight_through()` version, where it has one.
 
     Values and log-probabilities stay what they are; the gradient passes through the value, with a bias.
     """
@@ -101,10 +101,10 @@ class _Baselines(Messenger):
 
 
 class TraceEnum_ELBO(pyro.infer.TraceEnum_ELBO):
-    """Σ_z q(z | x) (log p(x, z) - log q(z | x)), over all values of every discrete latent: no noise, the others' oracle.
+    """Σ_z q(z | x) (log p(x, z) - log q(z | x)), over all values of every discrete latent: the others' oracle.
 
     The traces are those of Pyro's `TraceEnum_ELBO`, the guide's latents enumerated in parallel, and so is the sum, but
-    for its waits. Two levels are summed over all pairs.
+    for its waits for the device. Two levels are summed over all pairs.
 
     Raises:
         ValueError: where a latent has too many values.

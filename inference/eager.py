@@ -70,7 +70,7 @@ class EagerStep:
             group["lr"] = lr
 
     def state_dict(self):
-        """What the optimiser remembers, by the parameters' names, the same for every engine; what the objective learnt."""
+        """What the optimiser remembers, by the parameters' names, and what the objective learnt; for every engine."""
         state = self.optimizer.state_dict()["state"]
         memory = {name: state[number] for number, name in enumerate(self.parameters) if number in state}
         return memory | learnt(self.program)

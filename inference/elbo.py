@@ -58,9 +58,9 @@ class Trace_ELBO(pyro.infer.Trace_ELBO):
 class TraceMeanField_ELBO(Trace_ELBO):
     """E_q[log p(x | z)] - KL(q(z | x) ‖ p(z)), the KL in closed form where there is one.
 
-    Between diagonal Normals, that is, and between vectors of bits; a latent with a flow posterior or a mixture as its prior is sampled as in
-    `Trace_ELBO`. Of two levels, the KL of the lower is exact given the sampled upper one. The same
-    expectation as `Trace_ELBO`'s, with less noise; as `pyro.infer.TraceMeanField_ELBO`, without its waits.
+    Between diagonal Normals, that is, and between vectors of bits; a latent with a flow posterior or a mixture as its
+    prior is sampled as in `Trace_ELBO`. Of two levels, the KL of the lower is exact given the sampled upper one.
+    The same expectation as `Trace_ELBO`'s, with less noise; as `pyro.infer.TraceMeanField_ELBO`, without its waits.
     """
 
     def _get_trace(self, model, guide, args, kwargs):
@@ -71,7 +71,7 @@ class TraceMeanField_ELBO(Trace_ELBO):
 
 
 def with_closed_forms(model_trace, guide_trace):
-    """The two traces with -KL(q ‖ p) in place of log p(z), and 0 of log q(z), at every latent of which torch knows it."""
+    """The two traces with -KL(q ‖ p) in place of log p(z), and 0 of log q(z), at each latent whose KL torch knows."""
     for name, q in guide_trace.nodes.items():
         p = model_trace.nodes.get(name)
         if q["type"] != "sample" or p is None:

@@ -27,8 +27,8 @@ def make_update(model, guide, *, weight=None, optimizer="adam", lr=1e-3, engine=
         lr: its learning rate.
         engine: one of ENGINES.
         reduce: makes one gradient of several processes' (`Processes(...).reduce`).
-        objective: one of `inference.elbo`'s or `inference.discrete`'s: Trace_ELBO() unless given. One that is an `nn.Module`
-            has parameters of its own, which the step trains too.
+        objective: one of `inference.elbo`'s or `inference.discrete`'s: Trace_ELBO() unless given. The parameters of one
+            that is an `nn.Module` are trained too.
 
     Returns:
         update: x (batch, channels, height, width) → {"loss": scalar tensor, nats per image}, with

@@ -12,7 +12,20 @@ import torch
 from jobs.sections import SECTIONS
 
 TEMPLATE = Path(__file__).with_name("report.html.jinja")
-SHOWN = ("dataset", "model", "net", "hidden", "latent", "likelihood", "prior", "flow", "objective", "beta", "seed")
+SHOWN = (
+    "dataset",
+    "model",
+    "net",
+    "hidden",
+    "latent",
+    "likelihood",
+    "prior",
+    "posterior",
+    "flow",
+    "objective",
+    "beta",
+    "seed",
+)
 OWN = ("samples.png", "reconstructions.png", "pseudo_inputs.png", "film.png", "curves.png")
 
 

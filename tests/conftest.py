@@ -107,3 +107,8 @@ def dataset(tmp_path_factory):
     path = tmp_path_factory.mktemp("data") / "blobs.npz"
     np.savez(path, **{split: rng.random((n, 6, 5)) ** 2 for split, n in [("train", 100), ("valid", 30), ("test", 25)]})
     return path
+
+
+def posterior_for(objective):
+    """A posterior that the objective is for."""
+    return "bernoulli" if set(objective.split(":")) & set(specs.ESTIMATORS) else "normal"

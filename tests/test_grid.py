@@ -4,7 +4,7 @@ from itertools import combinations, product
 
 import pytest
 import torch
-from conftest import every
+from conftest import every, posterior_for
 from torch import nn
 
 import assemble
@@ -13,6 +13,7 @@ import specs
 import supports
 from inference import make_update, score, seeded
 from inference.checkpoint import load_checkpoint, load_weights, save_checkpoint
+from jobs import flags
 
 SHAPE = (1, 5, 6)
 
@@ -23,9 +24,10 @@ def images(likelihood="bernoulli", count=6):
 
 
 def build(objective="elbo", **parts):
+    objective = supports.resolve_objective(objective, parts.setdefault("posterior", posterior_for(objective)))
     spec = specs.parse("objective", objective)
     model, guide = assemble.assemble(**parts, hidden=(8, 7), latent=3, shape=SHAPE, images=images())
-    return model, guide, nn.ModuleList([model, guide]), builders.OBJECTIVES[spec.name](spec)
+    return model, guide, nn.ModuleList([model, guide]), builders.OBJECTIVES[spec.name](spec, SHAPE)
 
 
 def check(tmp_path, **parts):
@@ -74,18 +76,54 @@ CHOICES = {
     "model": list(specs.FAMILIES["model"]),
     "prior": ["vamp:2", "coupling:2"],
     "flow": ["planar:2", "iaf:2"],
+    "posterior": list(specs.FAMILIES["posterior"]),
 }
+
+
+def refused(likelihood="bernoulli", net="mlp", activation="gated", model="vae", objective="elbo", **parts):
+    """Why a combination is, or None."""
+    parts.setdefault("posterior", posterior_for(objective))
+    try:
+        supports.check_posterior(**parts, objective=objective, bits=3 if model == "vae" else 6)
+    except specs.SpecError as error:
+        return str(error)
+
+
 PAIRS = [
     {one: a, other: b}
     for one, other in combinations(CHOICES, 2)
     if not {one, other} <= {"model", "prior", "flow"}
     for a, b in product(CHOICES[one], CHOICES[other])
 ]
+PAIRS += [
+    {"posterior": "bernoulli", "model": model, "prior": prior}
+    for model, prior in product(
+        specs.FAMILIES["model"], ["vamp:2:weighted", "vamp-base:2", "vamp:2:from-data", "vamp:2:fixed"]
+    )
+]
 
 
-@pytest.mark.parametrize("parts", PAIRS, ids=lambda parts: "-".join(parts.values()))
+@pytest.mark.parametrize(
+    "parts", [parts for parts in PAIRS if not refused(**parts)], ids=lambda p: "-".join(p.values())
+)
 def test_every_pair_of_choices(parts, tmp_path):
     check(tmp_path, **parts)
+
+
+@pytest.mark.parametrize("parts", [parts for parts in PAIRS if refused(**parts)], ids=lambda p: "-".join(p.values()))
+def test_what_is_refused_is_refused_before_any_work(parts, capsys):
+    """By both names, on the command line, and where there is something to assemble there as well."""
+    parts = {"posterior": posterior_for(parts.get("objective", "elbo"))} | parts
+    said = refused(**parts)
+    assert parts["posterior"] in said and any(
+        parts.get(family, "") in said for family in ("prior", "flow", "objective")
+    )
+    with pytest.raises(SystemExit):
+        flags.read([word for family, spec in parts.items() for word in (f"--{family}", spec)] + ["--latent", "3"])
+    assert said in capsys.readouterr().err
+    if "objective" not in parts:
+        with pytest.raises(specs.SpecError, match="does not go with posterior"):
+            build(**parts)
 
 
 @pytest.mark.parametrize("flow", ["planar:2,none", "none,iaf:2", "coupling:2,radial:2"])

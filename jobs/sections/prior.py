@@ -20,7 +20,7 @@ def measure(subject):
     with seeded(subject.settings["seed"], device=x.device):
         site, prior, posteriors = top_level(subject.model, subject.guide, x)
         z = torch.cat([q.sample() for q in posteriors])
-    if z.shape[-1] == 2:
+    if z.shape[-1] == 2 and not prior.support.is_discrete:  # bits have four corners and no plane
         pictures["plane"] = latent_plots.latent_plane(z, labels, prior.log_prob, title=f"{site}: prior and codes")
     elif len(z) > 30:
         pictures["tsne"] = latent_plots.tsne_map(z, labels, title=f"{site}: t-SNE of {len(z)} codes")
