@@ -152,7 +152,7 @@ def test_enumeration_is_the_exact_sum(model, prior, weight):
         exact, _ = exact_elbo(model, guide, x, weight, levels)
 
 
-def bias(objective, exact, model, guide, both, x, chunks=60, copies=150, only=""):
+def bias(objective, exact, model, guide, both, x, chunks=40, copies=100, only=""):
     """How far the mean gradient is from the exact one, in standard errors: along a few directions of each program."""
     names = [name for name, _ in both.named_parameters() if name.startswith(only)]
     torch.manual_seed(5)
@@ -199,46 +199,38 @@ def test_the_models_gradient_is_unbiased_when_relaxed(model, prior):
 
 
 class Polynomial(nn.Module):
-    """A program with log p(x | z) = Σ_d a_d(x) z_d + c Σ_d<e z_d z_e."""
+    """A program with log p(x | z) = Σ_d a_d(x) z_d^power + 2 Σ_d<e z_d z_e."""
 
-    def __init__(self, pairs):
+    def __init__(self, power):
         super().__init__()
-        self.prior, self.pairs = StandardBernoulli(BITS).double(), pairs
+        self.prior, self.power = StandardBernoulli(BITS).double(), power
         self.linear = nn.Linear(20, BITS).double()
 
     def seen(self, x, z):
-        pairs = (z.sum(-1).square() - z.square().sum(-1)) / 2  # no bit with itself
-        products = z[..., 0] * z[..., 1] + z[..., 0] * z[..., 2] + z[..., 1] * z[..., 2]
-        assert gap(pairs, products) < 1e-12
-        return (self.linear(x.flatten(-3)) * z).sum(-1) + self.pairs * products
+        pairs = z[..., 0] * z[..., 1] + z[..., 0] * z[..., 2] + z[..., 1] * z[..., 2]
+        return (self.linear(x.flatten(-3)) * z**self.power).sum(-1) + 2 * pairs
 
     def forward(self, x):
         with pyro.plate("images", len(x)):
             z = pyro.sample("z", self.prior())
             pyro.factor("x", self.seen(x, z))
 
+    def elbo(self, guide, x):
+        z = codes(BITS).unsqueeze(1)
+        q = guide.q(x).log_prob(z)
+        return (q.exp() * (self.seen(x, z) + self.prior().log_prob(z) - q)).sum()
 
-@pytest.mark.parametrize("pairs", [0.0, 2.0])
-def test_straight_through_is_exact_where_the_density_is_linear_in_each_bit(pairs):
+
+@pytest.mark.parametrize("objective", [Trace_ELBO(), TraceMeanField_ELBO()])
+@pytest.mark.parametrize(("power", "exact"), [(1, True), (2, True), (3, False)])
+def test_straight_through_is_exact_for_quadratics_of_each_bit(power, exact, objective):
+    """z = z² = z³ for a bit, but their derivatives are another's."""
     _, guide, _, x = programs()
     torch.manual_seed(1)
-    model = Polynomial(pairs)
+    model = Polynomial(power)
     both = nn.ModuleList([model, guide])
-    exact, objective = polynomial_elbo(model, guide, x), Relaxed(TraceMeanField_ELBO())
-    if pairs == 0:  # without any noise: the guide's gradient of one draw is the exact one
-        ours = gradients(objective.differentiable_loss(model, guide, x), guide)
-        theirs = gradients(-exact, guide)
-        for name in theirs:
-            torch.testing.assert_close(ours[name], theirs[name], rtol=1e-9, atol=1e-11, msg=name)
-    else:
-        assert bias(objective, exact, model, guide, both, x).abs().max() < 4
-    assert bias(Relaxed(Trace_ELBO()), polynomial_elbo(model, guide, x), model, guide, both, x).abs().max() < 4
-
-
-def polynomial_elbo(model, guide, x):
-    z = codes(BITS).unsqueeze(1)
-    q = guide.q(x).log_prob(z)
-    return (q.exp() * (model.seen(x, z) + model.prior().log_prob(z) - q)).sum()
+    off = bias(Relaxed(objective), model.elbo(guide, x), model, guide, both, x).abs().max()
+    assert off < 4 if exact else off > 8
 
 
 @each_model
@@ -285,10 +277,10 @@ def test_without_closed_forms_the_score_is_pyros_own_with_that_baseline():
 def test_a_step_trains_the_baseline():
     model, guide, _, x = programs(dtype=torch.float32)
     objective = TraceGraph_ELBO(nets.Baseline(SHAPE, 2))
-    update = make_update(model, guide, objective=objective, lr=1e-2)
+    update = make_update(model, guide, objective=objective, lr=3e-2)
     with torch.no_grad():
         before = objective.baseline(x)[:, 0]
-    for _ in range(150):
+    for _ in range(60):
         update(x)
     with torch.no_grad():
         elbo = -TraceEnum_ELBO().differentiable_loss(model, guide, x) / len(x)
