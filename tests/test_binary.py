@@ -1,15 +1,21 @@
 """Binary latents: densities against sums over all codes, gradients against the exact ones."""
 
+import json
+
 import pyro
 import pyro.distributions as dist
 import pytest
 import torch
 from conftest import as_trained, gap
 from pyro.infer import TraceGraph_ELBO as StockGraph
+from test_elbo import Waits
+from test_run import assert_same, call
 from torch import nn
 
 import nets
+import specs
 from assemble import assemble
+from builders import OBJECTIVES
 from distributions import BernoulliVector, DiagonalNormal, Mixture
 from inference import (
     IWAE,
@@ -347,3 +353,45 @@ def test_what_needs_a_gradient_of_the_latents_says_so():
         IWAE(2).differentiable_loss(model, guide, x)
     with pytest.raises(ValueError, match="13 bits have 2.13 values"):
         BernoulliVector(torch.zeros(13)).enumerate_support()
+
+
+# From the command line.
+
+
+def command(dataset, out, *more):
+    flags = ["--hidden", "16,12", "--latent", "6", "--posterior", "bernoulli", "--batch-size", 32, "--cooldown", 0]
+    return call("--dataset", dataset, *flags, "--samples", 20, "--device", "cpu", "--out", out, *more)
+
+
+def test_a_run_trains_relaxed_and_is_measured(dataset, tmp_path, capsys):
+    assert command(dataset, tmp_path / "a", "--prior", "vamp:4", "--epochs", 2) is None
+    assert json.loads((tmp_path / "a" / "config.json").read_text())["objective"] == "elbo:relaxed"
+    status = call("score", tmp_path / "a", "--measures", "elbo,prior,samples,ais,gaps", "--device", "cpu")
+    assert status == "error: not measured: ais, gaps"
+    printed = capsys.readouterr().out
+    assert "'z' is discrete" in printed and "only reparameterised sites can be optimised" in printed
+    measured = json.loads((tmp_path / "a" / "results.json").read_text())["measures"]["own"]
+    assert set(measured) == {"elbo", "prior", "samples"} and len(measured["elbo"]["active_units"]) == 1
+
+
+def test_a_learned_baseline_goes_on_where_it_was(dataset, tmp_path):
+    score_function = ["--objective", "elbo:analytic:score"]
+    assert command(dataset, tmp_path / "whole", *score_function, "--epochs", 4) is None
+    assert command(dataset, tmp_path / "parts", *score_function, "--epochs", 2) is None
+    assert call("--resume", tmp_path / "parts", "--epochs", 4) is None
+    states = [torch.load(tmp_path / name / "checkpoint.pt") for name in ("whole", "parts")]
+    for part in ("program", "update"):
+        assert_same(*(state[part] for state in states))
+    assert states[0]["update"]["objective"]["0.baseline.linear.weight"].shape == (2, 100)
+
+
+@pytest.mark.parametrize("objective", ["elbo:relaxed", "elbo:analytic:relaxed", "elbo:score", "elbo:enumerate"])
+@each_prior
+def test_a_step_never_waits_for_the_device(objective, prior):
+    model, guide, _, x = programs(prior=prior, dtype=torch.float32)
+    spec = specs.parse("objective", objective)
+    update = make_update(model, guide, objective=OBJECTIVES[spec.name](spec, SHAPE))
+    update(x)  # the first runs under validation
+    with Waits() as waits:
+        update(x)
+    assert waits.count == 0
