@@ -96,8 +96,7 @@ def assemble(
     flows = parse_each("flow", flow, levels)
     if prior.name not in PRIORS:
         raise SpecError(f"prior '{prior}' is for scoring only: train another, then run.py score DIR --prior {prior}")
-    for flow in flows:
-        check_posterior(posterior, prior=prior, flow=flow)
+    check_posterior(posterior, prior=prior, flow=flow, model=model)
     encoder, trunk = NETS[parse("net", net).name]
     activation, head = parse("activation", activation).name, POSTERIORS[parse("posterior", posterior).name]
     if not isinstance(hidden, (list, tuple)) or not hidden or min(hidden) < 1:

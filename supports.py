@@ -37,8 +37,17 @@ def check_likelihood(likelihood, values, name):
         )
 
 
-BINARY = {"bernoulli"}  # posteriors whose latents are bits
-PRIORS_OF_BITS = ("standard", "vamp", "vamp-base", "aggregate")
+# Of each posterior: what its latents are, and for a family of parts the names that go with it and why others do not.
+REAL = "real numbers", {}
+BITS = (
+    "bits",
+    {
+        "prior": (("standard", "vamp", "vamp-base", "aggregate"), "it is a density over real numbers"),
+        "flow": (("none",), "it bends a density over real numbers"),
+        "objective": (("elbo",), "its gradient goes through samples, and bits have none"),
+    },
+)
+POSTERIORS = {"normal": REAL, "bernoulli": BITS}
 MOST_BITS = 12  # that are summed out: 4096 terms an image
 
 
@@ -50,48 +59,43 @@ def resolve_objective(objective, posterior):
     """
     objective = parse("objective", objective)
     named = objective.name != "elbo" or objective.options & set(ESTIMATORS)
-    if named or parse("posterior", posterior).name not in BINARY:
+    if named or parse("posterior", posterior).name != "bernoulli":
         return str(objective)
     return str(parse("objective", f"{objective}:relaxed"))
 
 
-def check_posterior(posterior, *, prior="standard", flow="none", objective="elbo", bits=0):
-    """Refuses what cannot go with a posterior, as its latents are binary, or as they are not.
+def check_posterior(posterior, *, bits=0, **parts):
+    """Refuses what cannot go with a posterior, as its latents live elsewhere or have no density.
 
     Args:
-        posterior, prior, objective: specs.
-        flow: a spec, or two with a comma between.
+        posterior: a spec.
         bits: how many latents there are in all, for an objective that sums them out.
+        parts: specs by family (prior, flow, model, objective); flow may be two with a comma between.
 
     >>> check_posterior("bernoulli", prior="vamp:50", objective="elbo:score")
     >>> check_posterior("bernoulli", flow="planar:5")    # doctest: +ELLIPSIS
     Traceback (most recent call last):
-    specs.SpecError: flow 'planar:5' does not go with posterior 'bernoulli': it bends a density over ...
+    specs.SpecError: flow 'planar:5' does not go with posterior 'bernoulli', whose latents are bits: it bends ...
     """
-    posterior, prior, objective = (
-        parse(family, text) for family, text in (("posterior", posterior), ("prior", prior), ("objective", objective))
-    )
-    flows = [parse("flow", part) for part in (flow.split(",") if isinstance(flow, str) else [flow])]
+    posterior = parse("posterior", posterior)
+    latents, fitting = POSTERIORS[posterior.name]
+    for family, text in parts.items():
+        for spec in [parse(family, part) for part in str(text).split(",")]:
+            names, why = fitting.get(family, ([spec.name], ""))
+            if spec.name in names:
+                why = _no_estimator(spec, posterior, bits) if family == "objective" else ""
+            if why:
+                raise SpecError(
+                    f"{family} '{spec}' does not go with posterior '{posterior}', whose latents are {latents}: {why}"
+                    + (f"; choose --{family} {' or '.join(names)}" if spec.name not in names else "")
+                )
+
+
+def _no_estimator(objective, posterior, bits):
+    """Why these latents have no such gradient, or nothing."""
     estimator = objective.options & set(ESTIMATORS)
-    if posterior.name not in BINARY:
-        if estimator:
-            why = "it is for latents that are discrete, and these are real numbers: choose --objective elbo"
-            raise _clash("objective", objective, posterior, why)
-        return
-    if prior.name not in PRIORS_OF_BITS:
-        why = "it is a density over real numbers, and the latents are bits: choose --prior standard, vamp or vamp-base"
-        raise _clash("prior", prior, posterior, why)
-    for flow in flows:
-        if flow.name != "none":
-            why = "it bends a density over real numbers, and the latents are bits: choose --flow none"
-            raise _clash("flow", flow, posterior, why)
-    if objective.name != "elbo":
-        why = "its gradient goes through samples, and bits have none: choose --objective elbo:relaxed or elbo:score"
-        raise _clash("objective", objective, posterior, why)
+    if estimator and posterior.name != "bernoulli":
+        return f"{min(estimator)!r} is for bits; choose --objective elbo"
     if "enumerate" in estimator and bits > MOST_BITS:
-        why = f"{bits} bits have 2^{bits} values, at most {MOST_BITS} bits are summed out: choose a smaller --latent"
-        raise _clash("objective", objective, posterior, why)
-
-
-def _clash(family, spec, posterior, why):
-    return SpecError(f"{family} '{spec}' does not go with posterior '{posterior}': {why}")
+        return f"{bits} of them have 2^{bits} values, and at most {MOST_BITS} are summed out; choose a smaller --latent"
+    return ""

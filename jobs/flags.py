@@ -204,7 +204,7 @@ def read(argv):
     config = DEFAULTS | {family: str(parse(family, DEFAULTS[family])) for family in FAMILIES} | given
     if resume is None:
         config["objective"] = resolve_objective(config["objective"], config["posterior"])
-        parts = {part: config[part] for part in ("prior", "flow", "objective")}
+        parts = {part: config[part] for part in ("prior", "flow", "model", "objective")}
         latent, levels = config["latent"], 2 if config["model"] == "two-level" else 1
         try:
             check_posterior(
