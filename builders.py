@@ -9,7 +9,15 @@ from flows.planar import PlanarFlow
 from flows.radial import RadialFlow
 from flows.spline import SplineFlow
 from flows.sylvester import SylvesterFlow
-from inference import IWAE, Relaxed, Trace_ELBO, TraceEnum_ELBO, TraceGraph_ELBO, TraceMeanField_ELBO
+from inference import (
+    IWAE,
+    Introspective,
+    Relaxed,
+    Trace_ELBO,
+    TraceEnum_ELBO,
+    TraceGraph_ELBO,
+    TraceMeanField_ELBO,
+)
 from priors import FlowPrior, MixtureOfGaussians, StandardBernoulli, StandardNormal, VampPrior
 from specs import SpecError
 
@@ -103,4 +111,5 @@ LIKELIHOODS = {
 OBJECTIVES = {
     "elbo": elbo,
     "iwae": lambda spec, shape: IWAE(spec.n),
+    "intro": lambda spec, shape: Introspective(spec.n),
 }

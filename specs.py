@@ -66,6 +66,7 @@ FAMILIES = {
     "objective": {
         "elbo": Form(options=("analytic", *ESTIMATORS), exclusive=ESTIMATORS),
         "iwae": Form(5),
+        "intro": Form(40),
     },
 }
 
@@ -88,7 +89,7 @@ def usage(family):
     """How the family's specs are written.
 
     >>> usage("objective")
-    'elbo[:analytic][:score][:relaxed][:enumerate], iwae[:N]'
+    'elbo[:analytic][:score][:relaxed][:enumerate], iwae[:N], intro[:N]'
     """
     forms = FAMILIES[family].items()
     return ", ".join(

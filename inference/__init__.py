@@ -13,6 +13,7 @@ from inference.estimate import Estimate
 from inference.fit import fit
 from inference.gaps import Gaps, gaps
 from inference.importance import log_weights, score
+from inference.introspective import Introspective
 from inference.local import LocalGuide
 from inference.registered import registered
 from inference.rng import seeded
@@ -32,6 +33,7 @@ __all__ = [
     "Estimate",
     "Gaps",
     "IWAE",
+    "Introspective",
     "KLWeight",
     "LocalGuide",
     "ScaleLatents",

@@ -46,14 +46,17 @@ class EagerStep:
 
     def backward(self, x):
         """The loss, its gradients left with the parameters."""
-        if not self.checked:
-            loss = self.validated(x)
-        else:
-            with pyro.validation_enabled(False):
-                loss = self.loss(x, self.weight)
+        loss = self.evaluated(x)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         return loss.detach()
+
+    def evaluated(self, x):
+        """The loss with its graph."""
+        if not self.checked:
+            return self.validated(x)
+        with pyro.validation_enabled(False):
+            return self.loss(x, self.weight)
 
     def validated(self, x):
         """The loss, and an error that names the mistake where a program has one."""

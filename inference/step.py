@@ -28,14 +28,16 @@ def make_update(model, guide, *, weight=None, optimizer="adam", lr=1e-3, engine=
         engine: one of ENGINES.
         reduce: makes one gradient of several processes' (`Processes(...).reduce`).
         objective: one of `inference.elbo`'s or `inference.discrete`'s: Trace_ELBO() unless given. The parameters of one
-            that is an `nn.Module` are trained too.
+            that is an `nn.Module` are trained too. One whose gradient is not that of one loss brings its own `step`, a
+            class with an engine's face; one that not every engine can train names those that can, in `engines`
+            (`Introspective`, for both).
 
     Returns:
-        update: x (batch, channels, height, width) → {"loss": scalar tensor, nats per image}, with
+        update: x (batch, channels, height, width) → {"loss": scalar tensor, nats per image, …}, with
         `set_lr(lr)`, and `state_dict()` and `load_state_dict(state)` for the optimiser's memory.
 
     Raises:
-        ValueError: for an unknown optimizer or engine, or the engine `graph` away from CUDA.
+        ValueError: for an unknown optimizer or engine, one that the objective cannot use, or `graph` away from CUDA.
         TypeError: where model or guide is no `nn.Module`: its parameters could not be found.
 
     >>> from assemble import assemble
@@ -57,4 +59,8 @@ def make_update(model, guide, *, weight=None, optimizer="adam", lr=1e-3, engine=
         raise ValueError(f"engine graph replays CUDA graphs, and the program is on {weight.device.type}")
     if isinstance(objective, torch.nn.Module):
         objective.to(weight.device)
-    return ENGINES[engine](model, guide, weight, optimizer, lr, objective or Trace_ELBO(), reduce)
+    objective = objective or Trace_ELBO()
+    if engine not in (engines := getattr(objective, "engines", ENGINES)):
+        raise ValueError(f"{type(objective).__name__} trains by engine {' or '.join(engines)}, not by {engine!r}")
+    step = getattr(objective, "step", ENGINES[engine])
+    return step(model, guide, weight, optimizer, lr, objective, reduce)

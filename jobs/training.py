@@ -73,8 +73,10 @@ class Run:
         with processes.leader_first():
             images = load_images(config)
         self.images = images.to(device)
+        spec = parse("objective", config["objective"])
+        objective = OBJECTIVES[spec.name](spec)
         self.config = config | {
-            "engine": find_engine(config, device, len(images.train), processes),
+            "engine": find_engine(config, device, len(images.train), objective, processes),
             "device": device.type,
             "processes": processes.size,
             # Kept, so that a resumed run computes the same bits; and every process the leader's.

@@ -13,6 +13,7 @@ import specs
 import supports
 from inference import make_update, score, seeded
 from inference.checkpoint import load_checkpoint, load_weights, save_checkpoint
+from inference.step import ENGINES
 from jobs import flags
 
 SHAPE = (1, 5, 6)
@@ -31,10 +32,12 @@ def build(objective="elbo", **parts):
 
 
 def check(tmp_path, **parts):
-    """A finite loss, a gradient for every parameter, samples, scores; the same from a checkpoint, and by stock Pyro."""
+    """A finite loss, a gradient for every parameter, samples, scores; the same from a checkpoint, and by stock Pyro
+    where it can."""
     x = images(parts.get("likelihood", "bernoulli").split(":")[0])
     losses, after = [], []
-    for engine in ("svi", "eager"):
+    engines = [engine for engine in ("svi", "eager") if engine in getattr(build(**parts)[-1], "engines", ENGINES)]
+    for engine in engines:
         with seeded(0):
             model, guide, both, objective = build(**parts)
             update = make_update(model, guide, engine=engine, lr=1e-3, objective=objective)
@@ -44,9 +47,9 @@ def check(tmp_path, **parts):
     still = [name for name, p in both.named_parameters() if torch.equal(p, before[name])]
     assert still == [], "no gradient reaches these"
     assert torch.tensor(losses).isfinite().all()
-    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+    assert losses[0] == pytest.approx(losses[-1], rel=1e-5)
     for name, p in after[0].items():  # Adam's first steps are of length lr whatever the rounding, or its sign
-        assert (p - after[1][name]).abs().max() < 4.1e-3, name
+        assert (p - after[-1][name]).abs().max() < 4.1e-3, name
 
     with torch.no_grad():
         sample = model(batch=4)

@@ -1,0 +1,186 @@
+"""Encoder against decoder: an objective that two players share, and the step that gives each its own gradient."""
+
+import torch
+from pyro import poutine
+from pyro.infer.enum import get_importance_trace
+from pyro.poutine.util import prune_subsample_sites
+from torch import nn
+from torch.distributions import constraints, kl_divergence
+from torch.func import functional_call
+
+from inference.anneal import ScaleLatents
+from inference.eager import EagerStep
+from inference.elbo import TraceMeanField_ELBO
+from inference.joint import sample_sites
+
+
+class IntrospectiveStep(EagerStep):
+    """EagerStep in which guide and model each follow the gradient of a loss of their own, taken at the same point.
+
+    Adam remembers every parameter by itself, so one optimiser over all of them is two, one for each player.
+
+    Raises:
+        ValueError: where guide and model share a parameter, which would be on both sides.
+    """
+
+    def __init__(self, model, guide, weight, optimizer, lr, objective, reduce=None):
+        super().__init__(model, guide, weight, optimizer, lr, objective, reduce)
+        self.players = list(guide.parameters()), list(model.parameters())
+        if both := {*self.players[0]} & {*self.players[1]}:
+            names = ", ".join(name for name, p in self.parameters.items() if p in both)
+            raise ValueError(f"guide and model play against each other, and both have {names}: give each its own")
+        self.parts = {}
+        still = Still(model, guide)
+
+        def losses(x, weight):
+            weighted = ScaleLatents(weight)
+            return objective.losses(weighted(model), weighted(guide), still.draw, x, weight)
+
+        self.loss = losses
+
+    def __call__(self, x):
+        return super().__call__(x) | self.parts
+
+    def backward(self, x):
+        """-ELBO of the images, each player's gradients left with its parameters."""
+        of_guide, of_model, loss, self.parts = self.evaluated(x)
+        for loss_of_player, parameters in zip((of_guide, of_model), self.players):
+            gradients = torch.autograd.grad(loss_of_player, parameters, retain_graph=True, allow_unused=True)
+            for parameter, gradient in zip(parameters, gradients):
+                parameter.grad = gradient
+        return loss.detach()
+
+
+class Still(nn.Module):
+    """The model with its parameters as constants, and the guide's, which its prior may borrow."""
+
+    def __init__(self, model, guide):
+        super().__init__()
+        self.model, self.guide = model, guide
+
+    def forward(self, batch):
+        return self.model(batch=batch)
+
+    def draw(self, batch):
+        # Not by switching gradients off meanwhile: a mixture of Normals hands its parameters on, to be used later.
+        return functional_call(self, {name: p.detach() for name, p in self.named_parameters()}, batch)
+
+
+class Introspective:
+    """The guide tells images from the model's own by their KL, which the model then lowers (arXiv:1807.06358).
+
+        guide:  -ELBO(x) + α Σ_s [m - K(x_s)]₊        model:  -ELBO(x) + α Σ_s K(x_s)
+
+    With K(x) = KL(q(z | x) ‖ p(z)) and two images s for each x: a reconstruction x_r ~ p(x | z), z ~ q(z | x), and a
+    sample x_p ~ p(x). The guide gives them a KL of up to m nats, the model makes images whose KL is as low as that of
+    data; beyond m the guide has no more to gain. No discriminator is added (IntroVAE, Huang et al. 2018).
+
+    Who trains what: the guide's parameters follow the first loss, the model's the second, at once. The model's include
+    the prior's: pseudo-inputs, mixture weights, a flow. In K, p(z) stands still: it is learned from
+    data, by the ELBO's KL. Otherwise a prior would drift to where the guide banishes the model's samples, and, under
+    a VampPrior, whose components are the guide's own posteriors, the guide could win by moving the prior.
+    The model's gradient reaches its networks through the images x_s. Pixels of a discrete likelihood with
+    values 0 and 1 are drawn, with the gradient of their means (straight-through, arXiv:1308.3432): beside black and
+    white data, grey means would give themselves away. Of other likelihoods x_s is the mean of p(x | z).
+    Latents of x_p carry a gradient where they are reparameterised: under a flow as the prior and in a second level,
+    not in a mixture's choice of component.
+
+    K is in closed form where there is one, and log q(z | x) - log p(z) of one z where there is none, site by site. The
+    KL weight multiplies the ELBO's KL and α, so that a ramp brings in the game as it brings in the KL; m and K are
+    nats of the whole KL. With α = 0 this is `TraceMeanField_ELBO`.
+
+    Args:
+        margin: m, nats per image. It must exceed the KL of data, or nothing is told apart.
+        strength: α.
+
+    Trained by `make_update(model, guide, objective=Introspective(40))`, whose steps return, as means over images:
+    `loss`, the -ELBO of data; `kl_data`, `kl_reconstructions` and `kl_samples`; and `below_margin`, the share of the
+    model's images that the guide still pushes away. Where that is 0 the guide has won for now; where the three KLs are
+    alike, the model.
+
+    >>> from assemble import assemble; from inference import make_update
+    >>> model, guide = assemble(hidden=(8,), latent=2, shape=(1, 4, 4))
+    >>> update = make_update(model, guide, objective=Introspective(40))
+    >>> list(update(torch.zeros(5, 1, 4, 4)))
+    ['loss', 'kl_data', 'kl_reconstructions', 'kl_samples', 'below_margin']
+    """
+
+    step, engines = IntrospectiveStep, ("eager",)
+
+    def __init__(self, margin, strength=0.25):
+        if not (margin > 0 and strength >= 0):
+            raise ValueError(f"expected a margin above 0 and a strength of 0 or more, got {margin} and {strength}")
+        self.margin, self.strength = float(margin), float(strength)
+
+    def losses(self, model, guide, still, x, weight):
+        """What each player minimises, per image.
+
+        Args:
+            model, guide: weighted programs over a batch, `model(x)` and `model(batch=n)`.
+            still: the model with constants for parameters, unweighted: n → a program's run of n images.
+            weight: of the KL term.
+
+        Returns:
+            the guide's loss, the model's, their common part -ELBO(x), and a dict of detached parts.
+
+        Raises:
+            ValueError: where a site of the guide is not reparameterised, or the model observes more or less than x.
+        """
+        model_trace, guide_trace = get_importance_trace("flat", 1, model, guide, (x,), {})
+        sites, latents = sample_sites(model_trace), sample_sites(guide_trace)
+        check_sites(sites, latents)
+        loss = -TraceMeanField_ELBO().elbo(sites, latents) / len(x)
+        seen = kl(still, guide, own_images(model, sites, latents, len(x)))
+        hinge = (self.margin - seen).relu()
+        strength = self.strength * weight
+        rebuilt, sampled = seen.detach().chunk(2)
+        parts = {
+            "kl_data": divergence(sites, latents).detach().mean(),
+            "kl_reconstructions": rebuilt.mean(),
+            "kl_samples": sampled.mean(),
+            "below_margin": (hinge.detach() > 0).float().mean(),
+        }
+        return loss + strength * hinge.sum() / len(x), loss + strength * seen.sum() / len(x), loss, parts
+
+
+def check_sites(sites, latents):
+    for name, site in latents.items():
+        if not site["fn"].has_rsample:
+            raise ValueError(f"introspective training needs reparameterised sites; the guide's {name!r} is not one")
+    if len(observed := [name for name, site in sites.items() if site["is_observed"]]) != 1:
+        raise ValueError(f"introspective training expects one observed site, the images; the model has {observed}")
+
+
+def own_images(model, sites, latents, count):
+    """Reconstructions, then samples: (2·count, …). They depend on the model's parameters, on the guide's not at all."""
+    [name] = [name for name, site in sites.items() if site["is_observed"]]
+    codes = {latent: site["value"].detach() for latent, site in latents.items()}
+    programs = poutine.condition(model, data=codes), model
+    return torch.cat([as_image(poutine.trace(program).get_trace(batch=count).nodes[name]) for program in programs])
+
+
+def as_image(site):
+    """A draw of pixels 0 and 1, with their means' gradient; of others the means."""
+    mean, support = site["fn"].mean, site["fn"].support
+    while hasattr(support, "base_constraint"):
+        support = support.base_constraint
+    return site["value"].detach() + (mean - mean.detach()) if support is constraints.boolean else mean
+
+
+def kl(model, guide, x):
+    """KL(q(z | x) ‖ p(z)) of each image, without the density of x, which grey means may not have: (images,)."""
+    guide_trace = prune_subsample_sites(poutine.trace(guide).get_trace(x))
+    model_trace = poutine.trace(poutine.replay(model, trace=guide_trace)).get_trace(len(x))
+    return divergence(sample_sites(model_trace), sample_sites(guide_trace))
+
+
+def divergence(sites, latents):
+    """Σ KL over latent sites of two traces, unweighted: (images,)."""
+    total = 0.0
+    for name, site in latents.items():
+        q, p, z = site["fn"], sites[name]["fn"], site["value"]
+        try:
+            total = total + kl_divergence(q, p)
+        except NotImplementedError:
+            total = total + q.log_prob(z) - p.log_prob(z)
+    return total
