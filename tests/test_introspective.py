@@ -5,6 +5,7 @@ import pytest
 import torch
 from conftest import as_trained
 from test_engines import Waits
+from test_run import assert_same, call, state, train
 from torch import nn
 
 from assemble import assemble
@@ -271,3 +272,20 @@ def test_what_cannot_be_is_said():
     guide.decoder = model.decoder
     with pytest.raises(ValueError, match="guide and model play against each other, and both have .*decoder"):
         make_update(model, guide, objective=Introspective(20))
+
+
+def test_from_the_command_line_it_finds_its_engine_and_resumes_bit_for_bit(dataset, tmp_path, capsys, monkeypatch):
+    flags = ["--objective", "intro:20", "--cooldown", 0, "--warmup", 2]
+    monkeypatch.setattr("jobs.machine.COMPILE_FROM", 1)  # where any other objective would be compiled
+    assert train(dataset, tmp_path / "whole", *flags, "--epochs", 4) is None
+    assert train(dataset, tmp_path / "part", *flags, "--epochs", 2) is None
+    assert call("--resume", tmp_path / "part", "--epochs", 4) is None
+    (*_, whole), (*_, part) = state(tmp_path / "whole"), state(tmp_path / "part")
+    assert_same(whole, part)
+    assert {"loss", "kl_data", "kl_samples", "elbo"} < whole["metrics"][-1].keys()
+    assert '"engine": "eager"' in (tmp_path / "whole" / "config.json").read_text()
+    message = train(dataset, tmp_path / "none", *flags, "--engine", "compiled")
+    assert message == (
+        "error: --engine compiled cannot train --objective intro:20, which runs by eager: write --engine auto"
+    )
+    assert not (tmp_path / "none").exists()
