@@ -10,7 +10,7 @@ from torch.func import functional_call
 
 from inference.anneal import ScaleLatents
 from inference.eager import EagerStep
-from inference.elbo import TraceMeanField_ELBO
+from inference.elbo import Trace_ELBO, with_closed_forms
 from inference.joint import sample_sites
 
 
@@ -126,10 +126,10 @@ class Introspective:
         Raises:
             ValueError: where a site of the guide is not reparameterised, or the model observes more or less than x.
         """
-        model_trace, guide_trace = get_importance_trace("flat", 1, model, guide, (x,), {})
-        sites, latents = sample_sites(model_trace), sample_sites(guide_trace)
+        traces = with_closed_forms(*get_importance_trace("flat", 1, model, guide, (x,), {}))
+        sites, latents = map(sample_sites, traces)
         check_sites(sites, latents)
-        loss = -TraceMeanField_ELBO().elbo(sites, latents) / len(x)
+        loss = -Trace_ELBO().elbo(sites, latents) / len(x)
         seen = kl(still, guide, own_images(model, sites, latents, len(x)))
         hinge = (self.margin - seen).relu()
         strength = self.strength * weight

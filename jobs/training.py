@@ -73,8 +73,14 @@ class Run:
         with processes.leader_first():
             images = load_images(config)
         self.images = images.to(device)
-        spec = parse("objective", config["objective"])
-        objective = OBJECTIVES[spec.name](spec)
+        with seeded(config["seed"]):
+            self.model, self.guide = assemble(
+                **{part: config[part] for part in PARTS},
+                shape=images.image_shape,
+                images=lambda: images.images("train"),
+            )
+            spec = parse("objective", config["objective"])
+            objective = OBJECTIVES[spec.name](spec, images.image_shape)
         self.config = config | {
             "engine": find_engine(config, device, len(images.train), objective, processes),
             "device": device.type,
@@ -84,14 +90,6 @@ class Run:
             "shape": list(images.image_shape),
             "sha256": images.sha256,
         }
-        with seeded(config["seed"]):
-            self.model, self.guide = assemble(
-                **{part: config[part] for part in PARTS},
-                shape=images.image_shape,
-                images=lambda: images.images("train"),
-            )
-            spec = parse("objective", config["objective"])
-            objective = OBJECTIVES[spec.name](spec, images.image_shape)
         self.program = torch.nn.ModuleList([self.model, self.guide]).to(device)
         self.weight = KLWeight(config["beta"], config["warmup"], device)
         self.update = make_update(
