@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import nets
-from builders import FLOWS, LIKELIHOODS, NETS, POSTERIORS, PRIORS
+from builders import FLOWS, LIKELIHOODS, MIDDLES, NETS, POSTERIORS, PRIORS_OF
 from guides import Guide, TwoLevelGuide
 from inference.checkpoint import CheckpointError, load_checkpoint, load_weights
 from models import VAE, TwoLevel
@@ -16,13 +16,13 @@ from specs import SpecError, parse, parse_each
 from supports import check_posterior
 
 
-def vae(prior, posterior, head, encode, decode, hidden, activation, latents, flows):
+def vae(prior, posterior, middle, encode, decode, hidden, activation, latents, flows):
     body = encode(hidden)
     guide = Guide(body, *posterior(body.features, latents[0], flows[0]))
     return VAE(prior(guide, latents[0]), decode(nets.MLP((latents[0],), hidden[::-1], activation))), guide
 
 
-def two_level(prior, posterior, head, encode, decode, hidden, activation, latents, flows):
+def two_level(prior, posterior, middle, encode, decode, hidden, activation, latents, flows):
     # Two inputs meet before the last layer; with one layer only, each gets its own besides.
     first, last = hidden[:-1] or hidden, hidden[-1:]
 
@@ -31,15 +31,15 @@ def two_level(prior, posterior, head, encode, decode, hidden, activation, latent
 
     upper = encode(hidden)
     lower = nets.Join(encode(first), body(latents[1], first), last, activation)
-    middle = body(latents[1], hidden[::-1])
+    between = body(latents[1], hidden[::-1])
     first, last = hidden[:0:-1] or hidden, hidden[:1]
     decoder = nets.Join(body(latents[0], first), body(latents[1], first), last, activation)
     guide = TwoLevelGuide(
         Guide(upper, *posterior(upper.features, latents[1], flows[1])),
         Guide(lower, *posterior(lower.features, latents[0], flows[0])),
     )
-    middle = nn.Sequential(middle, head(middle.features, latents[0]))
-    return TwoLevel(prior(guide, latents[1]), middle, decode(decoder)), guide
+    between = nn.Sequential(between, middle(between.features, latents[0]))
+    return TwoLevel(prior(guide, latents[1]), between, decode(decoder)), guide
 
 
 MODELS = {"vae": (vae, 1), "two-level": (two_level, 2)}  # and how many latents it has
@@ -66,7 +66,8 @@ def assemble(
         model, prior, posterior, net, activation, likelihood: spec strings, as on the command line.
         flow: a spec; of the two-level model, one for both posteriors or two, "FLOW1,FLOW2", for z1 and z2.
         hidden: widths of the encoder's layers, and of the decoder's from the latent up.
-        latent: dimension of z; of the two-level model, one for both or a pair, for z1 and z2.
+        latent: dimension of z; of the two-level model, one for both or a pair, for z1 and z2. Posterior `vq` makes a
+            code of every 4.
         shape: of an image, (channels, height, width).
         images: training images (N, *shape) in [0, 1], or a function that returns them, for priors that start from data.
 
@@ -91,14 +92,14 @@ def assemble(
     >>> model(batch=3).shape
     torch.Size([3, 1, 28, 28])
     """
-    prior, likelihood = parse("prior", prior), parse("likelihood", likelihood)
+    prior, posterior, likelihood = parse("prior", prior), parse("posterior", posterior), parse("likelihood", likelihood)
     program, levels = MODELS[parse("model", model).name]
     flows = parse_each("flow", flow, levels)
-    if prior.name not in PRIORS:
-        raise SpecError(f"prior '{prior}' is for scoring only: train another, then run.py score DIR --prior {prior}")
     check_posterior(posterior, prior=prior, flow=flow, model=model)
+    if prior.name not in PRIORS_OF[posterior.name]:
+        raise SpecError(f"prior '{prior}' is for scoring only: train another, then run.py score DIR --prior {prior}")
     encoder, trunk = NETS[parse("net", net).name]
-    activation, head = parse("activation", activation).name, POSTERIORS[parse("posterior", posterior).name]
+    activation, head = parse("activation", activation).name, POSTERIORS[posterior.name]
     if not isinstance(hidden, (list, tuple)) or not hidden or min(hidden) < 1:
         raise SpecError(f"hidden expects the widths of the layers, (300, 300) say, got {hidden!r}")
     latents = [latent] if isinstance(latent, int) else list(latent)
@@ -112,9 +113,12 @@ def assemble(
         return nn.Sequential(*parts, LIKELIHOODS[likelihood.name](likelihood, parts[-1].features, shape))
 
     return program(
-        head=head,
-        prior=lambda guide, latent: PRIORS[prior.name](prior, guide, latent, shape, images),
-        posterior=lambda features, latent, flow: (head(features, latent), FLOWS[flow.name](flow, features, latent)),
+        middle=lambda features, latent: MIDDLES[posterior.name](features, latent),
+        prior=lambda guide, latent: PRIORS_OF[posterior.name][prior.name](prior, guide, latent, shape, images),
+        posterior=lambda features, latent, flow: (
+            head(posterior, features, latent),
+            FLOWS[flow.name](flow, features, latent),
+        ),
         encode=lambda widths: encoder(shape, widths, activation),
         decode=decode,
         hidden=tuple(hidden),

@@ -18,14 +18,20 @@ from inference import (
     TraceGraph_ELBO,
     TraceMeanField_ELBO,
 )
-from priors import FlowPrior, MixtureOfGaussians, StandardBernoulli, StandardNormal, VampPrior
+from priors import (
+    AutoregressivePrior,
+    FlowPrior,
+    MixtureOfGaussians,
+    StandardBernoulli,
+    StandardNormal,
+    UniformCodes,
+    VampPrior,
+)
 from specs import SpecError
 
 
 def standard(spec, guide, latent, shape, images):
-    # The one that lives where the posterior does: its support is asked for, with any image.
-    support = guide.base(torch.zeros(1, *shape)).support
-    return StandardBernoulli(latent) if support.is_discrete else StandardNormal(latent)
+    return StandardNormal(latent)
 
 
 def mog(spec, guide, latent, shape, images):
@@ -58,6 +64,24 @@ def flow_prior(spec, guide, latent, shape, images):
     return FlowPrior(TRANSFORMS[spec.name](0, latent, spec.n, shared=True), latent)
 
 
+def codes(prior):
+    """A prior over vectors of codes, which borrows the guide's codebook."""
+
+    def build(spec, guide, latent, shape, images):
+        codebook = guide.head.codebook
+        return prior(codebook, latent // codebook().shape[1])
+
+    return build
+
+
+def quantiser(spec, features, latent):
+    if latent % (size := nets.quantiser.DIMENSION):
+        raise SpecError(
+            f"posterior '{spec}' cuts z into codes of {size} numbers: expected a multiple as latent, got {latent}"
+        )
+    return nets.VectorQuantiser(features, latent, spec.n)
+
+
 def no_flow(spec, features, latent):
     return None
 
@@ -83,7 +107,18 @@ PRIORS = {
     "vamp-base": vamp_base,
     **dict.fromkeys(TRANSFORMS, flow_prior),
 }
-POSTERIORS = {"normal": nets.NormalHead, "bernoulli": nets.BinaryHead}
+# Where a posterior does not live on real vectors, there are priors of its own.
+PRIORS_OF = {
+    "normal": PRIORS,
+    "bernoulli": PRIORS | {"standard": lambda spec, guide, latent, shape, images: StandardBernoulli(latent)},
+    "vq": {"standard": codes(UniformCodes), "autoregressive": codes(AutoregressivePrior)},
+}
+POSTERIORS = {
+    "normal": lambda spec, *sizes: nets.NormalHead(*sizes),
+    "bernoulli": lambda spec, *sizes: nets.BinaryHead(*sizes),
+    "vq": quantiser,
+}
+MIDDLES = {"normal": nets.NormalHead, "bernoulli": nets.BinaryHead}  # of two levels, p(z1 | z2)
 
 
 def elbo(spec, shape):

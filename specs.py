@@ -50,6 +50,7 @@ FAMILIES = {
         "vamp": VAMP,
         "vamp-base": VAMP,
         **{name: Form(length) for name, length in FLOW_LENGTHS.items()},
+        "autoregressive": Form(),
         "aggregate": Form(),
     },
     "flow": {"none": Form(), **{name: Form(length, ("shared",)) for name, length in FLOW_LENGTHS.items()}},
@@ -62,7 +63,7 @@ FAMILIES = {
         "logistic": Form(),
         "continuous-bernoulli": Form(),
     },
-    "posterior": {"normal": Form(), "bernoulli": Form()},
+    "posterior": {"normal": Form(), "bernoulli": Form(), "vq": Form(64)},
     "objective": {
         "elbo": Form(options=("analytic", *ESTIMATORS), exclusive=ESTIMATORS),
         "iwae": Form(5),

@@ -1,6 +1,6 @@
 """Which parts fit which: a pair is refused where its supports differ, and nowhere else. Pure Python."""
 
-from specs import ESTIMATORS, SpecError, parse
+from specs import ESTIMATORS, FAMILIES, SpecError, parse
 
 # What images hold, each kind a subset of the next, and what a likelihood has mass or density on.
 VALUES = {
@@ -37,17 +37,31 @@ def check_likelihood(likelihood, values, name):
         )
 
 
+SCORED = ("aggregate",)  # priors that are never trained
 # Of each posterior: what its latents are, and for a family of parts the names that go with it and why others do not.
-REAL = "real numbers", {}
-BITS = (
-    "bits",
-    {
-        "prior": (("standard", "vamp", "vamp-base", "aggregate"), "it is a density over real numbers"),
-        "flow": (("none",), "it bends a density over real numbers"),
-        "objective": (("elbo",), "its gradient goes through samples, and bits have none"),
-    },
-)
-POSTERIORS = {"normal": REAL, "bernoulli": BITS}
+POSTERIORS = {
+    "normal": (
+        "real numbers",
+        {"prior": ([name for name in FAMILIES["prior"] if name != "autoregressive"], "it is over a codebook's codes")},
+    ),
+    "bernoulli": (
+        "bits",
+        {
+            "prior": (["standard", "vamp", "vamp-base", "aggregate"], "it is a density over real numbers"),
+            "flow": (["none"], "it bends a density over real numbers"),
+            "objective": (["elbo"], "its gradient goes through samples, and bits have none"),
+        },
+    ),
+    "vq": (
+        "a codebook's codes",
+        {
+            "prior": (["standard", "autoregressive", "aggregate"], "it does not live there"),
+            "flow": (["none"], "it bends a density over real numbers"),
+            "model": (["vae"], "its lower level is given a vector of real numbers, or bits"),
+            "objective": (["elbo", "iwae"], "it asks for a KL that moves with the encoder, and theirs does not"),
+        },
+    ),
+}
 MOST_BITS = 12  # that are summed out: 4096 terms an image
 
 
@@ -85,9 +99,10 @@ def check_posterior(posterior, *, bits=0, **parts):
             if spec.name in names:
                 why = _no_estimator(spec, posterior, bits) if family == "objective" else ""
             if why:
+                trained = [name for name in names if name not in SCORED]
                 raise SpecError(
                     f"{family} '{spec}' does not go with posterior '{posterior}', whose latents are {latents}: {why}"
-                    + (f"; choose --{family} {' or '.join(names)}" if spec.name not in names else "")
+                    + (f"; choose --{family} {' or '.join(trained)}" if spec.name not in names else "")
                 )
 
 

@@ -2,6 +2,7 @@
 
 from distributions.bernoulli import LinearBernoulli
 from distributions.binary import BernoulliVector
+from distributions.codes import AutoregressiveCodes, Codes, Quantised
 from distributions.continuous_bernoulli import ContinuousBernoulli
 from distributions.flow import FlowDistribution
 from distributions.logistic import DiscretisedLogistic
@@ -9,11 +10,14 @@ from distributions.mixture import Mixture
 from distributions.normal import DiagonalNormal
 
 __all__ = [
+    "AutoregressiveCodes",
     "BernoulliVector",
+    "Codes",
     "ContinuousBernoulli",
     "DiagonalNormal",
     "DiscretisedLogistic",
     "FlowDistribution",
     "LinearBernoulli",
     "Mixture",
+    "Quantised",
 ]

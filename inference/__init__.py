@@ -4,6 +4,7 @@ from inference.active_units import ActiveUnits, active_units
 from inference.ais import AnnealedScore, ais
 from inference.anneal import KLWeight, ScaleLatents
 from inference.bdmc import Bounds, bdmc
+from inference.code_use import code_use
 from inference.components import ComponentUse, component_use
 from inference.decomposition import Decomposition, decompose, rate_distortion
 from inference.discrete import Relaxed, StraightThrough, TraceEnum_ELBO, TraceGraph_ELBO
@@ -48,6 +49,7 @@ __all__ = [
     "active_units",
     "ais",
     "bdmc",
+    "code_use",
     "component_use",
     "decompose",
     "elbo_parts",

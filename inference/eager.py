@@ -4,6 +4,7 @@ import pyro
 import torch
 
 from inference.anneal import ScaleLatents
+from inference.learning import Learning
 from inference.optimizers import OPTIMIZERS
 
 
@@ -29,6 +30,7 @@ class EagerStep:
         self.parameters = dict(self.program.named_parameters())
         self.optimizer = OPTIMIZERS[optimizer](self.parameters.values(), lr=lr, fused=True)
         self.weight, self.reduce, self.checked = weight, reduce, False
+        self.learn = Learning(guide, reduce)
 
         def loss(x, weight):
             weighted = ScaleLatents(weight)
@@ -42,6 +44,7 @@ class EagerStep:
         if self.reduce is not None:
             metrics = self.reduce(loss, list(self.parameters.values()), len(x))
         self.optimizer.step()
+        self.learn(x)
         return metrics
 
     def backward(self, x):

@@ -124,7 +124,8 @@ class _Recording:
         """Every tensor that a step changes."""
         parameters = list(self.update.parameters.values())
         memory = [t for p in parameters for t in self.update.optimizer.state[p].values()]
-        return [p.data for p in parameters] + memory + [self.cursor, self.total]
+        buffers = list(self.update.program.buffers())  # what learns otherwise than by gradients
+        return [p.data for p in parameters] + memory + buffers + [self.cursor, self.total]
 
 
 def _copy(values, tensors):

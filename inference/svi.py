@@ -6,6 +6,7 @@ import torch
 
 from inference.anneal import ScaleLatents
 from inference.eager import learnt, trained
+from inference.learning import Learning
 from inference.optimizers import OPTIMIZERS
 from inference.registered import registered
 
@@ -18,7 +19,7 @@ class SVIStep:
             raise ValueError("engine svi is stock Pyro, which trains in one process: choose eager or compiled")
         self.constructor, self.lr = OPTIMIZERS[optimizer], lr
         self.optimizer = pyro.optim.PyroOptim(self.constructor, {"lr": lr})
-        self.program = trained(model, guide, objective)
+        self.program, self.learn = trained(model, guide, objective), Learning(guide)
         self.parameters = dict(self.program.named_parameters())
         reference = objective.reference()
         differentiable = registered(reference) if len(self.program) > 2 else reference.differentiable_loss
@@ -32,7 +33,9 @@ class SVIStep:
         )
 
     def __call__(self, x):
-        return {"loss": torch.tensor(self.svi.step(x), dtype=torch.float64)}
+        loss = self.svi.step(x)
+        self.learn(x)
+        return {"loss": torch.tensor(loss, dtype=torch.float64)}
 
     def set_lr(self, lr):
         self.optimizer.pt_optim_args["lr"] = lr  # for parameters that it has not met

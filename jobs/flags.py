@@ -145,7 +145,7 @@ def parser():
     for family in ("model", "prior", "flow", "posterior", "likelihood", "net", "activation"):
         add_spec(g, f"--{family}")
     add(g, "--hidden", "widths of the layers", type=widths, metavar="N,N")
-    add(g, "--latent", "dimension of z, or of z1,z2", type=latents, metavar="D")
+    add(g, "--latent", "dimension of z, or of z1,z2; with --posterior vq, 4 for each code", type=latents, metavar="D")
     g = p.add_argument_group("training")
     add_spec(g, "--objective")
     add(g, "--beta", "weight of the KL term", type=number(float, 0), metavar="B")

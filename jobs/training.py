@@ -140,7 +140,8 @@ class Run:
                 z = self.model.prior().sample((self.config["batch_size"],)).clone()  # no point that a flow remembers
                 began = time.perf_counter()
                 prior = self.model.prior()
-                log_prob = prior.log_prob(z.requires_grad_()).sum()
+                # With z itself, as the density of codes has no gradient.
+                log_prob = prior.log_prob(z.requires_grad_()).sum() + z.sum()
                 torch.autograd.grad(log_prob, [z, *parameters], allow_unused=True)[0].sum().item()  # waits for a device
                 seconds = time.perf_counter() - began
         return seconds * len(self.images.train) / self.config["batch_size"]

@@ -6,6 +6,7 @@ from nets.heads import BinaryHead, NormalHead
 from nets.join import Join
 from nets.likelihoods import BernoulliHead, ContinuousBernoulliHead, LogisticHead, NormalImageHead
 from nets.mlp import MLP
+from nets.quantiser import VectorQuantiser
 from nets.small_conv import SmallConvDecoder, SmallConvEncoder
 
 __all__ = [
@@ -22,4 +23,5 @@ __all__ = [
     "NormalImageHead",
     "SmallConvDecoder",
     "SmallConvEncoder",
+    "VectorQuantiser",
 ]

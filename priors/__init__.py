@@ -1,9 +1,18 @@
 """p(z): modules whose `forward()` returns a distribution over z."""
 
 from priors.bernoulli import StandardBernoulli
+from priors.codes import AutoregressivePrior, UniformCodes
 from priors.flow import FlowPrior
 from priors.mog import MixtureOfGaussians
 from priors.standard import StandardNormal
 from priors.vamp import VampPrior
 
-__all__ = ["FlowPrior", "MixtureOfGaussians", "StandardBernoulli", "StandardNormal", "VampPrior"]
+__all__ = [
+    "AutoregressivePrior",
+    "FlowPrior",
+    "MixtureOfGaussians",
+    "StandardBernoulli",
+    "StandardNormal",
+    "UniformCodes",
+    "VampPrior",
+]

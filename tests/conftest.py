@@ -9,18 +9,25 @@ import torch
 from torch import nn
 
 import specs
+import supports
 from nets.conditioner import Conditioner
 from nets.context import ContextMLP
 
 torch.set_num_threads(1)  # small tensors: on a busy machine threads wait for one another, fifty times as long
 
 
-def every(family, count):
-    """Every spec of a family: each name, N = count where it takes one, each set of options that may stand together."""
+def every(family, count, posterior="normal"):
+    """Every spec of a family: each name, N = count where it takes one, each set of options that may stand together.
+
+    Of priors those that train with that posterior.
+    """
+    names = specs.FAMILIES[family]
+    if family == "prior":
+        names = [name for name in supports.POSTERIORS[posterior][1]["prior"][0] if name not in supports.SCORED]
     return [
         ":".join([name, *([str(count)] if form.n is not None else []), *options])
         for name, form in specs.FAMILIES[family].items()
-        if name != "aggregate"  # for scoring only
+        if name in names
         for size in range(len(form.options) + 1)
         for options in combinations(form.options, size)
         if len(set(options) & set(form.exclusive)) < 2

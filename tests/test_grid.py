@@ -27,7 +27,8 @@ def images(likelihood="bernoulli", count=6):
 def build(objective="elbo", **parts):
     objective = supports.resolve_objective(objective, parts.setdefault("posterior", posterior_for(objective)))
     spec = specs.parse("objective", objective)
-    model, guide = assemble.assemble(**parts, hidden=(8, 7), latent=3, shape=SHAPE, images=images())
+    latent = 8 if parts["posterior"].startswith("vq") else 3  # two codes
+    model, guide = assemble.assemble(**parts, hidden=(8, 7), latent=latent, shape=SHAPE, images=images())
     return model, guide, nn.ModuleList([model, guide]), builders.OBJECTIVES[spec.name](spec, SHAPE)
 
 
@@ -79,7 +80,7 @@ CHOICES = {
     "model": list(specs.FAMILIES["model"]),
     "prior": ["vamp:2", "coupling:2"],
     "flow": ["planar:2", "iaf:2"],
-    "posterior": list(specs.FAMILIES["posterior"]),
+    "posterior": every("posterior", 3),
 }
 
 
@@ -99,10 +100,10 @@ PAIRS = [
     for a, b in product(CHOICES[one], CHOICES[other])
 ]
 PAIRS += [
-    {"posterior": "bernoulli", "model": model, "prior": prior}
-    for model, prior in product(
-        specs.FAMILIES["model"], ["vamp:2:weighted", "vamp-base:2", "vamp:2:from-data", "vamp:2:fixed"]
-    )
+    {"posterior": posterior, "model": model, "prior": prior}
+    for posterior in specs.FAMILIES["posterior"]
+    if posterior != "normal"
+    for model, prior in product(specs.FAMILIES["model"], every("prior", 2, posterior))
 ]
 
 
@@ -119,7 +120,7 @@ def test_what_is_refused_is_refused_before_any_work(parts, capsys):
     parts = {"posterior": posterior_for(parts.get("objective", "elbo"))} | parts
     said = refused(**parts)
     assert parts["posterior"] in said and any(
-        parts.get(family, "") in said for family in ("prior", "flow", "objective")
+        parts.get(family, "") in said for family in ("prior", "flow", "model", "objective")
     )
     with pytest.raises(SystemExit):
         flags.read([word for family, spec in parts.items() for word in (f"--{family}", spec)] + ["--latent", "3"])
@@ -146,6 +147,9 @@ def test_two_levels_may_have_two_flows_and_two_sizes(flow):
         (dict(latent=(3, 2)), "a pair is for --model two-level"),
         (dict(model="two-level", latent=(3, 2, 1)), "or a pair for z1 and z2"),
         (dict(prior="aggregate"), "for scoring only"),
+        (dict(posterior="vq:8", latent=6), "posterior 'vq:8' cuts z into codes of 4 numbers.* got 6"),
+        (dict(posterior="vq:8", flow="planar:2"), "flow 'planar:2' .* 'vq:8'"),
+        (dict(posterior="vq:8", model="two-level"), "model 'two-level' .* 'vq:8'"),
     ],
 )
 def test_what_does_not_fit_a_model_is_said(parts, message):

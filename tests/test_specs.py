@@ -104,10 +104,13 @@ def test_usage_names_every_form():
 
 def test_every_name_can_be_built_and_every_builder_named():
     import assemble
+    import builders
 
     for family in ("prior", "flow", "model", "net", "likelihood", "posterior", "objective"):
         named = set(FAMILIES[family]) - {"aggregate"}  # which scores only
-        assert set(getattr(assemble, family.upper() + "S")) == named
+        room = assemble if family == "model" else builders
+        dicts = builders.PRIORS_OF.values() if family == "prior" else [getattr(room, family.upper() + "S")]
+        assert {name for names in dicts for name in names} == named
 
 
 def python(*arguments):

@@ -3,7 +3,7 @@
 import torch
 
 import latent_plots
-from inference import component_use, seeded
+from inference import code_use, component_use, seeded
 from inference.top_level import top_level
 from jobs.sections.subject import Measured
 from measures import knn_accuracy
@@ -34,5 +34,13 @@ def measure(subject):
         notes.append(
             f"Of {len(use.use)} components {use.effective:.1f} are effective, exp of the entropy of their use, and "
             f"{len(use.dead())} are dead: they get less than a tenth of their share."
+        )
+    if hasattr(prior, "one_hot"):
+        use = code_use(subject.model, subject.guide, x, seed=subject.settings["seed"])
+        figures |= {"codes": len(use.use), "perplexity": use.effective, "dead": len(use.dead())}
+        pictures["codes"] = latent_plots.component_bars(use.use, title="use of each code")
+        notes.append(
+            f"The codebook's perplexity, exp of the entropy of its use, is {use.effective:.1f} of {len(use.use)}; "
+            f"{len(use.dead())} codes are dead: they get less than a tenth of their share."
         )
     return Measured(figures, pictures, notes)
