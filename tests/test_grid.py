@@ -88,7 +88,7 @@ def refused(likelihood="bernoulli", net="mlp", activation="gated", model="vae", 
     """Why a combination is, or None."""
     parts.setdefault("posterior", posterior_for(objective))
     try:
-        supports.check_posterior(**parts, objective=objective, bits=3 if model == "vae" else 6)
+        supports.check_posterior(**parts, model=model, objective=objective, bits=3 if model == "vae" else 6)
     except specs.SpecError as error:
         return str(error)
 
