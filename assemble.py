@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import nets
-from builders import FLOWS, LIKELIHOODS, MIDDLES, NETS, POSTERIORS, PRIORS_OF
+from builders import CONDITIONS, FLOWS, LIKELIHOODS, MIDDLES, NETS, POSTERIORS, PRIORS_OF
 from guides import Guide, TwoLevelGuide
 from inference.checkpoint import CheckpointError, load_checkpoint, load_weights
 from models import VAE, TwoLevel
@@ -16,13 +16,13 @@ from specs import SpecError, parse, parse_each
 from supports import check_posterior
 
 
-def vae(prior, posterior, middle, encode, decode, hidden, activation, latents, flows):
+def vae(prior, posterior, middle, encode, decode, hidden, activation, latents, flows, given):
     body = encode(hidden)
     guide = Guide(body, *posterior(body.features, latents[0], flows[0]))
-    return VAE(prior(guide, latents[0]), decode(nets.MLP((latents[0],), hidden[::-1], activation))), guide
+    return VAE(prior(guide, latents[0]), decode(nets.MLP((latents[0] + given,), hidden[::-1], activation))), guide
 
 
-def two_level(prior, posterior, middle, encode, decode, hidden, activation, latents, flows):
+def two_level(prior, posterior, middle, encode, decode, hidden, activation, latents, flows, given):
     # Two inputs meet before the last layer; with one layer only, each gets its own besides.
     first, last = hidden[:-1] or hidden, hidden[-1:]
 
@@ -33,7 +33,7 @@ def two_level(prior, posterior, middle, encode, decode, hidden, activation, late
     lower = nets.Join(encode(first), body(latents[1], first), last, activation)
     between = body(latents[1], hidden[::-1])
     first, last = hidden[:0:-1] or hidden, hidden[:1]
-    decoder = nets.Join(body(latents[0], first), body(latents[1], first), last, activation)
+    decoder = nets.Join(body(latents[0] + given, first), body(latents[1], first), last, activation)
     guide = TwoLevelGuide(
         Guide(upper, *posterior(upper.features, latents[1], flows[1])),
         Guide(lower, *posterior(lower.features, latents[0], flows[0])),
@@ -43,7 +43,7 @@ def two_level(prior, posterior, middle, encode, decode, hidden, activation, late
 
 
 MODELS = {"vae": (vae, 1), "two-level": (two_level, 2)}  # and how many latents it has
-PARTS = ("model", "prior", "flow", "posterior", "net", "activation", "hidden", "latent", "likelihood")
+PARTS = ("model", "prior", "flow", "posterior", "net", "activation", "hidden", "latent", "likelihood", "condition")
 
 
 def assemble(
@@ -57,19 +57,24 @@ def assemble(
     hidden=(300, 300),
     latent=40,
     likelihood="bernoulli",
+    condition="none",
     shape=(1, 28, 28),
+    classes=None,
     images=None,
 ):
     """The Pyro programs (model, guide) that the spec strings name.
 
     Args:
-        model, prior, posterior, net, activation, likelihood: spec strings, as on the command line.
+        model, prior, posterior, net, activation, likelihood, condition: spec strings, as on the command line.
         flow: a spec; of the two-level model, one for both posteriors or two, "FLOW1,FLOW2", for z1 and z2.
         hidden: widths of the encoder's layers, and of the decoder's from the latent up.
         latent: dimension of z; of the two-level model, one for both or a pair, for z1 and z2. Posterior `vq` makes a
             code of every 4.
         shape: of an image, (channels, height, width).
-        images: training images (N, *shape) in [0, 1], or a function that returns them, for priors that start from data.
+        classes: how many labels there are, where the condition is one: then programs are given images and their labels
+            in one tensor, (N, pixels + classes), as `ImageSet.labelled()` makes them.
+        images: training images (N, *shape) in [0, 1], or a function that returns them, for priors that start from data;
+            with their labels where the condition is one.
 
     Raises:
         SpecError: for a spec that cannot be read, or a pair of parts that do not fit.
@@ -91,6 +96,9 @@ def assemble(
     )
     >>> model(batch=3).shape
     torch.Size([3, 1, 28, 28])
+    >>> model, guide = assemble(condition="label", classes=10, hidden=(32,), latent=2)
+    >>> model(batch=3, y=7)[:, 784:].argmax(1)      # beside 784 pixels the label
+    tensor([7, 7, 7])
     """
     prior, posterior, likelihood = parse("prior", prior), parse("posterior", posterior), parse("likelihood", likelihood)
     program, levels = MODELS[parse("model", model).name]
@@ -100,6 +108,8 @@ def assemble(
         raise SpecError(f"prior '{prior}' is for scoring only: train another, then run.py score DIR --prior {prior}")
     encoder, trunk = NETS[parse("net", net).name]
     activation, head = parse("activation", activation).name, POSTERIORS[posterior.name]
+    condition = CONDITIONS[parse("condition", condition).name]
+    inputs, given, conditional_encoder, conditional_decoder = condition(shape, classes, activation)
     if not isinstance(hidden, (list, tuple)) or not hidden or min(hidden) < 1:
         raise SpecError(f"hidden expects the widths of the layers, (300, 300) say, got {hidden!r}")
     latents = [latent] if isinstance(latent, int) else list(latent)
@@ -110,21 +120,23 @@ def assemble(
 
     def decode(body):
         parts = [body] if trunk is None else [body, trunk(body.features, shape, activation)]
-        return nn.Sequential(*parts, LIKELIHOODS[likelihood.name](likelihood, parts[-1].features, shape))
+        parts.append(LIKELIHOODS[likelihood.name](likelihood, parts[-1].features, shape))
+        return conditional_decoder(nn.Sequential(*parts))
 
     return program(
         middle=lambda features, latent: MIDDLES[posterior.name](features, latent),
-        prior=lambda guide, latent: PRIORS_OF[posterior.name][prior.name](prior, guide, latent, shape, images),
+        prior=lambda guide, latent: PRIORS_OF[posterior.name][prior.name](prior, guide, latent, inputs, images),
         posterior=lambda features, latent, flow: (
             head(posterior, features, latent),
             FLOWS[flow.name](flow, features, latent),
         ),
-        encode=lambda widths: encoder(shape, widths, activation),
+        encode=lambda widths: conditional_encoder(encoder(shape, widths, activation)),
         decode=decode,
         hidden=tuple(hidden),
         activation=activation,
         latents=latents * (levels // len(latents)),
         flows=flows,
+        given=given,
     )
 
 
@@ -144,8 +156,11 @@ def load(folder):
         CheckpointError: where the checkpoint is missing, cannot be read or belongs to another config.json.
     """
     config = json.loads((Path(folder) / "config.json").read_text())
-    start = torch.zeros(parse("prior", config["prior"]).n or 0, *config["shape"])  # from-data: the weights replace it
-    model, guide = assemble(**{part: config[part] for part in PARTS}, shape=config["shape"], images=start)
+    parts = {part: config[part] for part in PARTS if part in config}  # one that is older has fewer
+    parts |= {name: config.get(name) for name in ("shape", "classes")}
+    inputs, *_ = CONDITIONS[parts.get("condition", "none")](parts["shape"], parts["classes"], None)
+    start = torch.zeros(parse("prior", config["prior"]).n or 0, *inputs)  # from-data: the weights replace it
+    model, guide = assemble(**parts, images=start)
     path = Path(folder) / "checkpoint.pt"
     try:
         weights = load_checkpoint(path)["best"]["weights"]

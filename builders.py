@@ -1,5 +1,7 @@
 """Names to builders: each dict is a family of specs, each builder makes one part."""
 
+import math
+
 import torch
 
 import nets
@@ -90,6 +92,22 @@ def flow(spec, features, latent):
     return TRANSFORMS[spec.name](features, latent, spec.n, shared="shared" in spec.options)
 
 
+def given_nothing(shape, classes, activation):
+    return tuple(shape), 0, lambda body: body, lambda images: images
+
+
+def given_label(shape, classes, activation):
+    if not classes:
+        raise SpecError("condition 'label' needs to know how many labels there are: pass classes=…, 10 of digits")
+
+    return (
+        (math.prod(shape) + classes,),
+        classes,
+        lambda body: nets.ConditionalEncoder(body, shape, classes, activation),
+        lambda images: nets.ConditionalDecoder(images, shape, classes),
+    )
+
+
 TRANSFORMS = {
     "planar": PlanarFlow,
     "radial": RadialFlow,
@@ -143,6 +161,9 @@ LIKELIHOODS = {
     "logistic": lambda spec, *sizes: nets.LogisticHead(*sizes),
     "continuous-bernoulli": lambda spec, *sizes: nets.ContinuousBernoulliHead(*sizes),
 }
+# The shape of what programs are given, how many numbers a decoder is given beside its latent, and what an encoder's
+# body and a decoder become.
+CONDITIONS = {"none": given_nothing, "label": given_label}
 OBJECTIVES = {
     "elbo": elbo,
     "iwae": lambda spec, shape: IWAE(spec.n),

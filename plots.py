@@ -7,10 +7,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 
-def image_grid(images, columns=None, title=None, gap=2):
+def image_grid(images, columns=None, title=None, gap=2, captions=None):
     """Images (N, channels, height, width) in [0, 1] side by side, row by row.
 
-    Three channels are colours; of any other number the first is shown, as ink on paper.
+    Three channels are colours; of any other number the first is shown, as ink on paper. `captions`, a word or number
+    for each image, stand in their corners.
 
     >>> image_grid(torch.rand(6, 1, 8, 8), columns=3, title="noise")
     <Figure size 192x158 with 1 Axes>
@@ -31,6 +32,9 @@ def image_grid(images, columns=None, title=None, gap=2):
     axes = figure.subplots()
     axes.imshow(picture.numpy(), vmin=0, vmax=1, interpolation="nearest")
     axes.axis("off")
+    for place, caption in enumerate(captions or ()):
+        top, left = (gap + n * size for n, size in zip(divmod(place, columns), cells.shape[2:]))
+        axes.text(left, top, str(caption), fontsize=6, va="top", color="C3")
     if title:
         figure.suptitle(title, fontsize=8)
     return figure

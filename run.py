@@ -5,6 +5,7 @@ python run.py --prior vamp --flow planar:5           with a VampPrior over plana
 python run.py --dataset mnist --prior vamp:500       downloads MNIST first
 python run.py --resume runs/NAME                     goes on where that run stopped
 python run.py score runs/NAME --prior aggregate      scores it again, here under the aggregated posterior as the prior
+python run.py sample runs/NAME --count 64            draws images; where labels were given, --label 7 sevens
 python run.py --help                                 every flag and its default
 """
 
@@ -13,7 +14,8 @@ import sys
 
 from specs import SpecError, choose
 
-JOBS = {"train": "jobs.train", "score": "jobs.score"}  # the first word of the command line; without one, train
+# The first word of the command line; without one, train.
+JOBS = {"train": "jobs.train", "score": "jobs.score", "sample": "jobs.sample"}
 
 
 def main(argv):

@@ -64,6 +64,7 @@ FAMILIES = {
         "continuous-bernoulli": Form(),
     },
     "posterior": {"normal": Form(), "bernoulli": Form(), "vq": Form(64)},
+    "condition": {"none": Form(), "label": Form()},
     "objective": {
         "elbo": Form(options=("analytic", *ESTIMATORS), exclusive=ESTIMATORS),
         "iwae": Form(5),

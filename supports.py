@@ -84,7 +84,7 @@ def check_posterior(posterior, *, bits=0, **parts):
     Args:
         posterior: a spec.
         bits: how many latents there are in all, for an objective that sums them out.
-        parts: specs by family (prior, flow, model, objective); flow may be two with a comma between.
+        parts: specs by family (prior, flow, model, objective, condition); flow may be two with a comma between.
 
     >>> check_posterior("bernoulli", prior="vamp:50", objective="elbo:score")
     >>> check_posterior("bernoulli", flow="planar:5")    # doctest: +ELLIPSIS
@@ -104,6 +104,12 @@ def check_posterior(posterior, *, bits=0, **parts):
                     f"{family} '{spec}' does not go with posterior '{posterior}', whose latents are {latents}: {why}"
                     + (f"; choose --{family} {' or '.join(trained)}" if spec.name not in names else "")
                 )
+    specs = {family: parse(family, parts[family]).name for family in ("objective", "condition") if family in parts}
+    if specs == {"objective": "intro", "condition": "label"}:
+        raise SpecError(
+            f"objective '{parts['objective']}' does not go with condition 'label': images drawn for a label "
+            "have no gradient yet; choose --objective elbo"
+        )
 
 
 def _no_estimator(objective, posterior, bits):

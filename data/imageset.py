@@ -1,5 +1,6 @@
 """A data set of images in memory."""
 
+import math
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -29,6 +30,7 @@ class ImageSet:
         labels: split → int64 (N,); empty where the source has none.
         binarize: as above. Splits that are binary hold 0 and 255 only.
         noise: of training images, see `noisy`.
+        classes: how many labels there are, where the model is given them beside the images (see `labelled`), else None.
         sha256: file → hex digest of its (uncompressed) contents.
 
     Raises:
@@ -47,6 +49,7 @@ class ImageSet:
     binarize: str = "none"
     sha256: dict[str, str] = field(default_factory=dict)
     noise: float = 0.0
+    classes: int | None = None
 
     def __post_init__(self):
         validate.splits(self)
@@ -55,6 +58,11 @@ class ImageSet:
     def image_shape(self):
         """(channels, height, width)."""
         return tuple(self.train.shape[1:])
+
+    @property
+    def input_shape(self):
+        """Of what the model sees of one image: the image's, or (pixels + classes,) with its label beside it."""
+        return self.image_shape if self.classes is None else (math.prod(self.image_shape) + self.classes,)
 
     @property
     def binary(self):
@@ -86,6 +94,7 @@ class ImageSet:
     def __repr__(self):
         counts = " / ".join(str(len(getattr(self, split))) for split in SPLITS)
         values = f"{self.binarize} binarisation" if self.binary else "grey"
+        values += "" if self.classes is None else f", {self.classes} labels"
         return f"ImageSet({self.name}: {counts} images of {'×'.join(map(str, self.image_shape))}, {values})"
 
     def to(self, device):
@@ -115,7 +124,7 @@ class ImageSet:
         return replace(self, binarize=how, valid=drawn(self.valid, "valid"), test=drawn(self.test, "test"))
 
     def batches(self, size):
-        """One epoch: every training image once, in random order, as float32 in [0, 1] of shape (size, *image_shape).
+        """One epoch: every training image once, in random order, as float32 in [0, 1] of shape (size, *input_shape).
 
         The last batch is smaller where `size` does not divide the number of images. The order, and the pixels of
         a dynamic binarisation, come from the device's global generator, so `torch.manual_seed` decides them.
@@ -137,7 +146,8 @@ class ImageSet:
         """Training images as the model sees them; a dynamic binarisation draws their pixels anew."""
         batch = scaled(self.train[indices])
         batch = torch.bernoulli(batch) if self.binarize == "dynamic" else batch
-        return self._with_noise(batch) if self.noise else batch
+        batch = self._with_noise(batch) if self.noise else batch
+        return batch if self.classes is None else self.inputs(batch, self.labels["train"][indices])
 
     def noisy(self, noise):
         """The same data with noise on every training image each time it is drawn; `images` stay as they are.
@@ -164,6 +174,54 @@ class ImageSet:
         batch = (batch + self.noise * torch.randn_like(batch)).clamp(0, 1)
         return (255 * batch).round() / 255 if self.values == "levels" else batch
 
+    def labelled(self):
+        """The same data, of which the model is given the labels too: of each image one vector, its pixels and then its
+        label as 1 of `classes` places. Binarisation and noise are the pixels' alone.
+
+        Raises:
+            DataError: where a split has no labels, or one is negative.
+
+        >>> import data
+        >>> images = data.load("mnist5k").labelled()
+        >>> images
+        ImageSet(mnist5k: 4000 / 500 / 500 images of 1×28×28, dynamic binarisation, 10 labels)
+        >>> images.images("test")[3, 784:]
+        tensor([0., 0., 0., 1., 0., 0., 0., 0., 0., 0.])
+        """
+        missing = ", ".join(split for split in SPLITS if split not in self.labels)
+        if missing:
+            raise DataError(
+                f"{self.name} has no labels of {missing}, and a model that is given labels needs those of every split: "
+                "use a labelled set, mnist5k say, or an .npz file with train_labels, valid_labels and test_labels"
+            )
+        labels = torch.cat(list(self.labels.values()))
+        if labels.min() < 0:
+            raise DataError(f"{self.name} has a label {labels.min()}: number the classes from 0")
+        return replace(self, classes=labels.max().item() + 1)
+
+    def unlabelled(self):
+        """The same data, of which the model is given images alone."""
+        return replace(self, classes=None)
+
+    def inputs(self, pictures, labels):
+        """Any images (N, *image_shape), with labels (N,), as the model is given them: (N, *input_shape)."""
+        if self.classes is None:
+            return pictures
+        places = torch.arange(self.classes, device=pictures.device)
+        return torch.cat([pictures.flatten(1), (labels.unsqueeze(1) == places).to(pictures.dtype)], 1)
+
+    def pictures(self, inputs):
+        """The images in what the model is given: (N, *input_shape) to (N, *image_shape).
+
+        >>> import data
+        >>> images = data.load("mnist5k")
+        >>> torch.equal(images.labelled().pictures(images.labelled().images("test")), images.images("test"))
+        True
+        """
+        if self.classes is None:
+            return inputs
+        return inputs[:, : math.prod(self.image_shape)].unflatten(1, self.image_shape)
+
     def labels_of(self, split):
         """The labels of a split's images, in their order: int64 (N,), as `labels` has them.
 
@@ -181,7 +239,7 @@ class ImageSet:
         return self.labels[split]
 
     def images(self, split):
-        """A whole split as the model is evaluated on it: float32 in [0, 1], (N, *image_shape), always the same.
+        """A whole split as the model is evaluated on it: float32 in [0, 1], (N, *input_shape), always the same.
 
         >>> import data
         >>> data.load("mnist5k").images("test").unique()
@@ -191,7 +249,7 @@ class ImageSet:
         images = getattr(self, split)
         if split == "train" and self.binarize == "dynamic":
             images = drawn(images, split)
-        return scaled(images)
+        return scaled(images) if self.classes is None else self.inputs(scaled(images), self.labels[split])
 
     def _known(self, split):
         if split not in SPLITS:

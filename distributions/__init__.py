@@ -5,6 +5,7 @@ from distributions.binary import BernoulliVector
 from distributions.codes import AutoregressiveCodes, Codes, Quantised
 from distributions.continuous_bernoulli import ContinuousBernoulli
 from distributions.flow import FlowDistribution
+from distributions.labelled import LabelledImages
 from distributions.logistic import DiscretisedLogistic
 from distributions.mixture import Mixture
 from distributions.normal import DiagonalNormal
@@ -17,6 +18,7 @@ __all__ = [
     "DiagonalNormal",
     "DiscretisedLogistic",
     "FlowDistribution",
+    "LabelledImages",
     "LinearBernoulli",
     "Mixture",
     "Quantised",

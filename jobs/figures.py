@@ -4,28 +4,43 @@ import torch
 from pyro import poutine
 
 import plots
+from distributions import LabelledImages
 from inference import seeded
+
+ROWS = 20  # at most, where each class has one
 
 
 @torch.no_grad()
 def figures(model, guide, images, metrics, film, seed):
-    """{file name: Figure}: curves, samples, reconstructions, and pseudo-inputs, last and over epochs."""
+    """{file name: Figure}: curves, samples, reconstructions, and pseudo-inputs, last and over epochs.
+
+    Of a conditional run samples come in rows of one class, and beside images stand analogies.
+    """
     with seeded(seed, device=images.device):
         x = images.images("test")
         x = x[torch.randperm(len(x), device=x.device)[:40]]
-        samples = generated(model, 64).mean  # clearer to look at than a draw of every pixel
+        if images.classes is None:
+            samples, columns, title = generated(model, 64), None, "means of p(x | z), z ~ p(z)"
+        else:
+            y = torch.arange(min(images.classes, ROWS)).repeat_interleave(10)
+            samples, columns, title = generated(model, len(y), y), 10, "means of p(x | z, y), a row for each y"
         rebuilt = reconstruction(model, guide, x).mean
         drawn = {
             "curves.png": plots.training_curves(metrics),
-            "samples.png": plots.image_grid(samples, title="means of p(x | z), z ~ p(z)"),
-            "reconstructions.png": plots.reconstructions(x, rebuilt),
+            # Means, clearer to look at than a draw of every pixel.
+            "samples.png": plots.image_grid(samples.mean, columns, title),
+            "reconstructions.png": plots.reconstructions(images.pictures(x), rebuilt),
         }
+        if images.classes is not None:
+            drawn["analogies.png"] = analogies(model, guide, images, x[:10])
         if hasattr(model.prior, "pseudo_inputs"):
             u = model.prior.pseudo_inputs()
             u = u[torch.randperm(len(u), device=u.device)[:100]]
-            drawn["pseudo_inputs.png"] = plots.image_grid(u, title=f"{len(u)} of the pseudo-inputs")
+            captions = None if images.classes is None else u[:, -images.classes :].argmax(1).tolist()
+            title = f"{len(u)} of the pseudo-inputs" + ("" if captions is None else ", with their likeliest labels")
+            drawn["pseudo_inputs.png"] = plots.image_grid(images.pictures(u), title=title, captions=captions)
     if film:
-        strip, epochs = torch.cat(list(film.values())).float() / 255, ", ".join(film)
+        strip, epochs = images.pictures(torch.cat(list(film.values())).float() / 255), ", ".join(film)
         columns = len(next(iter(film.values())))
         drawn["film.png"] = plots.image_grid(strip, columns, title=f"pseudo-inputs after epoch {epochs}, a row each")
     return drawn
@@ -37,12 +52,27 @@ def shoot(film, prior, epoch, frames=12):
         film[str(epoch)] = (255 * prior.pseudo_inputs().detach()[:frames]).round().byte().cpu()
 
 
-def generated(model, count):
-    """p(x | z), z ~ p(z)."""
-    return poutine.trace(model).get_trace(batch=count).nodes["x"]["fn"]
+def analogies(model, guide, images, x):
+    """Each image, and to its right p(x | z, y) for every y, z ~ q(z | x) its own: what z keeps when y changes."""
+    p = decoded(model, guide, x)
+    rows = [images.pictures(x), *(p.given(y).mean for y in range(min(images.classes, ROWS)))]
+    title = "left: x; then the means of p(x | z, y) for each y, z ~ q(z | x)"
+    return plots.image_grid(torch.stack(rows, 1).flatten(0, 1), len(rows), title)
+
+
+def generated(model, count, y=None):
+    """p(x | z), z ~ p(z); of a conditional model p(x | z, y) for the labels y, (count,)."""
+    p = poutine.trace(model).get_trace(batch=count).nodes["x"]["fn"]
+    return p if y is None else p.given(y)
 
 
 def reconstruction(model, guide, x):
-    """p(x | z), z ~ q(z | x)."""
+    """p(x | z), z ~ q(z | x); of a conditional model p(x | z, y), y being x's own label."""
+    p = decoded(model, guide, x)
+    return p.of(x) if isinstance(p, LabelledImages) else p
+
+
+def decoded(model, guide, x):
+    """What the model makes of z ~ q(z | x)."""
     trace = poutine.trace(guide).get_trace(x)
     return poutine.trace(poutine.replay(model, trace=trace)).get_trace(x).nodes["x"]["fn"]

@@ -72,6 +72,7 @@ DEFAULTS = {
     "prior": "standard",
     "posterior": "normal",
     "flow": "none",
+    "condition": "none",
     "objective": "elbo",
     "beta": 1.0,
     "warmup": 0,
@@ -146,6 +147,13 @@ def parser():
         add_spec(g, f"--{family}")
     add(g, "--hidden", "widths of the layers", type=widths, metavar="N,N")
     add(g, "--latent", "dimension of z, or of z1,z2; with --posterior vq, 4 for each code", type=latents, metavar="D")
+    add(
+        g,
+        "--condition",
+        f"{usage('condition')}: what both networks are given beside x and z; label: q(z | x, y), p(x | z, y)",
+        type=spec("condition"),
+        metavar="SPEC",
+    )
     g = p.add_argument_group("training")
     add_spec(g, "--objective")
     add(g, "--beta", "weight of the KL term", type=number(float, 0), metavar="B")
@@ -204,7 +212,7 @@ def read(argv):
     config = DEFAULTS | {family: str(parse(family, DEFAULTS[family])) for family in FAMILIES} | given
     if resume is None:
         config["objective"] = resolve_objective(config["objective"], config["posterior"])
-        parts = {part: config[part] for part in ("prior", "flow", "model", "objective")}
+        parts = {part: config[part] for part in ("prior", "flow", "model", "objective", "condition")}
         latent, levels = config["latent"], 2 if config["model"] == "two-level" else 1
         try:
             check_posterior(

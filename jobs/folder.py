@@ -113,7 +113,9 @@ class Reader(Folder):
 
 def _new_folder(config):
     """A folder under runs/ that no other run has, made."""
-    parts = [Path(config["dataset"]).stem, config["model"], config["prior"], config["flow"], f"seed{config['seed']}"]
+    parts = [Path(config["dataset"]).stem, config["model"], config["prior"], config["flow"]]
+    parts += [] if config["condition"] == "none" else [f"given-{config['condition']}"]
+    parts += [f"seed{config['seed']}"]
     first = Path("runs") / "_".join(parts).replace(":", "-")
     number = 1
     while True:

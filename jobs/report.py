@@ -12,21 +12,9 @@ import torch
 from jobs.sections import SECTIONS
 
 TEMPLATE = Path(__file__).with_name("report.html.jinja")
-SHOWN = (
-    "dataset",
-    "model",
-    "net",
-    "hidden",
-    "latent",
-    "likelihood",
-    "prior",
-    "posterior",
-    "flow",
-    "objective",
-    "beta",
-    "seed",
-)
-OWN = ("samples.png", "reconstructions.png", "pseudo_inputs.png", "film.png", "curves.png")
+SHOWN = ("dataset", "model", "net", "hidden", "latent", "likelihood", "prior", "posterior", "flow", "condition")
+SHOWN += ("objective", "beta", "seed")
+OWN = ("samples.png", "reconstructions.png", "analogies.png", "pseudo_inputs.png", "film.png", "curves.png")
 
 
 def write_report(folder, name, place, config, command):

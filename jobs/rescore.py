@@ -60,6 +60,8 @@ def rescore(run, measures, command, prior="own", device="auto", **given):
     failed = []
     with redirect_stdout(sys.stdout if processes.leads else StringIO()):
         print(f"{images}\n{model.prior} · flow {config['flow']} · {device}")
+        if config.get("condition") == "label":
+            print("what is called log p(x) below is log p(x | y), y being the image's own label")
         for name in (name for name in SECTIONS if name in measures):
             if processes.leads or name == "likelihood":  # the one that several processes share, and so the first
                 print(f"\n{name}")

@@ -13,11 +13,11 @@ from supports import check_likelihood
 
 
 def load_images(config):
-    """The run's images; grey ones stay grey where the likelihood is made for them."""
+    """The run's images, with labels if it is given them; grey ones stay grey where the likelihood is made for them."""
     how = config["binarize"] or (None if config["likelihood"] == "bernoulli" else "none")
     images = data.load(config["dataset"], config["data_dir"], how).noisy(config["noise"])
     check_likelihood(config["likelihood"], images.values, images.name)
-    return images
+    return images.labelled() if config.get("condition") == "label" else images
 
 
 def drawn(total, count=None, seed=0):
@@ -54,11 +54,16 @@ def scored(model, guide, test, samples, seed, processes=ALONE, partial=None):
 
 def summary(result, config):
     """The figures that results.json keeps; for a likelihood of grey levels also in bits per dimension."""
-    figures = result.summary()
+    figures = {"quantity": quantity(config)} | result.summary()
     if config["likelihood"] == "logistic":
         pixels = numpy.prod(config["shape"])
         figures["bits_per_dimension"] = -figures["log_likelihood"] / (pixels * numpy.log(2)).item()
     return figures
+
+
+def quantity(config):
+    """What a run's log-likelihood is of."""
+    return "log p(x | y)" if config.get("condition") == "label" else "log p(x)"
 
 
 def sentence(figures, verdict, split="test"):
@@ -66,10 +71,11 @@ def sentence(figures, verdict, split="test"):
     error, noise = (
         math.nan if figures[name] is None else figures[name] for name in ("standard_error", "monte_carlo_error")
     )
+    name = "log-likelihood" if figures["quantity"] == "log p(x)" else figures["quantity"]
     bits = f"\nbits per dimension  {figures['bits_per_dimension']:.3f}" if "bits_per_dimension" in figures else ""
     return (
-        f"{split} log-likelihood {figures['log_likelihood']:.2f} ± {error:.2f} nats per image "
+        f"{split} {name} {figures['log_likelihood']:.2f} ± {error:.2f} nats per image "
         f"(over {figures['images']} images; ± {noise:.3f} by its {figures['samples']} importance samples, "
         f"median ESS {figures['ess_median']:.1f}){bits}\n"
-        f"{split} ELBO           {figures['elbo']:.2f}\n{verdict}"
+        f"{split} {'ELBO':{len(name)}} {figures['elbo']:.2f}\n{verdict}"
     )

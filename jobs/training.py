@@ -77,10 +77,11 @@ class Run:
             self.model, self.guide = assemble(
                 **{part: config[part] for part in PARTS},
                 shape=images.image_shape,
+                classes=images.classes,
                 images=lambda: images.images("train"),
             )
             spec = parse("objective", config["objective"])
-            objective = OBJECTIVES[spec.name](spec, images.image_shape)
+            objective = OBJECTIVES[spec.name](spec, images.input_shape)
         self.config = config | {
             "engine": find_engine(config, device, len(images.train), objective, processes),
             "device": device.type,
@@ -88,6 +89,7 @@ class Run:
             # Kept, so that a resumed run computes the same bits; and every process the leader's.
             "gemm": config.get("gemm") or processes.shared(gemm.faster() if device.type == "cpu" else "blas"),
             "shape": list(images.image_shape),
+            "classes": images.classes,
             "sha256": images.sha256,
         }
         self.program = torch.nn.ModuleList([self.model, self.guide]).to(device)

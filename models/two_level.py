@@ -13,7 +13,8 @@ class TwoLevel(nn.Module):
         decoder: (z1, z2), a pair, → p(x | z1, z2), event shape (channels, height, width).
 
     `model(x)` scores images x: (batch, channels, height, width); `model()` or `model(batch=16)`
-    draws some. Sites "z2", "z1" and "x" stand in the plate "images".
+    draws some. Sites "z2", "z1" and "x" stand in the plate "images". What else is given goes to the decoder: of a
+    conditional model `model(batch=16, y=3)` draws images of class 3.
 
     >>> from assemble import assemble
     >>> model, guide = assemble(model="two-level", hidden=(32,), latent=(8, 4))
@@ -25,8 +26,8 @@ class TwoLevel(nn.Module):
         super().__init__()
         self.prior, self.middle, self.decoder = prior, middle, decoder
 
-    def forward(self, x=None, *, batch=1):
+    def forward(self, x=None, *, batch=1, **given):
         with pyro.plate("images", batch if x is None else len(x)):
             z2 = pyro.sample("z2", self.prior())
             z1 = pyro.sample("z1", self.middle(z2))
-            return pyro.sample("x", self.decoder((z1, z2)), obs=x)
+            return pyro.sample("x", self.decoder((z1, z2), **given), obs=x)

@@ -12,7 +12,8 @@ class VAE(nn.Module):
         decoder: z → p(x | z), (..., latent) to batch shape (...), event shape (channels, height, width).
 
     `model(x)` scores images x: (batch, channels, height, width); `model()` or `model(batch=16)`
-    draws some. Sites "z" and "x" stand in the plate "images".
+    draws some. Sites "z" and "x" stand in the plate "images". What else is given goes to the decoder: of a conditional
+    model `model(batch=16, y=3)` draws images of class 3.
 
     >>> import nets, priors
     >>> decoder = nn.Sequential(nets.MLP((2,), (300,)), nets.BernoulliHead(300, (1, 28, 28)))
@@ -24,7 +25,7 @@ class VAE(nn.Module):
         super().__init__()
         self.prior, self.decoder = prior, decoder
 
-    def forward(self, x=None, *, batch=1):
+    def forward(self, x=None, *, batch=1, **given):
         with pyro.plate("images", batch if x is None else len(x)):
             z = pyro.sample("z", self.prior())
-            return pyro.sample("x", self.decoder(z), obs=x)
+            return pyro.sample("x", self.decoder(z, **given), obs=x)

@@ -1,6 +1,7 @@
 """Plain torch: bodies (input → features) and heads (features → distribution)."""
 
 from nets.baseline import Baseline
+from nets.conditional import ConditionalDecoder, ConditionalEncoder
 from nets.conv import ConvDecoder, ConvEncoder
 from nets.heads import BinaryHead, NormalHead
 from nets.join import Join
@@ -14,6 +15,8 @@ __all__ = [
     "Baseline",
     "BernoulliHead",
     "BinaryHead",
+    "ConditionalDecoder",
+    "ConditionalEncoder",
     "ContinuousBernoulliHead",
     "ConvDecoder",
     "ConvEncoder",

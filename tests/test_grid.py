@@ -11,31 +11,34 @@ import assemble
 import builders
 import specs
 import supports
+from distributions.labelled import join, one_hot
 from inference import make_update, score, seeded
 from inference.checkpoint import load_checkpoint, load_weights, save_checkpoint
 from inference.step import ENGINES
 from jobs import flags
 
-SHAPE = (1, 5, 6)
+SHAPE, CLASSES = (1, 5, 6), 3
 
 
-def images(likelihood="bernoulli", count=6):
+def images(likelihood="bernoulli", condition="none", count=6):
     grey = torch.rand(count, *SHAPE, generator=torch.Generator().manual_seed(1))
-    return grey.round() if likelihood == "bernoulli" else (255 * grey).round() / 255
+    x = grey.round() if likelihood == "bernoulli" else (255 * grey).round() / 255
+    return join(x, one_hot(torch.arange(count) % CLASSES, CLASSES)) if condition == "label" else x
 
 
 def build(objective="elbo", **parts):
     objective = supports.resolve_objective(objective, parts.setdefault("posterior", posterior_for(objective)))
-    spec = specs.parse("objective", objective)
+    spec, x = specs.parse("objective", objective), images(condition=parts.get("condition", "none"))
     latent = 8 if parts["posterior"].startswith("vq") else 3  # two codes
-    model, guide = assemble.assemble(**parts, hidden=(8, 7), latent=latent, shape=SHAPE, images=images())
-    return model, guide, nn.ModuleList([model, guide]), builders.OBJECTIVES[spec.name](spec, SHAPE)
+    sizes = {"hidden": (8, 7), "latent": latent, "shape": SHAPE, "classes": CLASSES}
+    model, guide = assemble.assemble(**parts, **sizes, images=x)
+    return model, guide, nn.ModuleList([model, guide]), builders.OBJECTIVES[spec.name](spec, x.shape[1:])
 
 
 def check(tmp_path, **parts):
     """A finite loss, a gradient for every parameter, samples, scores; the same from a checkpoint, and by stock Pyro
     where it can."""
-    x = images(parts.get("likelihood", "bernoulli").split(":")[0])
+    x = images(parts.get("likelihood", "bernoulli").split(":")[0], parts.get("condition", "none"))
     losses, after = [], []
     engines = [engine for engine in ("svi", "eager") if engine in getattr(build(**parts)[-1], "engines", ENGINES)]
     for engine in engines:
@@ -54,7 +57,7 @@ def check(tmp_path, **parts):
 
     with torch.no_grad():
         sample = model(batch=4)
-    assert sample.shape == (4, *SHAPE) and sample.isfinite().all()
+    assert sample.shape == (4, *x.shape[1:]) and sample.isfinite().all()
     result = score(model, guide, x, samples=5)
     assert result.log_likelihood.isfinite().all() and (result.log_likelihood >= result.elbo - 1e-9).all()
 
@@ -72,11 +75,27 @@ def test_every_prior_with_every_posterior_and_model(prior, flow, model, tmp_path
     check(tmp_path, prior=prior, flow=flow, model=model)
 
 
+CONDITIONS = [condition for condition in every("condition", 2) if condition != "none"]
+
+
+@pytest.mark.parametrize("flow", every("flow", 2))
+@pytest.mark.parametrize("condition", CONDITIONS)
+def test_every_condition_with_every_posterior(condition, flow, tmp_path):
+    check(tmp_path, condition=condition, flow=flow, model="two-level")
+
+
+@pytest.mark.parametrize("prior", [prior for prior in every("prior", 2) if prior.count(":") < 3])
+@pytest.mark.parametrize("condition", CONDITIONS)
+def test_every_condition_with_every_prior(condition, prior, tmp_path):
+    check(tmp_path, condition=condition, prior=prior)
+
+
 CHOICES = {
     "likelihood": every("likelihood", 2),
     "net": list(specs.FAMILIES["net"]),
     "activation": list(specs.FAMILIES["activation"]),
     "objective": every("objective", 3),
+    "condition": CONDITIONS,
     "model": list(specs.FAMILIES["model"]),
     "prior": ["vamp:2", "coupling:2"],
     "flow": ["planar:2", "iaf:2"],
@@ -119,7 +138,7 @@ def test_what_is_refused_is_refused_before_any_work(parts, capsys):
     """By both names, on the command line, and where there is something to assemble there as well."""
     parts = {"posterior": posterior_for(parts.get("objective", "elbo"))} | parts
     said = refused(**parts)
-    assert parts["posterior"] in said and any(
+    assert (parts["posterior"] in said or "label" in said) and any(
         parts.get(family, "") in said for family in ("prior", "flow", "model", "objective")
     )
     with pytest.raises(SystemExit):

@@ -15,28 +15,29 @@ SETTINGS = ("samples", "other")  # beside those of every measure
 
 def measure(subject):
     x, settings = subject.few(MOST), subject.settings
-    others = {"noise": noise_images(x.shape[1:], len(x), seed=settings["seed"], values=subject.images.values)}
+    shape, ours = subject.images.image_shape, subject.images
+    others = {"noise": noise_images(shape, len(x), seed=settings["seed"], values=ours.values)}
     if settings["other"]:
         images = data.load(settings["other"], subject.config["data_dir"], "none")
         if subject.images.binary and not images.binary:
             images = images.binarized("threshold" if subject.images.binarize == "threshold" else "dynamic")
-        if images.image_shape != tuple(x.shape[1:]):
-            raise data.DataError(
-                f"--other {settings['other']}: its images are {images.image_shape}, not {tuple(x.shape[1:])}"
-            )
+        if images.image_shape != shape:
+            raise data.DataError(f"--other {settings['other']}: its images are {images.image_shape}, not {shape}")
         others[settings["other"]] = images.images("test")[: len(x)]
     samples = min(settings["samples"], 200)
     own = score(subject.model, subject.guide, x, samples, seed=settings["seed"]).log_likelihood
     figures, pictures, notes = {"samples": samples, "images": len(x), "log_likelihood": own.mean().item()}, {}, []
     for name, images in others.items():
         images = images.to(x.device)
+        if ours.classes is not None:  # the labels that the data's images have, one after the other
+            images = ours.inputs(images, subject.labels[: len(images)])
         theirs = score(subject.model, subject.guide, images, samples, seed=settings["seed"]).log_likelihood
         area = auroc(own, theirs)
         figures[name] = {"log_likelihood": theirs.mean().item(), "auroc": area}
         pictures[name] = plots.score_histograms(own, theirs, area, ("data", name))
         with torch.no_grad(), seeded(settings["seed"], device=x.device):
             rebuilt = reconstruction(subject.model, subject.guide, images[:20]).mean
-        pictures[f"{name}_rebuilt"] = plots.reconstructions(images[:20], rebuilt)
+        pictures[f"{name}_rebuilt"] = plots.reconstructions(ours.pictures(images[:20]), rebuilt)
         likelier = "rarer" if area > 0.9 else "hardly rarer" if area >= 0.5 else "likelier"
         notes.append(
             f"{name}: log p̂(x) {theirs.mean():.1f} beside {own.mean():.1f} nats of the data; AUROC {area:.3f}: "

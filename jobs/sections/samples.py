@@ -27,13 +27,16 @@ SETTINGS = ()  # beside those of every measure
 def measure(subject):
     with seeded(subject.settings["seed"], device=subject.x.device):
         seen = (lambda fn: fn.sample()) if subject.images.binary else (lambda fn: fn.mean)  # grey noise is no grey
-        samples = torch.cat([seen(generated(subject.model, 500)) for _ in range(SAMPLES // 500)])
+        asked, classes = [None] * (SAMPLES // 500), subject.images.classes
+        if classes is not None:  # each as often as any other
+            asked = (torch.arange(500 * len(asked), device=subject.x.device) % classes).split(500)
+        samples = torch.cat([seen(generated(subject.model, 500, y)) for y in asked])
         rebuilt = torch.cat([seen(reconstruction(subject.model, subject.guide, x)) for x in subject.x.split(500)])
-    training = subject.images.images("train")
+    training = subject.images.unlabelled().images("train")
     found = nearest(samples[:SHOWN], training, k=2)
     figures, notes = {"nearest_distance": found.distances[:, 0].mean().item()}, []
     pictures = {"nearest": plots.beside_nearest(samples[:SHOWN], training[found.indices])}
-    own = nearest(subject.few(SHOWN), training, k=1).distances[:, 0].mean().item()
+    own = nearest(subject.images.pictures(subject.few(SHOWN)), training, k=1).distances[:, 0].mean().item()
     figures["nearest_distance_of_data"] = own
     notes.append(
         f"The nearest training image lies {figures['nearest_distance']:.2f} from a sample and {own:.2f} from an image "
@@ -57,6 +60,9 @@ def measure(subject):
         f"A classifier with {held:.1%} on test images sees the classes of samples {total_variation(shares):.3f} from "
         f"uniform (total variation), with an entropy of {entropy(shares):.3f} nats."
     )
+    if classes is not None:
+        figures["label_accuracy"] = accuracy(classifier, samples, torch.cat(asked))
+        notes.append(f"It reads the class that was asked for in {figures['label_accuracy']:.1%} of samples.")
     if subject.labels is not None:
         figures["reconstruction_accuracy"] = accuracy(classifier, rebuilt, subject.labels)
         notes.append(f"It reads the right class in {figures['reconstruction_accuracy']:.1%} of reconstructions.")
@@ -82,7 +88,7 @@ def measure(subject):
 def labelled(subject):
     """The images with their labels, or others of the same kind that have some, or None."""
     if {"train", "test"} <= set(subject.images.labels):
-        return subject.images
+        return subject.images.unlabelled()
     for name in LABELLED.get(subject.images.name, ()):
         try:
             return data.load(name, subject.config["data_dir"], "dynamic").to(subject.x.device)

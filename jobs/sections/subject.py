@@ -31,7 +31,7 @@ class Subject:
 
     Attributes:
         model, guide: of the run's best epoch.
-        images: an `ImageSet`.
+        images: an `ImageSet`; one that gives labels too, where the model is conditional.
         config: the run's.
         settings: samples, split, count (None for all images), seed, draw_seed, temperatures, other (a data set or
             None), checkpoint (a digest).

@@ -1,0 +1,101 @@
+"""The job `sample`: images drawn from a finished run, as a picture and as numbers."""
+
+import argparse
+from pathlib import Path
+
+from jobs.flags import COUNT, Parser, number
+
+
+def labels(text):
+    """An argparse type: `7` → [7], and `3,8` → [3, 8]."""
+    return [number(int, 0)(part) for part in text.split(",")]
+
+
+def parser():
+    p = Parser(
+        prog="run.py sample",
+        description="Draw images from a run's best epoch: z ~ p(z), and the means of p(x | z).",
+        argument_default=argparse.SUPPRESS,
+        allow_abbrev=False,
+    )
+    p.add_argument("run", help="the run's folder", metavar="DIR")
+    p.add_argument(
+        "--label",
+        help="of a conditional run: the class to draw, or several in turn, 3,8 (default: all)",
+        type=labels,
+        metavar="Y",
+        default=None,
+    )
+    p.add_argument("--count", help="how many images (default: 64)", **COUNT, default=64)
+    p.add_argument("--draws", help="draw every pixel from p(x | z) too", action="store_true", default=False)
+    p.add_argument("--out", help="FILE.png (default: drawn.png in the run's folder)", metavar="FILE", default=None)
+    p.add_argument("--npz", help="write arrays `images` and, of a conditional run, `labels` too", metavar="FILE")
+    p.add_argument("--device", help="where to run (default: auto)", choices=["auto", "cpu", "cuda"], default="auto")
+    p.add_argument("--seed", help="of the draws (default: the run's)", type=number(int, 0), metavar="N")
+    return p
+
+
+def main(argv):
+    given = vars(parser().parse_args(argv))
+    from jobs import training  # torch comes with it: not before the flags are read
+
+    try:
+        sample(given.pop("run"), **given)
+    except training.INPUT_ERRORS as error:
+        return f"error: {error}"
+
+
+def sample(run, label, count, draws, out, npz=None, device="auto", seed=None):
+    """Writes the picture, and FILE.npz where one is asked for, and prints where they are.
+
+    Raises:
+        SpecError: for a label that the run does not know; and as `Folder.open`, `assemble.load`, `find_device`.
+    """
+    import torch
+
+    import plots
+    from assemble import load
+    from inference import seeded
+    from inference.evaluation import evaluation_mode
+    from jobs.figures import generated
+    from jobs.folder import Folder, FolderError
+    from jobs.machine import find_device
+
+    folder, config = Folder.open(run, settings=["shape", "seed"])
+    y = asked(run, config.get("classes"), label, count)
+    device = find_device(device)
+    model, guide = (program.to(device) for program in load(run))
+    seed = config["seed"] if seed is None else seed
+    with torch.no_grad(), seeded(seed, device=device), evaluation_mode(model, guide):
+        p = generated(model, count, y)
+        images = (p.sample() if draws else p.mean).cpu()
+    out, columns = Path(out or folder.path / "drawn.png"), None
+    if y is not None and label is None and config["classes"] <= count and config["classes"] <= 20:
+        columns = config["classes"]  # a column for each
+    title = f"{'draws from' if draws else 'means of'} p(x | z{'' if y is None else ', y'}), z ~ p(z)"
+    title += "" if label is None else f", y = {', '.join(map(str, label))}"
+    try:
+        Folder(out.parent).save_figure(out.name, plots.image_grid(images, columns, title))
+        print(out)
+        if npz is not None:
+            arrays = {"images": images.numpy()} | ({} if y is None else {"labels": y.numpy()})
+            Folder(Path(npz).parent).write_arrays(Path(npz).name, **arrays)
+            print(npz)
+    except OSError as error:
+        raise FolderError(f"cannot write {error.filename or out}: {error.strerror}") from None
+
+
+def asked(run, classes, label, count):
+    """The labels of `count` images, (count,), or None of a run that is given none."""
+    import torch
+
+    from specs import SpecError
+
+    if classes is None:
+        if label is not None:
+            raise SpecError(f"--label {label[0]}: {run} was not trained with labels; train one with --condition label")
+        return None
+    if label is not None and max(label) >= classes:
+        raise SpecError(f"--label {max(label)}: {run} knows the labels 0 to {classes - 1}")
+    choice = torch.arange(classes) if label is None else torch.tensor(label)
+    return choice[torch.arange(count) % len(choice)]

@@ -1,0 +1,76 @@
+"""Networks that are given a label beside an image, and beside a latent."""
+
+import torch
+from torch import nn
+
+from distributions.labelled import LabelledImages, split
+from nets.mlp import MLP
+
+
+class ConditionalEncoder(nn.Module):
+    """h = layer([body(x), √classes y]), of an image x and its label y in one tensor   (Sohn et al. 2015).
+
+    The label joins the features of the image, whatever net they come from. It need not be one-hot: what a VampPrior
+    learns are labels in (0, 1), beside pseudo-images.
+
+    Args:
+        body: x → features, images (..., *shape) to (..., body.features).
+        shape: of an image, (channels, height, width).
+        classes: how many.
+        activation: of the layer.
+
+    forward: (..., pixels + classes), as `distributions.labelled.join` makes it, → (..., features).
+
+    >>> ConditionalEncoder(MLP((1, 28, 28), (300,)), (1, 28, 28), classes=10)
+    ConditionalEncoder(MLP(1×28×28 → 300, gated), 10 classes → MLP(310 → 300, gated))
+    """
+
+    def __init__(self, body, shape, classes, activation="gated"):
+        super().__init__()
+        self.body, self.shape, self.classes, self.features = body, tuple(shape), classes, body.features
+        self.joint = MLP((body.features + classes,), (body.features,), activation)
+
+    def forward(self, xy):
+        x, y = split(xy, self.shape)
+        return self.joint(torch.cat([self.body(x), self.classes**0.5 * y], -1))
+
+    def __repr__(self):
+        return f"ConditionalEncoder({self.body}, {self.classes} classes → {self.joint})"
+
+
+class ConditionalDecoder(nn.Module):
+    """z → p(x | z, y) for every label y, a network of [z, y]   (Kingma et al. 2014, arXiv:1406.5298).
+
+    The label stands beside the latent at the very beginning, as √classes y, with elements as large as the latent's.
+    Given beside the features of z instead, before the last layer, it is one small voice among hundreds, and z has
+    learned the class before it is heard.
+
+    Args:
+        images: [z, y] → a distribution over images, event shape `shape`; of several latents, of a tuple that begins so.
+        shape: of an image, (channels, height, width).
+        classes: how many.
+
+    forward: z, or a tuple of latents, → LabelledImages, whose draws have the labels `y`, or any unless given.
+
+    >>> import nets
+    >>> images = nn.Sequential(MLP((40 + 10,), (300,)), nets.BernoulliHead(300, (1, 28, 28)))
+    >>> decoder = ConditionalDecoder(images, (1, 28, 28), classes=10)
+    >>> decoder(torch.randn(7, 40))
+    LabelledImages(batch 7, images 1×28×28, 10 classes)
+    >>> decoder(torch.randn(7, 40)).given(3).event_shape
+    torch.Size([1, 28, 28])
+    """
+
+    def __init__(self, images, shape, classes):
+        super().__init__()
+        self.images, self.shape, self.classes = images, tuple(shape), classes
+
+    def forward(self, z, y=None):
+        first, *others = z if isinstance(z, tuple) else (z,)
+
+        def decode(z, y):
+            batch = torch.broadcast_shapes(z.shape[:-1], y.shape[:-1])
+            z = torch.cat([z.expand(*batch, -1), self.classes**0.5 * y.expand(*batch, -1)], -1)
+            return self.images((z, *others) if others else z)
+
+        return LabelledImages(decode, first, self.shape, self.classes, y)
