@@ -9,9 +9,11 @@ from torch import nn
 import nets
 from builders import CONDITIONS, FLOWS, LIKELIHOODS, MIDDLES, NETS, POSTERIORS, PRIORS_OF
 from guides import Guide, TwoLevelGuide
+from inference import seeded
 from inference.checkpoint import CheckpointError, load_checkpoint, load_weights
+from inference.top_level import top_level
 from models import VAE, TwoLevel
-from priors import VampPrior
+from priors import FittedMixture, VampPrior
 from specs import SpecError, parse, parse_each
 from supports import check_posterior
 
@@ -146,6 +148,44 @@ def aggregate(guide, images):
     It is a VampPrior whose pseudo-inputs are all the images: too many to train with, fine to score with.
     """
     return VampPrior(guide.q, images.shape[1:], len(images), images=images, trainable=False)
+
+
+@torch.no_grad()
+def fitted_mixture(model, guide, images, components=10, seed=0):
+    """A mixture of Gaussians fitted to the codes of the training images, a draw from q(z | x) each: z's, or z2's.
+
+    Raises:
+        ValueError: as `FittedMixture.fit`.
+    """
+    with seeded(seed, device=images.device):
+        _, _, posteriors = top_level(model, guide, images)
+        codes = torch.cat([q.sample() for q in posteriors])
+    return FittedMixture.fit(codes, components, seed)
+
+
+def ex_post(spec, model, guide, images, seed=0):
+    """The prior that is put in place of the trained one for scoring: `aggregate`, or `gmm[:K]` (arXiv:1903.12436).
+
+    Raises:
+        SpecError: for another spec, or more components than the images' codes can tell.
+
+    >>> model, guide = assemble(posterior="delta", hidden=(8,), latent=2, shape=(1, 4, 4))
+    >>> ex_post("gmm:3", model, guide, torch.rand(50, 1, 4, 4))
+    FittedMixture(3 components with full covariances, 2)
+    """
+    spec = parse("prior", spec)
+    if spec.name not in EX_POST:
+        raise SpecError(f"prior '{spec}' is trained; fitted afterwards are {' and '.join(EX_POST)}")
+    try:
+        return EX_POST[spec.name](spec, model, guide, images, seed)
+    except ValueError as error:
+        raise SpecError(f"prior '{spec}': {error}") from None
+
+
+EX_POST = {
+    "aggregate": lambda spec, model, guide, images, seed: aggregate(guide, images),
+    "gmm": lambda spec, model, guide, images, seed: fitted_mixture(model, guide, images, spec.n, seed),
+}
 
 
 def load(folder):

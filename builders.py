@@ -128,15 +128,21 @@ PRIORS = {
 # Where a posterior does not live on real vectors, there are priors of its own.
 PRIORS_OF = {
     "normal": PRIORS,
+    "delta": PRIORS,
     "bernoulli": PRIORS | {"standard": lambda spec, guide, latent, shape, images: StandardBernoulli(latent)},
     "vq": {"standard": codes(UniformCodes), "autoregressive": codes(AutoregressivePrior)},
 }
 POSTERIORS = {
     "normal": lambda spec, *sizes: nets.NormalHead(*sizes),
+    "delta": lambda spec, *sizes: nets.DeltaHead(*sizes),
     "bernoulli": lambda spec, *sizes: nets.BinaryHead(*sizes),
     "vq": quantiser,
 }
-MIDDLES = {"normal": nets.NormalHead, "bernoulli": nets.BinaryHead}  # of two levels, p(z1 | z2)
+MIDDLES = {
+    "normal": nets.NormalHead,
+    "delta": nets.NormalHead,
+    "bernoulli": nets.BinaryHead,
+}  # of two levels, p(z1 | z2)
 
 
 def elbo(spec, shape):

@@ -51,27 +51,32 @@ def reconstructions(originals, means, columns=10):
 
 
 def training_curves(metrics):
-    """ELBO and its two parts over epochs, from the dicts that `fit` yields.
+    """ELBO and its two parts over epochs, from the dicts that `fit` yields; of points the objective and its parts.
 
     >>> training_curves([{"epoch": 1, "loss": 200.0, "elbo": -190.0, "reconstruction": -180.0, "kl": 10.0}])
     <Figure size 900x360 with 2 Axes>
     """
+    if "elbo" in metrics[0]:
+        kind, name, second, cost = "elbo", "ELBO", "KL(q(z | x) ‖ p(z))", [line["kl"] for line in metrics]
+    else:  # the latents are points
+        kind, name, second = "objective", "log p(x | z) + β log p(z)", "-log p(z)"
+        cost = [-line["log_prior"] for line in metrics]
     epochs = [line["epoch"] for line in metrics]
     figure = Figure(figsize=(9, 3.6), dpi=100, layout="constrained")
     left, right = figure.subplots(1, 2)
     left.plot(epochs, [-line["loss"] for line in metrics], label="training (its own KL weight)")
-    left.plot(epochs, [line["elbo"] for line in metrics], label="validation")
-    best = max(metrics, key=lambda line: line["elbo"])
-    left.plot(best["epoch"], best["elbo"], "o", color="C1", label=f"best: {best['elbo']:.2f} in epoch {best['epoch']}")
-    left.set_ylabel("ELBO, nats per image")
+    left.plot(epochs, [line[kind] for line in metrics], label="validation")
+    best = max(metrics, key=lambda line: line[kind])
+    left.plot(best["epoch"], best[kind], "o", color="C1", label=f"best: {best[kind]:.2f} in epoch {best['epoch']}")
+    left.set_ylabel(f"{name}, nats per image")
     # The first epochs are far below the rest: leave them out of the frame, not out of the data.
-    bulk = sorted(line["elbo"] for line in metrics)[len(metrics) // 5 :]
+    bulk = sorted(line[kind] for line in metrics)[len(metrics) // 5 :]
     high = max(max(bulk), max(-line["loss"] for line in metrics))
     left.set_ylim(bulk[0] - 0.3 * (high - bulk[0]) - 1, high + 0.05 * (high - bulk[0]) + 1)
     right.plot(epochs, [-line["reconstruction"] for line in metrics], label="-E[log p(x | z)]", color="C2")
-    right.plot(epochs, [line["kl"] for line in metrics], label="KL(q(z | x) ‖ p(z))", color="C3")
+    right.plot(epochs, cost, label=second, color="C3")
     right.set_ylabel("validation, nats per image")
-    right.set_ylim(bottom=0)
+    right.set_ylim(bottom=min(0, *cost))
     for axes in (left, right):
         axes.set_xlabel("epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))

@@ -52,6 +52,7 @@ FAMILIES = {
         **{name: Form(length) for name, length in FLOW_LENGTHS.items()},
         "autoregressive": Form(),
         "aggregate": Form(),
+        "gmm": Form(10),
     },
     "flow": {"none": Form(), **{name: Form(length, ("shared",)) for name, length in FLOW_LENGTHS.items()}},
     "model": {"vae": Form(), "two-level": Form()},
@@ -63,7 +64,7 @@ FAMILIES = {
         "logistic": Form(),
         "continuous-bernoulli": Form(),
     },
-    "posterior": {"normal": Form(), "bernoulli": Form(), "vq": Form(64)},
+    "posterior": {"normal": Form(), "delta": Form(), "bernoulli": Form(), "vq": Form(64)},
     "condition": {"none": Form(), "label": Form()},
     "objective": {
         "elbo": Form(options=("analytic", *ESTIMATORS), exclusive=ESTIMATORS),

@@ -1,4 +1,4 @@
-"""Which parts fit which: a pair is refused where its supports differ, and nowhere else. Pure Python."""
+"""Which parts fit which: refused is a pair of other supports, or without a density. Pure Python."""
 
 from specs import ESTIMATORS, FAMILIES, SpecError, parse
 
@@ -37,12 +37,23 @@ def check_likelihood(likelihood, values, name):
         )
 
 
-SCORED = ("aggregate",)  # priors that are never trained
+SCORED = ("aggregate", "gmm")  # priors that are put in place of another after training
 # Of each posterior: what its latents are, and for a family of parts the names that go with it and why others do not.
 POSTERIORS = {
     "normal": (
         "real numbers",
         {"prior": ([name for name in FAMILIES["prior"] if name != "autoregressive"], "it is over a codebook's codes")},
+    ),
+    "delta": (
+        "points",
+        {
+            "prior": (
+                ["standard", "gmm"],
+                "mixed points have no density, and a learned prior has one without bound",
+            ),
+            "flow": (["none"], "a point that flows is another point"),
+            "objective": (["elbo"], "samples of a point are one, and its KL from a density is infinite"),
+        },
     ),
     "bernoulli": (
         "bits",
@@ -114,6 +125,8 @@ def check_posterior(posterior, *, bits=0, **parts):
 
 def _no_estimator(objective, posterior, bits):
     """Why these latents have no such gradient, or nothing."""
+    if posterior.name == "delta" and objective.options:
+        return "the KL of a point from a density is infinite; choose --objective elbo"
     estimator = objective.options & set(ESTIMATORS)
     if estimator and posterior.name != "bernoulli":
         return f"{min(estimator)!r} is for bits; choose --objective elbo"

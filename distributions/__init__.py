@@ -5,6 +5,7 @@ from distributions.binary import BernoulliVector
 from distributions.codes import AutoregressiveCodes, Codes, Quantised
 from distributions.continuous_bernoulli import ContinuousBernoulli
 from distributions.flow import FlowDistribution
+from distributions.full_normal import FullNormal
 from distributions.labelled import LabelledImages
 from distributions.logistic import DiscretisedLogistic
 from distributions.mixture import Mixture
@@ -18,6 +19,7 @@ __all__ = [
     "DiagonalNormal",
     "DiscretisedLogistic",
     "FlowDistribution",
+    "FullNormal",
     "LabelledImages",
     "LinearBernoulli",
     "Mixture",

@@ -16,6 +16,8 @@ from inference.gaps import Gaps, gaps
 from inference.importance import log_weights, score
 from inference.introspective import Introspective
 from inference.local import LocalGuide
+from inference.points import points_of, validation
+from inference.proposal import NormalProposal, scoring_guide
 from inference.registered import registered
 from inference.rng import seeded
 from inference.schedule import Cooldown
@@ -37,6 +39,7 @@ __all__ = [
     "Introspective",
     "KLWeight",
     "LocalGuide",
+    "NormalProposal",
     "ScaleLatents",
     "Relaxed",
     "Score",
@@ -57,9 +60,12 @@ __all__ = [
     "gaps",
     "log_weights",
     "make_update",
+    "points_of",
     "rate_distortion",
     "registered",
     "score",
+    "scoring_guide",
     "seeded",
     "surgery",
+    "validation",
 ]

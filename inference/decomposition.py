@@ -7,9 +7,9 @@ import torch
 
 from inference.estimate import Estimate
 from inference.evaluation import constant_parts, evaluation_mode
-from inference.importance import is_delta
 from inference.joint import Joint, sample_sites, traced
 from inference.memory import most_rows
+from inference.points import is_delta
 from inference.rng import seeded
 
 

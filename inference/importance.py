@@ -1,12 +1,12 @@
 """The marginal likelihood by importance sampling, image by image."""
 
 import pyro
-import pyro.distributions as dist
 import torch
 
 from inference.evaluation import constant_parts, evaluation_mode
 from inference.joint import Joint, sample_sites, traced
 from inference.memory import is_out_of_memory, keep_freed_memory, most_rows, rows_that_fit
+from inference.points import is_delta
 from inference.rng import same_noise, seeded
 from inference.weights import Score
 
@@ -40,7 +40,10 @@ def log_weights(model, guide, x, samples, rows=4096, joint=None):
         latents = sample_sites(guide_trace)
         for name, site in latents.items():
             if is_delta(site["fn"]):
-                raise ValueError(f"the guide's site {name!r} is a Delta, a point without a density to weigh by")
+                raise ValueError(
+                    f"the guide's site {name!r} is a Delta, a point without a density to weigh by: "
+                    "score with scoring_guide(model, guide, images)"
+                )
         guide_trace.compute_log_prob()
         guide_log_prob = sum(site["log_prob"].double() for site in latents.values())
     joint = joint or Joint(model)
@@ -71,13 +74,6 @@ def evenly(count, most):
     1667
     """
     return -(-count // -(-count // max(1, most)))
-
-
-def is_delta(fn):
-    """Whether a distribution is a point, however it is wrapped."""
-    while hasattr(fn, "base_dist"):
-        fn = fn.base_dist
-    return isinstance(fn, dist.Delta)
 
 
 def score(model, guide, images, samples=1000, *, seed=0, rows=None, compiled=None, progress=iter, done=(), keep=None):

@@ -8,6 +8,7 @@ import torch
 
 from inference.estimate import Estimate
 from inference.evaluation import evaluation_mode
+from inference.points import is_delta
 from inference.rng import seeded
 from inference.top_level import top_level
 
@@ -55,7 +56,7 @@ def surgery(model, guide, images, samples=10, *, seed=0, batch_size=500):
         batch_size: images encoded at a time.
 
     Raises:
-        ValueError: where S < 2, or as `top_level`.
+        ValueError: where S < 2, the guide's first site is a Delta, or as `top_level`.
 
     >>> from assemble import assemble
     >>> result = surgery(*assemble(prior="vamp:3", hidden=(8,), latent=2, shape=(1, 4, 4)), torch.rand(9, 1, 4, 4))
@@ -66,6 +67,8 @@ def surgery(model, guide, images, samples=10, *, seed=0, batch_size=500):
         raise ValueError(f"surgery expects samples ≥ 2, from which its errors follow, got {samples}")
     with evaluation_mode(model, guide), seeded(seed, device=images.device), pyro.validation_enabled(False):
         name, p, posteriors = top_level(model, guide, images, batch_size)
+        if is_delta(posteriors[0]):
+            raise ValueError(f"the guide's site {name!r} is a Delta, a point, whose KL from a density is infinite")
         draws = [q.sample((samples,)).double() for q in posteriors]
         given_x = torch.cat([q.log_prob(z).double() for q, z in zip(posteriors, draws)], 1)  # (S, N)
         z = torch.cat(draws, 1)

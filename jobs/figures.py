@@ -19,17 +19,10 @@ def figures(model, guide, images, metrics, film, seed):
     with seeded(seed, device=images.device):
         x = images.images("test")
         x = x[torch.randperm(len(x), device=x.device)[:40]]
-        if images.classes is None:
-            samples, columns, title = generated(model, 64), None, "means of p(x | z), z ~ p(z)"
-        else:
-            y = torch.arange(min(images.classes, ROWS)).repeat_interleave(10)
-            samples, columns, title = generated(model, len(y), y), 10, "means of p(x | z, y), a row for each y"
-        rebuilt = reconstruction(model, guide, x).mean
         drawn = {
             "curves.png": plots.training_curves(metrics),
-            # Means, clearer to look at than a draw of every pixel.
-            "samples.png": plots.image_grid(samples.mean, columns, title),
-            "reconstructions.png": plots.reconstructions(images.pictures(x), rebuilt),
+            "samples.png": sample_grid(model, images.classes),
+            "reconstructions.png": plots.reconstructions(images.pictures(x), reconstruction(model, guide, x).mean),
         }
         if images.classes is not None:
             drawn["analogies.png"] = analogies(model, guide, images, x[:10])
@@ -44,6 +37,15 @@ def figures(model, guide, images, metrics, film, seed):
         columns = len(next(iter(film.values())))
         drawn["film.png"] = plots.image_grid(strip, columns, title=f"pseudo-inputs after epoch {epochs}, a row each")
     return drawn
+
+
+@torch.no_grad()
+def sample_grid(model, classes=None):
+    """Sixty-four means, clearer to look at than a draw of every pixel; of a conditional model ten of each class."""
+    if classes is None:
+        return plots.image_grid(generated(model, 64).mean, title="means of p(x | z), z ~ p(z)")
+    y = torch.arange(min(classes, ROWS)).repeat_interleave(10)
+    return plots.image_grid(generated(model, len(y), y).mean, 10, "means of p(x | z, y), a row for each y")
 
 
 def shoot(film, prior, epoch, frames=12):

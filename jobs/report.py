@@ -27,7 +27,9 @@ def write_report(folder, name, place, config, command):
             pictures = [(picture, inline(place / picture)) for picture in content["pictures"]]
             rows, how = flat(content["figures"]), flat(content["settings"])
             sections.append(content | {"name": section, "what": what, "pictures": pictures, "rows": rows, "how": how})
-    own = [(file, inline(folder.path / file)) for file in OWN if (folder.path / file).exists()]
+    # Under another prior than the run's own there are other samples.
+    found = {file: next(filter(Path.exists, (place / file, folder.path / file)), None) for file in OWN}
+    own = [(file, inline(path)) for file, path in found.items() if path]
     settings = {key.replace("_", " "): shown(config[key]) for key in SHOWN if key in config}
     page = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(
         TEMPLATE.read_text(encoding="utf-8")

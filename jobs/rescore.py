@@ -8,15 +8,18 @@ import time
 from contextlib import redirect_stdout
 from io import StringIO
 
-from assemble import aggregate, load
+from assemble import ex_post, load
 from data import DataError
+from inference import points_of, seeded
 from inference.processes import Processes
+from jobs.figures import sample_grid
 from jobs.folder import Folder, Reader
 from jobs.machine import find_device
 from jobs.report import write_report
 from jobs.scoring import load_images
 from jobs.sections import SECTIONS
 from jobs.sections.subject import Subject
+from supports import check_posterior
 
 EVERY = ("split", "count", "draw_seed", "seed", "checkpoint")  # settings that every measure depends on
 
@@ -30,7 +33,7 @@ def rescore(run, measures, command, prior="own", device="auto", **given):
         run: the folder.
         measures: names of `jobs.sections.SECTIONS`.
         command: as it was typed, for the report.
-        prior: `own` or `aggregate`.
+        prior: `own`, `aggregate` or `gmm:K`.
         given: samples, seed, data_dir in place of the run's; split, count, draw_seed, other.
 
     Returns:
@@ -46,16 +49,18 @@ def rescore(run, measures, command, prior="own", device="auto", **given):
     if images.sha256 != config["sha256"]:
         raise DataError(f"{images.name} has changed since {run} was trained on it")
     model, guide = load(run)
-    if prior == "aggregate":
-        model.prior = aggregate(guide, images.images("train"))
+    if prior != "own":
+        check_posterior(config["posterior"], prior=prior)
+        model.prior = ex_post(prior, model, guide, images.images("train"), config["seed"])
     model, guide, images = model.to(device), guide.to(device), images.to(device)
     own = {"samples": config["samples"], "seed": config["seed"], "count": config["test_images"]}
     paths = {"data_dir": given.pop("data_dir", config["data_dir"])}
     settings = own | given
     settings["checkpoint"] = _digest(folder.path / "checkpoint.pt")
-    place = (Folder if processes.leads else Reader)(
-        folder.path / ("measures" if prior == "own" else f"measures-{prior}")
-    )
+    if points_of(guide, images.images("test")[:1]):
+        settings["proposal"] = "Normal, fitted to the validation images"
+    suffix = "" if prior == "own" else f"-{prior.replace(':', '-')}"
+    place = (Folder if processes.leads else Reader)(folder.path / f"measures{suffix}")
     subject = Subject(model, guide, images, config | paths, settings, place, processes)
     failed = []
     with redirect_stdout(sys.stdout if processes.leads else StringIO()):
@@ -72,7 +77,10 @@ def rescore(run, measures, command, prior="own", device="auto", **given):
                     print(f"not measured: {error}")
     if processes.leads:
         collect(folder, place, prior, settings["checkpoint"])
-        report = "report.html" if prior == "own" else f"report-{prior}.html"
+        if prior != "own":
+            with seeded(config["seed"], device=device):
+                place.save_figure("samples.png", sample_grid(model, images.classes))
+        report = f"report{suffix}.html"
         write_report(folder, report, place.path, config, command)
         print(f"\nreport              {folder.path / report}")
     return failed
@@ -82,7 +90,7 @@ def _measured(subject, name):
     """What lies there, or what is measured now, written."""
     folder, path = subject.folder, subject.folder.path / f"{name}.json"
     section = importlib.import_module(f"jobs.sections.{name}")
-    settings = {key: subject.settings[key] for key in (*EVERY, *section.SETTINGS)}
+    settings = {key: subject.settings[key] for key in (*EVERY, *section.SETTINGS) if key in subject.settings}
     before = subject.processes.shared(_read(path)) if name == "likelihood" else _read(path)
     if before is not None and before["settings"] == settings:
         return before

@@ -5,10 +5,12 @@ import shlex
 
 from jobs.flags import COUNT, Parser, number
 from jobs.sections import SECTIONS
+from specs import SpecError, choose, parse
 
 PRIORS = {
     "own": "the one that was trained",
     "aggregate": "1/N Σ q(z | x_n) over all N training images, the best there is for this guide and decoder",
+    "gmm[:K]": "a mixture of K Gaussians (10 unless given), fitted to the codes of all training images",
 }
 
 
@@ -19,6 +21,15 @@ def measures(text):
         if name not in SECTIONS:
             raise argparse.ArgumentTypeError(f"no measure {name!r}: there are {', '.join(SECTIONS)}, or all")
     return names
+
+
+def prior(text):
+    """An argparse type: `own`, or the spec, in full, of a prior that is fitted after training."""
+    try:
+        choose("prior to score with", text.split(":")[0], [name.split("[")[0] for name in PRIORS])
+        return text if text == "own" else str(parse("prior", text))
+    except SpecError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None  # argparse drops a ValueError's text
 
 
 def parser():
@@ -40,8 +51,9 @@ def parser():
     p.add_argument(
         "--prior",
         help="; ".join(f"{name}: {what}" for name, what in PRIORS.items()) + " (default: own)",
-        choices=list(PRIORS),
+        type=prior,
         default="own",
+        metavar="SPEC",
     )
     p.add_argument("--samples", help="importance samples per image (default: the run's)", **COUNT)
     p.add_argument("--split", help="which images (default: test)", choices=["train", "valid", "test"], default="test")

@@ -7,7 +7,7 @@ import torch
 from tqdm import tqdm
 
 import data
-from inference import Score, score
+from inference import NormalProposal, Score, score
 from jobs.machine import ALONE
 from supports import check_likelihood
 
@@ -52,12 +52,17 @@ def scored(model, guide, test, samples, seed, processes=ALONE, partial=None):
     return Score.cat(processes.gathered(part))[order.argsort()]
 
 
-def summary(result, config):
-    """The figures that results.json keeps; for a likelihood of grey levels also in bits per dimension."""
+def summary(result, config, guide):
+    """The figures that results.json keeps; for a likelihood of grey levels also in bits per dimension.
+
+    And whether the guide that scored was a proposal in place of points: then the ELBO is the proposal's.
+    """
     figures = {"quantity": quantity(config)} | result.summary()
     if config["likelihood"] == "logistic":
         pixels = numpy.prod(config["shape"])
         figures["bits_per_dimension"] = -figures["log_likelihood"] / (pixels * numpy.log(2)).item()
+    if isinstance(guide, NormalProposal):
+        figures["proposal"] = "Normal"
     return figures
 
 
@@ -73,9 +78,29 @@ def sentence(figures, verdict, split="test"):
     )
     name = "log-likelihood" if figures["quantity"] == "log p(x)" else figures["quantity"]
     bits = f"\nbits per dimension  {figures['bits_per_dimension']:.3f}" if "bits_per_dimension" in figures else ""
+    proposal = " of a Normal proposal, fitted to the validation images: the guide's points have no density"
     return (
         f"{split} {name} {figures['log_likelihood']:.2f} ± {error:.2f} nats per image "
         f"(over {figures['images']} images; ± {noise:.3f} by its {figures['samples']} importance samples, "
         f"median ESS {figures['ess_median']:.1f}){bits}\n"
-        f"{split} {'ELBO':{len(name)}} {figures['elbo']:.2f}\n{verdict}"
+        f"{split} {'ELBO':{len(name)}} {figures['elbo']:.2f}{proposal if 'proposal' in figures else ''}\n{verdict}"
+    )
+
+
+def criterion(metrics):
+    """Which of an epoch's figures is to rise: the ELBO, of points their objective (`inference.validation`)."""
+    return "elbo" if "elbo" in metrics else "objective"
+
+
+def line(metrics):
+    """An epoch, for a person."""
+    if criterion(metrics) == "elbo":
+        parts = f"ELBO {metrics['elbo']:8.2f} = {metrics['reconstruction']:8.2f} - KL {metrics['kl']:6.2f}"
+    else:
+        parts = (
+            f"objective {metrics['objective']:8.2f} of log p(x | z) {metrics['reconstruction']:8.2f} and "
+            f"log p(z) {metrics['log_prior']:8.2f}"
+        )
+    return (
+        f"epoch {metrics['epoch']:4d}   loss {metrics['loss']:8.2f}   validation: {parts}   {metrics['seconds']:.1f} s"
     )

@@ -12,7 +12,7 @@ import data
 from assemble import PARTS, assemble
 from builders import OBJECTIVES
 from distributions import gemm
-from inference import Cooldown, EarlyStopping, KLWeight, elbo_parts, fit, make_update, seeded
+from inference import Cooldown, EarlyStopping, KLWeight, fit, make_update, scoring_guide, seeded, validation
 from inference.checkpoint import CheckpointError, load_weights
 from inference.processes import ProcessError, Processes, Shard
 from jobs.figures import figures as draw
@@ -20,7 +20,7 @@ from jobs.figures import shoot
 from jobs.folder import Folder, FolderError, Reader
 from jobs.machine import ALONE, DeviceError, find_device, find_engine
 from jobs.partial import Partial
-from jobs.scoring import drawn, load_images, scored, sentence, summary
+from jobs.scoring import criterion, drawn, line, load_images, scored, sentence, summary
 from specs import SpecError, parse
 
 SLOW = 30  # seconds of an epoch that a prior's density may take unsaid
@@ -162,7 +162,7 @@ class Run:
                 self.weight,
                 Cooldown(self.update.set_lr, self.config["lr"], self.config["epochs"], self.config["cooldown"]),
             ],
-            evaluate=lambda: elbo_parts(self.model, self.guide, valid),
+            evaluate=lambda: validation(self.model, self.guide, valid, self.config["beta"]),
         )
         print(self.images)
         quiet = None if self.processes.leads else True  # None: where there is no terminal
@@ -176,7 +176,7 @@ class Run:
             print(f"early stopping ended this run after epoch {self.epoch}")
         with tqdm(total=self.config["epochs"], initial=self.epoch, unit="epoch", disable=quiet) as bar:
             for metrics in map(self.processes.shared, epochs):
-                self.best(metrics["epoch"], metrics["elbo"])
+                self.best(metrics["epoch"], metrics[criterion(metrics)])
                 shoot(self.film, self.model.prior, metrics["epoch"])
                 state = {
                     "epoch": metrics["epoch"],
@@ -189,11 +189,7 @@ class Run:
                 self.metrics.append(metrics)
                 self.epoch = metrics["epoch"]
                 bar.update()
-                tqdm.write(
-                    f"epoch {metrics['epoch']:4d}   loss {metrics['loss']:8.2f}   "
-                    f"validation: ELBO {metrics['elbo']:8.2f} = {metrics['reconstruction']:8.2f} - "
-                    f"KL {metrics['kl']:6.2f}   {metrics['seconds']:.1f} s"
-                )
+                tqdm.write(line(metrics))
                 if self.best.done:
                     tqdm.write(f"no better epoch than {self.best.epoch} for {self.config['patience']} epochs")
                     break
@@ -210,10 +206,9 @@ class Run:
             self.folder.path / f"scores.partial-{self.processes.rank}.npz",
             {name: self.config[name] for name in decides} | {"epoch": self.best.epoch},
         )
-        result = scored(
-            self.model, self.guide, test, self.config["samples"], self.config["seed"], self.processes, partial
-        )
-        figures = summary(result, self.config)
+        guide = scoring_guide(self.model, self.guide, self.images.images("valid"), seed=self.config["seed"])
+        result = scored(self.model, guide, test, self.config["samples"], self.config["seed"], self.processes, partial)
+        figures = summary(result, self.config, guide)
         seconds = sum(line["seconds"] for line in self.metrics)
         steps = len(self.metrics) * -(-len(self.images.train) // self.config["batch_size"])
         self.folder.write(
@@ -223,7 +218,7 @@ class Run:
                 "fit": {
                     "epochs": len(self.metrics),
                     "best_epoch": self.best.epoch,
-                    "best_validation_elbo": self.best.score,
+                    f"best_validation_{criterion(self.metrics[0])}": self.best.score,
                     "seconds": seconds,
                     "steps_per_second": steps / seconds,
                 },

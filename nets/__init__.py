@@ -3,7 +3,7 @@
 from nets.baseline import Baseline
 from nets.conditional import ConditionalDecoder, ConditionalEncoder
 from nets.conv import ConvDecoder, ConvEncoder
-from nets.heads import BinaryHead, NormalHead
+from nets.heads import BinaryHead, DeltaHead, NormalHead
 from nets.join import Join
 from nets.likelihoods import BernoulliHead, ContinuousBernoulliHead, LogisticHead, NormalImageHead
 from nets.mlp import MLP
@@ -20,6 +20,7 @@ __all__ = [
     "ContinuousBernoulliHead",
     "ConvDecoder",
     "ConvEncoder",
+    "DeltaHead",
     "Join",
     "LogisticHead",
     "NormalHead",

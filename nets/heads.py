@@ -1,5 +1,6 @@
 """Heads of encoders: the last layer, from features h to a distribution over latents."""
 
+import pyro.distributions as dist
 from torch import nn
 
 from distributions import BernoulliVector, DiagonalNormal
@@ -54,3 +55,30 @@ class BinaryHead(nn.Module):
 
     def __repr__(self):
         return f"BinaryHead({self.linear.in_features} → {self.linear.out_features})"
+
+
+class DeltaHead(nn.Module):
+    """h → δ(z - point(h)), the point linear in h: the code of a deterministic auto-encoder.
+
+    The density counts as 1 at the point, so that under `Trace_ELBO` a guide with this head maximises
+    log p(x | z) + β log p(z) at z = point(h(x)): a regularised auto-encoder (Ghosh et al. 2020, arXiv:1903.12436),
+    and with β = 0 a plain one. No bound on log p(x) follows; see `inference.scoring_guide`.
+
+    forward: (..., features) → Delta, batch shape (...), event shape (latent,).
+
+    >>> import torch
+    >>> DeltaHead(300, 40)
+    DeltaHead(300 → 40)
+    >>> DeltaHead(300, 40)(torch.zeros(7, 300)).event_shape
+    torch.Size([40])
+    """
+
+    def __init__(self, features, latent):
+        super().__init__()
+        self.linear = nn.Linear(features, latent)
+
+    def forward(self, h):
+        return dist.Delta(self.linear(h), event_dim=1)
+
+    def __repr__(self):
+        return f"DeltaHead({self.linear.in_features} → {self.linear.out_features})"

@@ -12,7 +12,7 @@ import builders
 import specs
 import supports
 from distributions.labelled import join, one_hot
-from inference import make_update, score, seeded
+from inference import make_update, score, scoring_guide, seeded
 from inference.checkpoint import load_checkpoint, load_weights, save_checkpoint
 from inference.step import ENGINES
 from jobs import flags
@@ -58,13 +58,15 @@ def check(tmp_path, **parts):
     with torch.no_grad():
         sample = model(batch=4)
     assert sample.shape == (4, *x.shape[1:]) and sample.isfinite().all()
-    result = score(model, guide, x, samples=5)
+    result = score(model, scoring_guide(model, guide, x, steps=2), x, samples=5)  # where it has a density, the guide
     assert result.log_likelihood.isfinite().all() and (result.log_likelihood >= result.elbo - 1e-9).all()
 
     save_checkpoint(tmp_path / "checkpoint.pt", {"parts": parts, "weights": both.state_dict()})
     saved = load_checkpoint(tmp_path / "checkpoint.pt")
     again_model, again_guide, again, _ = build(**saved["parts"])
     load_weights(again, saved["weights"], tmp_path)
+    again_guide = scoring_guide(again_model, again_guide, x, steps=2)
+    again_guide = scoring_guide(again_model, again_guide, x, steps=2)
     assert torch.equal(score(again_model, again_guide, x, samples=5).log_likelihood, result.log_likelihood)
 
 

@@ -9,14 +9,14 @@ from inference.estimate import or_none, standard_error
 from jobs.sections.subject import Measured
 
 IMAGES, CHAINS = 10, 8
-SETTINGS = ("samples", "temperatures")  # beside those of every measure
+SETTINGS = ("samples", "proposal", "temperatures")  # beside those of every measure
 
 
 def measure(subject):
     x, settings = subject.few(IMAGES), subject.settings
     how = {"chains": CHAINS, "temperatures": settings["temperatures"], "seed": settings["seed"]}
     annealed = ais(subject.model, x, **how, progress=lambda steps: tqdm(steps, desc="annealing", disable=None))
-    weighed = score(subject.model, subject.guide, x, max(settings["samples"], 1000), seed=settings["seed"])
+    weighed = score(subject.model, subject.scoring_guide, x, max(settings["samples"], 1000), seed=settings["seed"])
     bounds = bdmc(subject.model, images=IMAGES, **how, progress=lambda steps: tqdm(steps, desc="bounds", disable=None))
     apart = annealed.log_likelihood - weighed.log_likelihood
     noise = math.hypot(annealed.monte_carlo_error, weighed.summary()["monte_carlo_error"])

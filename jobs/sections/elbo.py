@@ -5,14 +5,14 @@ from inference import active_units, decompose, surgery
 from jobs.sections.subject import Measured
 
 MOST = 2000  # images: the surgery compares each with all
-SETTINGS = ()  # beside those of every measure
+SETTINGS = ("proposal",)  # beside those of every measure
 
 
 def measure(subject):
-    x, seed = subject.few(MOST), subject.settings["seed"]
-    parts = decompose(subject.model, subject.guide, x, samples=20, seed=seed)
-    cut = surgery(subject.model, subject.guide, x, seed=seed)
-    units = active_units(subject.guide, x, seed=seed)
+    x, seed, guide = subject.few(MOST), subject.settings["seed"], subject.scoring_guide
+    parts = decompose(subject.model, guide, x, samples=20, seed=seed)
+    cut = surgery(subject.model, guide, x, seed=seed)
+    units = active_units(guide, x, seed=seed)
     figures = {
         "elbo": both(parts.elbo),
         "reconstruction": both(parts.reconstruction),

@@ -6,11 +6,11 @@ from jobs.sections.elbo import both
 from jobs.sections.subject import Measured
 
 IMAGES = 20
-SETTINGS = ()  # beside those of every measure
+SETTINGS = ("proposal",)  # beside those of every measure
 
 
 def measure(subject):
-    found = gaps(subject.model, subject.guide, subject.few(IMAGES), seed=subject.settings["seed"])
+    found = gaps(subject.model, subject.scoring_guide, subject.few(IMAGES), seed=subject.settings["seed"])
     names = "log_likelihood", "optimised", "amortised", "approximation", "amortisation"
     figures = {name: both(getattr(found, name)) for name in names} | {"images": len(found.ess)}
     note = (

@@ -8,17 +8,17 @@ from jobs.partial import Partial
 from jobs.scoring import scored, sentence, summary
 from jobs.sections.subject import Measured
 
-SETTINGS = ("samples",)  # beside those of every measure
+SETTINGS = ("samples", "proposal")  # beside those of every measure
 
 
 def measure(subject):
-    settings, processes = subject.settings, subject.processes
+    settings, processes, guide = subject.settings, subject.processes, subject.scoring_guide
     partial = Partial(
         subject.folder.path / f"likelihood.partial-{processes.rank}.npz",
         settings | {"device": subject.x.device.type, "processes": processes.size},
     )
-    result = scored(subject.model, subject.guide, subject.x, settings["samples"], settings["seed"], processes, partial)
-    figures = summary(result, subject.config)
+    result = scored(subject.model, guide, subject.x, settings["samples"], settings["seed"], processes, partial)
+    figures = summary(result, subject.config, guide)
     subject.folder.write_arrays(
         "likelihood.npz", **{name: getattr(result, name).numpy() for name in ARRAYS}, index=numpy.asarray(subject.index)
     )

@@ -10,7 +10,7 @@ from jobs.sections.subject import Measured
 from measures import auroc, noise_images
 
 MOST = 500  # images of each kind
-SETTINGS = ("samples", "other")  # beside those of every measure
+SETTINGS = ("samples", "proposal", "other")  # beside those of every measure
 
 
 def measure(subject):
@@ -25,13 +25,13 @@ def measure(subject):
             raise data.DataError(f"--other {settings['other']}: its images are {images.image_shape}, not {shape}")
         others[settings["other"]] = images.images("test")[: len(x)]
     samples = min(settings["samples"], 200)
-    own = score(subject.model, subject.guide, x, samples, seed=settings["seed"]).log_likelihood
+    own = score(subject.model, subject.scoring_guide, x, samples, seed=settings["seed"]).log_likelihood
     figures, pictures, notes = {"samples": samples, "images": len(x), "log_likelihood": own.mean().item()}, {}, []
     for name, images in others.items():
         images = images.to(x.device)
         if ours.classes is not None:  # the labels that the data's images have, one after the other
             images = ours.inputs(images, subject.labels[: len(images)])
-        theirs = score(subject.model, subject.guide, images, samples, seed=settings["seed"]).log_likelihood
+        theirs = score(subject.model, subject.scoring_guide, images, samples, seed=settings["seed"]).log_likelihood
         area = auroc(own, theirs)
         figures[name] = {"log_likelihood": theirs.mean().item(), "auroc": area}
         pictures[name] = plots.score_histograms(own, theirs, area, ("data", name))

@@ -5,6 +5,7 @@ from functools import cached_property
 
 import torch
 
+from inference import scoring_guide
 from jobs.scoring import drawn
 
 
@@ -34,7 +35,7 @@ class Subject:
         images: an `ImageSet`; one that gives labels too, where the model is conditional.
         config: the run's.
         settings: samples, split, count (None for all images), seed, draw_seed, temperatures, other (a data set or
-            None), checkpoint (a digest).
+            None), checkpoint (a digest); of a guide of points what takes its place, `proposal`.
         folder: a `Folder`, for what should outlive an interruption.
         processes: who shares the scoring.
     """
@@ -52,6 +53,11 @@ class Subject:
         """Of the split's images, those that are measured."""
         total = len(getattr(self.images, self.settings["split"]))
         return drawn(total, self.settings["count"], self.settings["draw_seed"])
+
+    @cached_property
+    def scoring_guide(self):
+        """The run's guide, or where its latents are points what importance weights are made with: `scoring_guide`."""
+        return scoring_guide(self.model, self.guide, self.images.images("valid"), seed=self.config["seed"])
 
     @cached_property
     def x(self):

@@ -1,0 +1,53 @@
+"""Guides whose latents are points: an auto-encoder's codes."""
+
+import pyro
+import pyro.distributions as dist
+import torch
+from pyro import poutine
+
+from inference.elbo import elbo_parts
+from inference.joint import sample_sites
+from inference.rng import same_noise
+
+
+def is_delta(fn):
+    """Whether a distribution is a point, however it is wrapped."""
+    while hasattr(fn, "base_dist"):
+        fn = fn.base_dist
+    return isinstance(fn, dist.Delta)
+
+
+@torch.no_grad()
+def points_of(guide, images):
+    """{site: (N, *event)}, the guide's latents that are points; {} for a guide with a density.
+
+    >>> from assemble import assemble
+    >>> model, guide = assemble(posterior="delta", hidden=(8,), latent=2, shape=(1, 4, 4))
+    >>> points_of(guide, torch.zeros(5, 1, 4, 4))["z"].shape
+    torch.Size([5, 2])
+    """
+    with same_noise(images.device), pyro.validation_enabled(False):
+        sites = sample_sites(poutine.trace(guide).get_trace(images))
+    return {name: site["value"] for name, site in sites.items() if is_delta(site["fn"])}
+
+
+def validation(model, guide, images, weight=1.0):
+    """What an epoch has come to, nats per image; the first of the figures is to rise.
+
+    With a density `elbo_parts`: `elbo`, `reconstruction`, `kl`. Of points there is no ELBO, so nothing bounds
+    log p(x), and what rises is what is trained: `objective` = `reconstruction` + weight · `log_prior`, log p(x | z) and
+    log p(z) at the points.
+
+    Args:
+        images: (N, channels, height, width), as the model should see them.
+        weight: β.
+
+    >>> from assemble import assemble
+    >>> list(validation(*assemble(posterior="delta", hidden=(8,), latent=2, shape=(1, 4, 4)), torch.zeros(5, 1, 4, 4)))
+    ['objective', 'reconstruction', 'log_prior']
+    """
+    parts = elbo_parts(model, guide, images)
+    if not points_of(guide, images[:1]):
+        return parts
+    reconstruction, log_prior = parts["reconstruction"], -parts["kl"]  # log q is 0 at a point
+    return {"objective": reconstruction + weight * log_prior, "reconstruction": reconstruction, "log_prior": log_prior}
