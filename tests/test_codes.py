@@ -429,10 +429,9 @@ def test_what_needs_gradients_by_z_says_that_codes_have_none():
 
 def test_the_perplexity_of_a_codebook():
     model, guide, _ = programs("standard", codes=4, positions=2)
-    guide.head.variance.fill_(1e-6)  # the nearest but for ε
+    guide.head.variance.fill_(1e-6)  # only the nearest
     x = images(40)
     with evaluation_mode(guide):
-        guide.head.uniform = 0.0
         nearest = guide.q(x).one_hot(guide.q(x).sample()).double().mean((0, 1))
         use = code_use(model, guide, x)
     assert torch.allclose(use.use, nearest) and use.use.sum().item() == pytest.approx(1)
