@@ -1,0 +1,109 @@
+"""A reactive notebook: the latent plane, decoded where you point.
+
+pip install -r examples/requirements-examples.txt
+marimo run examples/explore.py        # or `marimo edit`, to see and change the cells
+"""
+
+import marimo
+
+__generated_with = "0.25.2"
+app = marimo.App(width="medium", app_title="The latent plane")
+
+
+@app.cell
+def _():
+    import marimo as mo
+    import pyro
+    import torch
+
+    import data
+    import latent_plots
+    import plots
+    from assemble import assemble
+    from inference import elbo_parts, fit, make_update
+
+    images = data.load("mnist5k")
+    x, labels = images.images("train")[:2000], images.labels_of("train")[:2000]
+    return assemble, elbo_parts, fit, images, labels, latent_plots, make_update, mo, plots, pyro, torch, x
+
+
+@app.cell
+def _(mo):
+    prior = mo.ui.dropdown(["standard", "mog:20", "vamp:50", "coupling:4"], value="vamp:50", label="prior")
+    flow = mo.ui.dropdown(["none", "planar:4", "iaf:2"], value="none", label="flow of the posterior")
+    epochs = mo.ui.slider(1, 40, value=10, label="epochs", show_value=True, debounce=True)
+    mo.vstack([mo.md("# The latent plane"), mo.hstack([prior, flow, epochs], justify="start")])
+    return epochs, flow, prior
+
+
+@app.cell
+def _(assemble, elbo_parts, epochs, fit, flow, images, make_update, mo, prior, pyro):
+    # Runs again when one of the three changes, and only then.
+    pyro.set_rng_seed(0)
+    model, guide = assemble(prior=prior.value, flow=flow.value, hidden=(200,), latent=2)
+    with mo.status.progress_bar(total=epochs.value, title="training", remove_on_exit=True) as bar:
+        for metrics in fit(make_update(model, guide, lr=2e-3), images, epochs=epochs.value):
+            bar.update(subtitle=f"-ELBO {metrics['loss']:.1f} nats per image")
+    found = elbo_parts(model, guide, images.images("valid"))
+    mo.md(
+        f"validation ELBO **{found['elbo']:.1f}** = "
+        f"reconstruction {found['reconstruction']:.1f} - KL {found['kl']:.1f} nats per image"
+    )
+    return guide, model
+
+
+@app.cell
+def _(guide, mo, pyro, torch, x):
+    # The sliders reach as far as the codes do.
+    pyro.set_rng_seed(0)
+    with torch.no_grad():
+        codes = guide.q(x).sample()
+    (left, low), (right, high) = codes.quantile(0.01, 0).tolist(), codes.quantile(0.99, 0).tolist()
+
+    def slider(label, start, stop):
+        return mo.ui.slider(start, stop, step=(stop - start) / 100, value=(start + stop) / 2, label=label)
+
+    z1, z2 = slider("z₁", left, right), slider("z₂", low, high)
+    choice = mo.ui.slider(0, len(x) - 1, value=0, label="image", show_value=True)
+    mo.hstack([z1, z2, choice], justify="start")
+    return choice, codes, z1, z2
+
+
+@app.cell
+def _(choice, codes, guide, labels, latent_plots, mo, model, plots, torch, x, z1, z2):
+    with torch.no_grad():
+        z = torch.tensor([[z1.value, z2.value]])
+        decoded = model.decoder(z).mean
+        q = guide.q(x[choice.value : choice.value + 1])
+        rebuilt = model.decoder(q.sample()).mean
+        plane = latent_plots.latent_plane(codes, labels, model.prior().log_prob, title="codes of images over the prior")
+        axes = plane.axes[0]
+        # The chosen image's posterior: the contour that 90 % of its draws lie inside.
+        (left_, right_), (low_, high_) = axes.get_xlim(), axes.get_ylim()
+        columns, rows = torch.linspace(left_, right_, 200), torch.linspace(low_, high_, 200)
+        density = q.log_prob(torch.cartesian_prod(rows, columns).flip(-1)).reshape(200, 200)
+        level = q.log_prob(q.sample((500,))).quantile(0.1).item()
+        axes.contour(columns, rows, density, levels=[level], colors="red", linewidths=1.5, linestyles="solid")
+        axes.plot(z1.value, z2.value, "+", color="black", markersize=18, markeredgewidth=3)
+    pictures = plots.image_grid(torch.cat([decoded, x[choice.value : choice.value + 1], rebuilt]), 3)
+    pictures.set_size_inches(4.5, 1.6)
+    mo.hstack(
+        [
+            plane,
+            mo.vstack(
+                [
+                    pictures,
+                    mo.md(
+                        f"E[x | z] at the cross, z = ({z1.value:.2f}, {z2.value:.2f}); the image; its reconstruction."
+                    ),
+                    mo.md("Black: the prior's contours. Red: q(z | x) of the chosen image, 90 % inside."),
+                ]
+            ),
+        ],
+        widths=[3, 2],
+    )
+    return
+
+
+if __name__ == "__main__":
+    app.run()
