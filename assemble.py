@@ -106,8 +106,6 @@ def assemble(
     program, levels = MODELS[parse("model", model).name]
     flows = parse_each("flow", flow, levels)
     check_posterior(posterior, prior=prior, flow=flow, model=model)
-    if prior.name not in PRIORS_OF[posterior.name]:
-        raise SpecError(f"prior '{prior}' is for scoring only: train another, then run.py score DIR --prior {prior}")
     encoder, trunk = NETS[parse("net", net).name]
     activation, head = parse("activation", activation).name, POSTERIORS[posterior.name]
     condition = CONDITIONS[parse("condition", condition).name]
@@ -173,9 +171,7 @@ def ex_post(spec, model, guide, images, seed=0):
     >>> ex_post("gmm:3", model, guide, torch.rand(50, 1, 4, 4))
     FittedMixture(3 components with full covariances, 2)
     """
-    spec = parse("prior", spec)
-    if spec.name not in EX_POST:
-        raise SpecError(f"prior '{spec}' is trained; fitted afterwards are {' and '.join(EX_POST)}")
+    spec = parse("scoring prior", spec)
     try:
         return EX_POST[spec.name](spec, model, guide, images, seed)
     except ValueError as error:

@@ -12,6 +12,7 @@ python run.py --help                                 every flag and its default
 import importlib
 import sys
 
+from jobs.signals import status, terminable
 from specs import SpecError, choose
 
 # The first word of the command line; without one, train.
@@ -24,7 +25,14 @@ def main(argv):
         job = JOBS[choose("job", words[0], list(JOBS)) if words else "train"]
     except SpecError as error:
         return f"error: {error}"
-    return importlib.import_module(job).main(argv[len(words) :])
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a terminal or a file, in whose alphabet there may be no "±"
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        with terminable():
+            return importlib.import_module(job).main(argv[len(words) :])
+    except KeyboardInterrupt as stop:  # before there was anything to keep
+        return status(stop)
 
 
 if __name__ == "__main__":

@@ -51,9 +51,8 @@ FAMILIES = {
         "vamp-base": VAMP,
         **{name: Form(length) for name, length in FLOW_LENGTHS.items()},
         "autoregressive": Form(),
-        "aggregate": Form(),
-        "gmm": Form(10),
     },
+    "scoring prior": {"own": Form(), "aggregate": Form(), "gmm": Form(10)},  # in place of the one that was trained
     "flow": {"none": Form(), **{name: Form(length, ("shared",)) for name, length in FLOW_LENGTHS.items()}},
     "model": {"vae": Form(), "two-level": Form()},
     "net": {"mlp": Form(), "conv": Form(), "small-conv": Form()},
@@ -74,6 +73,13 @@ FAMILIES = {
 }
 
 
+# Words that are none, but mean something.
+MEANT = {
+    ("device", "gpu"): "did you mean 'cuda'?",
+    ("prior", "aggregate"): "it is for scoring only: train another, then run.py score DIR --prior aggregate",
+}
+
+
 def choose(kind, name, names):
     """`name`, if it is one of `names`; else a SpecError that suggests the nearest.
 
@@ -84,7 +90,8 @@ def choose(kind, name, names):
     if name in names:
         return name
     close = get_close_matches(name, names, n=1, cutoff=0.5)
-    hint = f"; did you mean {close[0]!r}?" if close else ""
+    nearest = f"did you mean {close[0]!r}?" if close else ""
+    hint = f"; {MEANT.get((kind, name), nearest)}".rstrip("; ")
     raise SpecError(f"unknown {kind} {name!r}{hint} (choose from {', '.join(names)})")
 
 

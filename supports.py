@@ -37,7 +37,6 @@ def check_likelihood(likelihood, values, name):
         )
 
 
-SCORED = ("aggregate", "gmm")  # priors that are put in place of another after training
 # Of each posterior: what its latents are, and for a family of parts the names that go with it and why others do not.
 POSTERIORS = {
     "normal": (
@@ -48,9 +47,10 @@ POSTERIORS = {
         "points",
         {
             "prior": (
-                ["standard", "gmm"],
+                ["standard"],
                 "mixed points have no density, and a learned prior has one without bound",
             ),
+            "scoring prior": (["own", "gmm"], "mixed points have no density"),
             "flow": (["none"], "a point that flows is another point"),
             "objective": (["elbo"], "samples of a point are one, and its KL from a density is infinite"),
         },
@@ -58,7 +58,8 @@ POSTERIORS = {
     "bernoulli": (
         "bits",
         {
-            "prior": (["standard", "vamp", "vamp-base", "aggregate"], "it is a density over real numbers"),
+            "prior": (["standard", "vamp", "vamp-base"], "it is a density over real numbers"),
+            "scoring prior": (["own", "aggregate"], "it is a density over real numbers"),
             "flow": (["none"], "it bends a density over real numbers"),
             "objective": (["elbo"], "its gradient goes through samples, and bits have none"),
         },
@@ -66,7 +67,8 @@ POSTERIORS = {
     "vq": (
         "a codebook's codes",
         {
-            "prior": (["standard", "autoregressive", "aggregate"], "it does not live there"),
+            "prior": (["standard", "autoregressive"], "it does not live there"),
+            "scoring prior": (["own", "aggregate"], "it does not live there"),
             "flow": (["none"], "it bends a density over real numbers"),
             "model": (["vae"], "its lower level is given a vector of real numbers, or bits"),
             "objective": (["elbo", "iwae"], "it asks for a KL that moves with the encoder, and theirs does not"),
@@ -110,10 +112,9 @@ def check_posterior(posterior, *, bits=0, **parts):
             if spec.name in names:
                 why = _no_estimator(spec, posterior, bits) if family == "objective" else ""
             if why:
-                trained = [name for name in names if name not in SCORED]
                 raise SpecError(
                     f"{family} '{spec}' does not go with posterior '{posterior}', whose latents are {latents}: {why}"
-                    + (f"; choose --{family} {' or '.join(trained)}" if spec.name not in names else "")
+                    + (f"; choose --{family} {' or '.join(names)}" if spec.name not in names else "")
                 )
     specs = {family: parse(family, parts[family]).name for family in ("objective", "condition") if family in parts}
     if specs == {"objective": "intro", "condition": "label"}:

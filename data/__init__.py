@@ -47,7 +47,7 @@ def load(name, root=None, binarize=None):
     """
     name = os.fspath(name)
     if name in SOURCES:
-        root = Path(root or platformdirs.user_cache_path("vampyro")).expanduser()
+        root = Path(os.path.expanduser(root or platformdirs.user_cache_path("vampyro")))
         try:
             images = SOURCES[name](root)
         except OSError as error:

@@ -17,7 +17,7 @@ def writing(path):
     b'whole'
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex}")  # two processes may write the same path
+    temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex}.part")  # two processes may write the same path
     try:
         with temporary.open("wb") as file:
             yield file

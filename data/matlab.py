@@ -1,9 +1,8 @@
 """MATLAB files of 28×28 pictures: what is in them is checked, since it decides whether the file is whole."""
 
-import io
-
 import numpy as np
 
+from data import mat5
 from data.error import DataError
 
 
@@ -19,19 +18,16 @@ def read(path, raw, shapes, optional=None):
     Raises:
         DataError: where the file is damaged, or another.
     """
-    # Imported when needed: it takes a third of a second.
-    from scipy.io import loadmat
-
     optional = optional or {}
     try:
-        arrays = loadmat(io.BytesIO(raw), variable_names=[*shapes, *optional])
-    except Exception as error:  # scipy and zlib have a dozen for a file that is cut off or no such file
+        arrays = mat5.arrays(raw)
+    except Exception as error:  # struct, zlib and numpy each have their own for a file that is cut off or no such file
         raise DataError(f"{path} is damaged, or not a MATLAB file: {error}") from error
     if all(name in arrays for name in optional):
         shapes = {**shapes, **optional}
     for name, shape in shapes.items():
         if name not in arrays:
-            raise DataError(f"{path} is not the published file, or not all of it: it has no array {name!r}")
+            raise DataError(f"{path} is not the published file, or not all of it: it has no array {name!r} of numbers")
         array = arrays[name]
         if not (isinstance(array, np.ndarray) and array.dtype.kind in "buif" and array.shape == shape):
             found = f"{getattr(array, 'dtype', type(array).__name__)} of shape {getattr(array, 'shape', ())}"

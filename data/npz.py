@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import os
 import zipfile
 from pathlib import Path
 
@@ -35,9 +36,9 @@ def load(name):
     (3, 8, 6)
     """
     try:
-        raw = Path(name).expanduser().read_bytes()
-    except OSError as error:
-        raise DataError(f"cannot read {name}: {error.strerror}; {EXPECTED}") from error
+        raw = Path(os.path.expanduser(name)).read_bytes()
+    except (OSError, ValueError) as error:  # the second for a zero byte in the name
+        raise DataError(f"cannot read {name}: {getattr(error, 'strerror', error)}; {EXPECTED}") from error
     if not zipfile.is_zipfile(io.BytesIO(raw)):
         raise DataError(f"{name} is not a zip file; {EXPECTED}")
     arrays = _arrays(name, raw)
@@ -57,6 +58,8 @@ def _arrays(name, raw):
         # No pickles: a file from a stranger must not run code here.
         with np.load(io.BytesIO(raw), allow_pickle=False) as archive:
             arrays = dict(archive)
+            if not all(isinstance(array, np.ndarray) for array in arrays.values()):
+                raise ValueError("a member is no array")
     except Exception as error:  # zipfile, zlib and numpy each have several for a damaged file
         raise DataError(f"{name} is damaged, or holds more than plain arrays ({error}); {EXPECTED}") from error
     missing = [split for split in SPLITS if split not in arrays]
@@ -95,7 +98,8 @@ def _numbers(what, array):
     if array.ndim == 3:
         array = array[:, None]
     if array.dtype.kind == "f":
-        return array.astype(np.float32)
+        with np.errstate(over="ignore"):  # what becomes infinite is refused later
+            return array.astype(np.float32)
     if array.dtype in (np.bool_, np.uint8):
         return array.astype(np.uint8)
     raise DataError(f"{what} is {array.dtype}, expected uint8 in 0..255, float in [0, 1], or bool")

@@ -12,6 +12,7 @@ from functools import cache
 import torch
 
 WHOLE = ("none", "ieee")  # torch's words for 24 bits
+WORDS = {"bf16": "medium", "tf32": "high"}  # and its older ones for fewer
 
 
 def whole(device="cpu"):
@@ -64,12 +65,26 @@ def faster():
 
 @contextmanager
 def _mode(mode):
-    before = torch.backends.mkldnn.matmul.fp32_precision
+    """Inside, a CPU's products are in that mode, and `torch.get_float32_matmul_precision()` has a word for it.
+
+    torch has two ways to say how products are rounded, and asking by the older one, one word for all devices, raises
+    where the newer says otherwise. So both are set; of a GPU's products nothing changes.
+    """
+    cpu, cuda = torch.backends.mkldnn.matmul, torch.backends.cuda.matmul
+    before = cpu.fp32_precision, cuda.fp32_precision
     try:
-        torch.backends.mkldnn.matmul.fp32_precision = mode
+        word = torch.get_float32_matmul_precision()
+    except RuntimeError:  # they disagree already: that is the caller's
+        word = None
+    try:
+        if word is not None:
+            torch.set_float32_matmul_precision(WORDS.get(mode, word))
+        cpu.fp32_precision, cuda.fp32_precision = mode, before[1]
         yield
     finally:
-        torch.backends.mkldnn.matmul.fp32_precision = before
+        if word is not None:
+            torch.set_float32_matmul_precision(word)
+        cpu.fp32_precision, cuda.fp32_precision = before
 
 
 def _factors():

@@ -7,6 +7,7 @@ from inference.bdmc import Bounds, bdmc
 from inference.code_use import code_use
 from inference.components import ComponentUse, component_use
 from inference.decomposition import Decomposition, decompose, rate_distortion
+from inference.diagnose import diagnose
 from inference.discrete import Relaxed, StraightThrough, TraceEnum_ELBO, TraceGraph_ELBO
 from inference.early_stopping import EarlyStopping
 from inference.elbo import IWAE, Trace_ELBO, TraceMeanField_ELBO, elbo_parts
@@ -55,6 +56,7 @@ __all__ = [
     "code_use",
     "component_use",
     "decompose",
+    "diagnose",
     "elbo_parts",
     "fit",
     "gaps",

@@ -4,7 +4,7 @@ import argparse
 import math
 from difflib import get_close_matches
 
-from specs import FAMILIES, SpecError, parse, usage
+from specs import FAMILIES, SpecError, choose, parse, usage
 from supports import check_posterior, resolve_objective
 
 
@@ -28,7 +28,7 @@ def number(kind, least, most=math.inf, above=False):
             value = kind(text)
         except ValueError:
             value = None
-        if value is None or not math.isfinite(value) or not least <= value <= most or (above and value == least):
+        if value is None or value == math.inf or not least <= value <= most or (above and value == least):
             what = "a whole number" if kind is int else "a number"
             bounds = f"{'above' if above else 'of at least'} {least}" + (
                 f" and at most {most}" if most < math.inf else ""
@@ -39,12 +39,14 @@ def number(kind, least, most=math.inf, above=False):
     return read
 
 
-COUNT = {"type": number(int, 1), "metavar": "N"}
+LARGEST = 1e38  # that a float32 holds, about
+MANY = 10**9  # of anything: what is larger is a slip, and no machine's
+COUNT = {"type": number(int, 1, MANY), "metavar": "N"}
 
 
 def widths(text):
     """An argparse type: `300,300` → [300, 300]."""
-    return [number(int, 1)(part) for part in text.split(",")]
+    return [number(int, 1, MANY)(part) for part in text.split(",")]
 
 
 def latents(text):
@@ -101,9 +103,22 @@ class Parser(argparse.ArgumentParser):
     def error(self, message):
         self.exit(2, f"error: {message}\n")
 
+    def _check_value(self, action, value):
+        """One of several words is asked for as specs are: with the nearest, where it is none of them."""
+        try:
+            if action.choices is not None:
+                choose(action.dest.replace("_", "-"), value, list(action.choices))
+        except SpecError as error:
+            raise argparse.ArgumentError(action, str(error)) from None
 
-def parser():
-    p = Parser(
+
+class Strict(Parser):
+    def error(self, message):
+        raise SpecError(message)
+
+
+def parser(kind=Parser):
+    p = kind(
         prog="run.py",
         description="Train a variational auto-encoder, score it, draw its figures.",
         epilog="SPEC is NAME[:N][:OPTION…], for example vamp:500:from-data or planar:5:shared.",
@@ -156,12 +171,12 @@ def parser():
     )
     g = p.add_argument_group("training")
     add_spec(g, "--objective")
-    add(g, "--beta", "weight of the KL term", type=number(float, 0), metavar="B")
-    add(g, "--warmup", "epochs over which that weight grows from B/N to B", type=number(int, 0), metavar="N")
+    add(g, "--beta", "weight of the KL term", type=number(float, 0, LARGEST), metavar="B")
+    add(g, "--warmup", "epochs over which that weight grows from B/N to B", type=number(int, 0, MANY), metavar="N")
     add(g, "--epochs", "at most", **COUNT)
     add(g, "--patience", "stop after N epochs, past the warm-up, without a better validation ELBO", **COUNT)
     add(g, "--batch-size", "images per step", **COUNT)
-    add(g, "--lr", "learning rate", type=number(float, 0, above=True), metavar="R")
+    add(g, "--lr", "learning rate", type=number(float, 0, LARGEST, above=True), metavar="R")
     add(
         g,
         "--cooldown",
@@ -178,10 +193,10 @@ def parser():
         choices=["auto", "svi", "eager", "compiled", "graph"],
     )
     g = p.add_argument_group("scoring and output")
-    add(g, "--samples", "importance samples per test image", type=number(int, 1), metavar="S")
+    add(g, "--samples", "importance samples per test image", type=number(int, 1, MANY), metavar="S")
     add(g, "--test-images", "score N test images, drawn at random, the same for every run (default: all)", **COUNT)
     add(g, "--device", "where to run; auto: cuda if there is one", choices=["auto", "cpu", "cuda"])
-    add(g, "--seed", "of everything random", type=number(int, 0), metavar="N")
+    add(g, "--seed", "of everything random", type=number(int, 0, 2**63 - 1), metavar="N")
     add(g, "--out", "the run's folder (default: runs/, named after the run)", metavar="DIR")
     add(
         g,
@@ -209,7 +224,7 @@ def read(argv):
                 "--resume takes every setting from the run's own config.json; "
                 f"only {flags_of(BESIDE_RESUME)} may stand beside it, got {flags_of(extra)}"
             )
-    config = DEFAULTS | {family: str(parse(family, DEFAULTS[family])) for family in FAMILIES} | given
+    config = DEFAULTS | {name: str(parse(name, DEFAULTS[name])) for name in DEFAULTS if name in FAMILIES} | given
     if resume is None:
         config["objective"] = resolve_objective(config["objective"], config["posterior"])
         parts = {part: config[part] for part in ("prior", "flow", "model", "objective", "condition")}
@@ -221,3 +236,35 @@ def read(argv):
         except SpecError as error:
             p.error(str(error))
     return config, given, resume
+
+
+def check(config):
+    """Refuses settings that no command line gives: a config.json may come from anybody.
+
+    Raises:
+        SpecError: names the flag, and what is wrong with its value.
+
+    >>> check(DEFAULTS)
+    >>> check(DEFAULTS | {"latent": "wide"})
+    Traceback (most recent call last):
+    specs.SpecError: argument --latent: expected a whole number of at least 1 and at most 1000000000, got 'wide'
+    >>> check(DEFAULTS | {"epochs": 1e3})
+    Traceback (most recent call last):
+    specs.SpecError: argument --epochs: expected a whole number of at least 1 and at most 1000000000, got '1000.0'
+    """
+    named = {name: config[name] for name in DEFAULTS if name in config}
+    named = {name: value for name, value in named.items() if value is not DEFAULTS[name] or value not in (None, False)}
+    argv = [_argument("--" + name.replace("_", "-"), value) for name, value in named.items()]
+    again = vars(parser(Strict).parse_args(argv))
+    for name, value in named.items():
+        if again[name] != value:
+            raise SpecError(f"argument --{name.replace('_', '-')}: expected {again[name]!r}, got {value!r}")
+    shape = config.get("shape", [1])
+    if not (isinstance(shape, list) and all(type(size) is int and 1 <= size <= MANY for size in shape)):
+        raise SpecError(f"shape: expected [channels, height, width], got {shape!r}")
+
+
+def _argument(flag, value):
+    if value is True:
+        return flag
+    return f"{flag}={','.join(map(str, value)) if isinstance(value, list) else value}"

@@ -1,12 +1,18 @@
 """A run's folder: what lies in it and how it is written."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy
 
 from data import atomic
 from inference.checkpoint import load_checkpoint, save_checkpoint
+from jobs import flags
+from jobs.lock import Lock, Locked
+from specs import SpecError
+
+HALF = re.compile(r"checkpoint\.pt\.part|.+\.[0-9a-f]{32}\.part")  # what a killed process was writing
 
 
 class FolderError(ValueError):
@@ -20,57 +26,88 @@ class Folder:
     """
 
     def __init__(self, path):
-        self.path = Path(path)
+        self.path, self.lock = Path(path), None
+
+    def __reduce__(self):
+        return type(self), (self.path,)  # the lock stays with its process
 
     @classmethod
     def create(cls, config):
-        """A new folder for a run: `config["out"]`, or one under runs/ named after the run.
+        """A new folder for a run, claimed: `config["out"]`, or one under runs/ named after the run.
 
         Raises:
-            FolderError: where it holds a run already or cannot be written.
+            FolderError: where it holds a run already, another process trains in it, or it cannot be written.
         """
         try:
-            if config["out"] is not None:
-                folder = cls(config["out"])
-                folder.path.mkdir(parents=True, exist_ok=True)
+            folder = cls(_new_folder(config) if config["out"] is None else config["out"])
+            folder.path.mkdir(parents=True, exist_ok=True)
+            folder.claim()
+            try:
                 if (folder.path / "config.json").exists():
                     raise FolderError(
                         f"{folder.path} holds a run already; continue it with --resume {folder.path}, "
                         "or name another --out"
                     )
-            else:
-                folder = cls(_new_folder(config))
-            folder.write("config.json", config)
+                folder.write("config.json", config)
+            except Exception:
+                folder.release()
+                raise
         except OSError as error:
             raise FolderError(f"cannot write to --out {config['out'] or 'runs/'}: {error.strerror}") from None
         return folder
+
+    def claim(self):
+        """Keeps other processes from training here until `release`, and clears up after one that was killed.
+
+        Raises:
+            FolderError: where another trains here now, or the folder cannot be written.
+        """
+        try:
+            self.lock = Lock(self.path)
+        except Locked as holder:
+            raise FolderError(
+                f"{self.path} is in use, {holder} trains there: wait, stop it, or name another --out"
+            ) from None
+        except OSError as error:
+            raise FolderError(f"cannot write to {self.path}: {error.strerror}") from None
+        for path in self.path.glob("*.part"):
+            if HALF.fullmatch(path.name):
+                path.unlink(missing_ok=True)
+
+    def release(self):
+        if self.lock is not None:
+            self.lock.release()
 
     @classmethod
     def open(cls, path, settings):
         """(folder, config) of a run that was started before; its config must have every one of `settings`.
 
         Raises:
-            FolderError: where there is no such run.
+            FolderError: where there is no such run, or its config.json is one that no command line writes.
         """
         folder = cls(path)
         try:
             config = json.loads((folder.path / "config.json").read_text())
         except FileNotFoundError:
             raise FolderError(f"no run in {path}: it has no config.json") from None
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise FolderError(f"{folder.path / 'config.json'} cannot be read: {error}") from None
         missing = [name for name in settings if name not in config] if isinstance(config, dict) else list(settings)
         if missing:
             raise FolderError(f"{folder.path / 'config.json'} is no run's: it lacks {', '.join(missing[:3])}")
+        try:
+            flags.check(config)
+        except SpecError as error:
+            raise FolderError(f"{folder.path / 'config.json'} is no run's: {error}") from None
         return folder, config
 
     def write_text(self, name, text):
         with atomic.writing(self.path / name) as file:
-            file.write(text.encode())
+            file.write(text.encode(errors="backslashreplace"))  # a file's name need be no text
 
     def write(self, name, content):
         """A JSON file."""
-        self.write_text(name, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+        self.write_text(name, json.dumps(content, indent=2) + "\n")
 
     def save(self, state, metrics):
         """The state after an epoch: first the checkpoint, which holds the metrics too, then metrics.jsonl."""

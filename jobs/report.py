@@ -14,6 +14,7 @@ from jobs.sections import SECTIONS
 TEMPLATE = Path(__file__).with_name("report.html.jinja")
 SHOWN = ("dataset", "model", "net", "hidden", "latent", "likelihood", "prior", "posterior", "flow", "condition")
 SHOWN += ("objective", "beta", "seed")
+MEASURE = {"figures": dict, "settings": dict, "notes": list, "tables": list, "pictures": list, "seconds": float}
 OWN = ("samples.png", "reconstructions.png", "analogies.png", "pseudo_inputs.png", "film.png", "curves.png")
 
 
@@ -21,15 +22,14 @@ def write_report(folder, name, place, config, command):
     """Into the run's folder, under that name: the measures that lie in `place`, then the run's own pictures."""
     sections = []
     for section, what in SECTIONS.items():
-        path = place / f"{section}.json"
-        if path.exists():
-            content = json.loads(path.read_text(encoding="utf-8"))
-            pictures = [(picture, inline(place / picture)) for picture in content["pictures"]]
+        content = read_measure(place / f"{section}.json")
+        if content is not None:
+            pictures = shots(place, content["pictures"])
             rows, how = flat(content["figures"]), flat(content["settings"])
             sections.append(content | {"name": section, "what": what, "pictures": pictures, "rows": rows, "how": how})
     # Under another prior than the run's own there are other samples.
-    found = {file: next(filter(Path.exists, (place / file, folder.path / file)), None) for file in OWN}
-    own = [(file, inline(path)) for file, path in found.items() if path]
+    own = [next(iter(shots(place, [file]) + shots(folder.path, [file])), None) for file in OWN]
+    own = [picture for picture in own if picture]
     settings = {key.replace("_", " "): shown(config[key]) for key in SHOWN if key in config}
     page = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(
         TEMPLATE.read_text(encoding="utf-8")
@@ -47,9 +47,24 @@ def write_report(folder, name, place, config, command):
     )
 
 
-def inline(path):
-    """A picture as a data URL."""
-    return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()
+def read_measure(path):
+    """A measure as it lies in a folder, or None where there is none, or none that can be read."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        content["settings"]["checkpoint"], [(*header, *rows) for _, header, rows in content["tables"]]
+        return content if all(isinstance(content[name], kind) for name, kind in MEASURE.items()) else None
+    except (OSError, ValueError, TypeError, LookupError, RecursionError):
+        return None
+
+
+def shots(folder, names):
+    """[(name, data URL)] of the PNGs among those files that lie in the folder itself, and of no other file."""
+    found = []
+    for name in names:
+        path = folder / str(name)
+        if path.parent == folder and path.is_file() and (raw := path.read_bytes()).startswith(b"\x89PNG"):
+            found.append((name, "data:image/png;base64," + base64.b64encode(raw).decode()))
+    return found
 
 
 def shown(value):

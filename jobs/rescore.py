@@ -15,7 +15,7 @@ from inference.processes import Processes
 from jobs.figures import sample_grid
 from jobs.folder import Folder, Reader
 from jobs.machine import find_device
-from jobs.report import write_report
+from jobs.report import read_measure, write_report
 from jobs.scoring import load_images
 from jobs.sections import SECTIONS
 from jobs.sections.subject import Subject
@@ -50,7 +50,7 @@ def rescore(run, measures, command, prior="own", device="auto", **given):
         raise DataError(f"{images.name} has changed since {run} was trained on it")
     model, guide = load(run)
     if prior != "own":
-        check_posterior(config["posterior"], prior=prior)
+        check_posterior(config["posterior"], **{"scoring prior": prior})
         model.prior = ex_post(prior, model, guide, images.images("train"), config["seed"])
     model, guide, images = model.to(device), guide.to(device), images.to(device)
     own = {"samples": config["samples"], "seed": config["seed"], "count": config["test_images"]}
@@ -91,7 +91,8 @@ def _measured(subject, name):
     folder, path = subject.folder, subject.folder.path / f"{name}.json"
     section = importlib.import_module(f"jobs.sections.{name}")
     settings = {key: subject.settings[key] for key in (*EVERY, *section.SETTINGS) if key in subject.settings}
-    before = subject.processes.shared(_read(path)) if name == "likelihood" else _read(path)
+    before = read_measure(path)
+    before = subject.processes.shared(before) if name == "likelihood" else before
     if before is not None and before["settings"] == settings:
         return before
     began = time.perf_counter()
@@ -115,27 +116,18 @@ def _digest(path):
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
-def _read(path):
-    """A measure, or None where there is none that can be read."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        return content if {"settings", "figures"} <= set(content) else None
-    except (OSError, ValueError, TypeError):
-        return None
-
-
 def collect(folder, place, prior, checkpoint):
     """Every measure's figures and settings into results.json, under "measures"; those of an older checkpoint go."""
     figures = {}
     for path in sorted(place.path.glob("*.json")):
-        content = _read(path)
+        content = read_measure(path)
         if content is None or content["settings"]["checkpoint"] != checkpoint:
             path.unlink()
         else:
             figures[path.stem] = content["figures"] | {"settings": content["settings"]}
     try:
         results = json.loads((folder.path / "results.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        results = {}
-    results.setdefault("measures", {})[prior] = figures
+        results["measures"] = {**results.get("measures", {}), prior: figures}
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError):  # none, or none of ours
+        results = {"measures": {prior: figures}}
     folder.write("results.json", results)

@@ -2,10 +2,12 @@
 
 import argparse
 import shlex
+import sys
 
-from jobs.flags import COUNT, Parser, number
+from jobs.flags import COUNT, Parser, number, spec
 from jobs.sections import SECTIONS
-from specs import SpecError, choose, parse
+from jobs.signals import status
+from specs import SpecError, choose
 
 PRIORS = {
     "own": "the one that was trained",
@@ -17,19 +19,10 @@ PRIORS = {
 def measures(text):
     """An argparse type: `elbo,ais` → ["elbo", "ais"], and `all`."""
     names = list(SECTIONS) if text == "all" else text.split(",")
-    for name in names:
-        if name not in SECTIONS:
-            raise argparse.ArgumentTypeError(f"no measure {name!r}: there are {', '.join(SECTIONS)}, or all")
-    return names
-
-
-def prior(text):
-    """An argparse type: `own`, or the spec, in full, of a prior that is fitted after training."""
     try:
-        choose("prior to score with", text.split(":")[0], [name.split("[")[0] for name in PRIORS])
-        return text if text == "own" else str(parse("prior", text))
+        return [choose("measure", name, list(SECTIONS)) for name in names]
     except SpecError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None  # argparse drops a ValueError's text
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def parser():
@@ -51,7 +44,7 @@ def parser():
     p.add_argument(
         "--prior",
         help="; ".join(f"{name}: {what}" for name, what in PRIORS.items()) + " (default: own)",
-        type=prior,
+        type=spec("scoring prior"),
         default="own",
         metavar="SPEC",
     )
@@ -79,5 +72,6 @@ def main(argv):
             return f"error: not measured: {', '.join(failed)}" if failed else None
     except training.INPUT_ERRORS as error:
         return f"error: {error}"
-    except KeyboardInterrupt:
-        return "\nstopped: what was measured is kept, and the same command goes on"
+    except KeyboardInterrupt as stop:
+        print("\nstopped: what was measured is kept, and the same command goes on", file=sys.stderr)
+        return status(stop)

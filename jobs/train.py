@@ -1,10 +1,12 @@
 """The main job: assemble → fit → score → report."""
 
+import shlex
 import sys
 from contextlib import redirect_stdout
 from io import StringIO
 
 from jobs import flags
+from jobs.signals import status
 
 
 def main(argv):
@@ -25,13 +27,45 @@ def main(argv):
             if library != run.config["gemm"]:
                 print(f"{run.config['gemm']} rounds products on this machine: {library} goes on, in other last bits")
             try:
-                run.train()
+                try:
+                    run.train()
+                except (FloatingPointError, ValueError) as error:  # the second is how stock SVI meets a NaN
+                    return traced(run, error, training.diagnosis)
                 run.report()
             except training.ProcessError as error:
-                return f"error: {error}; {run.folder.path} keeps epoch {run.epoch}: go on with --resume"
-    except FloatingPointError as error:
-        return f"error: {error}; {run.folder.path} keeps epoch {run.epoch}. A lower --lr or a longer --warmup may help"
-    except KeyboardInterrupt:
-        after = f" after epoch {run.epoch}; go on with: python run.py --resume {run.folder.path}" if run else ""
-        print(f"\nstopped{after}", file=sys.stderr)
-        return 130
+                return f"error: {error}; {kept(run)}"
+    except OSError as error:
+        if run is None:
+            raise
+        return f"error: {error}; {kept(run)}"
+    except RuntimeError as error:
+        from inference.memory import is_out_of_memory
+
+        if not is_out_of_memory(error):
+            raise
+        after = f"; {kept(run)}" if run else ""
+        return f"error: out of memory: fewer --hidden, --latent or --batch-size take less{after}"
+    except KeyboardInterrupt as stop:
+        print(f"\nstopped{'; ' + kept(run) if run else ''}", file=sys.stderr)
+        return status(stop)
+    finally:
+        if run is not None:
+            run.folder.release()
+
+
+def traced(run, error, diagnosis):
+    """What to say of an epoch that ended in a number that is not finite; another error is raised again."""
+    print(f"epoch {run.epoch + 1} failed: repeating it step by step to find where", file=sys.stderr)
+    found = diagnosis(run)
+    if found is not None:
+        again = "A new run with a lower --lr or a longer --warmup may not meet it; --resume would"
+        return f"error: {found}; {kept(run).partition(';')[0]}. {again}"
+    if isinstance(error, FloatingPointError):
+        return f"error: {error}, but repeated eagerly it is finite; {kept(run)} --engine eager"
+    raise error
+
+
+def kept(run):
+    """What is not lost, and how to go on."""
+    epochs = f"keeps epoch {run.epoch}" if run.epoch else "has no whole epoch yet"
+    return f"{run.folder.path} {epochs}; go on with: python run.py --resume {shlex.quote(str(run.folder.path))}"

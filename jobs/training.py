@@ -2,6 +2,7 @@
 
 import platform
 import time
+from contextlib import suppress
 
 import numpy
 import pyro
@@ -12,8 +13,8 @@ import data
 from assemble import PARTS, assemble
 from builders import OBJECTIVES
 from distributions import gemm
-from inference import Cooldown, EarlyStopping, KLWeight, fit, make_update, scoring_guide, seeded, validation
-from inference.checkpoint import CheckpointError, load_weights
+from inference import Cooldown, EarlyStopping, KLWeight, diagnose, fit, make_update, scoring_guide, seeded, validation
+from inference.checkpoint import CheckpointError, check_memory, load_weights
 from inference.processes import ProcessError, Processes, Shard
 from jobs.figures import figures as draw
 from jobs.figures import shoot
@@ -36,11 +37,7 @@ def start(config, given, resume):
     if resume is None:
         processes = Processes.join(find_device(config["device"]))
         run = Run(config, processes)
-        run.folder = processes.shared(_created(run.config) if processes.leads else None)
-        if isinstance(run.folder, FolderError):
-            raise run.folder
-        if not processes.leads:
-            run.folder = Reader(run.folder.path)
+        run.folder = _led(processes, lambda: Folder.create(run.config))
         return run
     folder, saved = Folder.open(resume, settings=[*config, "shape", "sha256"])
     config = saved | given
@@ -48,20 +45,39 @@ def start(config, given, resume):
     run = Run(config, processes)
     if processes.leads and saved.get("processes", 1) != processes.size:
         print(f"begun in {saved.get('processes', 1)} processes and resumed in {processes.size}: its noise is another")
-    if not processes.leads:
-        folder = Reader(folder.path)
     if run.config["sha256"] != saved["sha256"]:
         raise data.DataError(f"{run.images.name} has changed since {resume} was trained on it: train a new run")
-    run.restore(folder)
+    folder = _led(processes, lambda: folder.claim() or folder)
+    try:
+        run.restore(folder)
+    except Exception:
+        folder.release()
+        raise
     return run
 
 
-def _created(config):
-    """The folder, or the error why not, which every process should hear of."""
+def _led(processes, claim):
+    """The folder that the leader claims, or the error why not, which every process should hear of."""
     try:
-        return Folder.create(config)
+        folder = claim() if processes.leads else None
     except FolderError as error:
-        return error
+        folder = error
+    shared = processes.shared(folder)
+    if isinstance(shared, FolderError):
+        raise shared
+    return folder or Reader(shared.path)
+
+
+def diagnosis(run):
+    """What was first not finite in the epoch after the last whole one, or None where it is not found again."""
+
+    def agree(found):
+        return next(filter(None, run.processes.gathered(found)), None)
+
+    with suppress(*INPUT_ERRORS):  # data that are gone, say: then nothing can be repeated
+        again = Run(run.config | {"engine": "eager"}, run.processes)
+        again.take_up(run.folder)
+        return diagnose(**again.fitting(), agree=agree)
 
 
 class Run:
@@ -106,8 +122,8 @@ class Run:
         )
         self.best = EarlyStopping(self.program, config["patience"], config["warmup"])
 
-    def restore(self, folder):
-        """Takes up the state after the last whole epoch in the folder; before the first it is a run's beginning."""
+    def take_up(self, folder):
+        """The state after the last whole epoch in the folder; before the first it is a run's beginning."""
         path = folder.path / "checkpoint.pt"
         state = folder.load(self.images.device)
         try:
@@ -116,13 +132,22 @@ class Run:
             if state is not None:
                 self.epoch, self.metrics = state["epoch"], state["metrics"]
                 self.film = {epoch: frames.cpu() for epoch, frames in state.get("film", {}).items()}
+                if [line["epoch"] for line in self.metrics] != list(range(1, self.epoch + 1)):
+                    raise ValueError(f"its metrics are not of the epochs 1 to {self.epoch}")
+                load_weights(self.program, state["best"]["weights"], path)
                 load_weights(self.program, state["program"], path)
+                check_memory(self.update.parameters, state["update"], path)
                 self.update.load_state_dict(state["update"])
                 self.best.load_state_dict(state["best"])
+                self.best.done  # its numbers are numbers
         except CheckpointError:
             raise
         except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
             raise CheckpointError(f"{path} is no checkpoint of this run: {error!r}") from None
+
+    def restore(self, folder):
+        """Goes on in the folder."""
+        self.take_up(folder)
         if self.config["epochs"] < self.epoch:
             raise FolderError(
                 f"--epochs {self.config['epochs']}: {folder.path} has trained {self.epoch} epochs already"
@@ -148,13 +173,12 @@ class Run:
                 seconds = time.perf_counter() - began
         return seconds * len(self.images.train) / self.config["batch_size"]
 
-    def train(self):
-        """Fits until the last epoch or the end of patience; every epoch is on disk before the next begins."""
+    def fitting(self):
+        """What `fit` is told, but for the last epoch."""
         valid = self.images.images("valid")
-        epochs = fit(
-            self.update,
-            self.images if self.processes.size == 1 else Shard(self.images, self.processes),
-            epochs=self.epoch if self.best.done else self.config["epochs"],
+        return dict(
+            update=self.update,
+            data=self.images if self.processes.size == 1 else Shard(self.images, self.processes),
             batch_size=self.config["batch_size"],
             seed=self.config["seed"],
             first=self.epoch + 1,
@@ -164,6 +188,10 @@ class Run:
             ],
             evaluate=lambda: validation(self.model, self.guide, valid, self.config["beta"]),
         )
+
+    def train(self):
+        """Fits until the last epoch or the end of patience; every epoch is on disk before the next begins."""
+        epochs = fit(**self.fitting(), epochs=self.epoch if self.best.done else self.config["epochs"])
         print(self.images)
         quiet = None if self.processes.leads else True  # None: where there is no terminal
         if (seconds := self.seconds_in_prior()) > SLOW:

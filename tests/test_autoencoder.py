@@ -282,7 +282,7 @@ def test_a_prior_that_the_codes_do_not_allow_is_said(run, prior, words):
 @pytest.mark.parametrize(
     ("prior", "words"),
     [
-        ("vamp", "unknown prior to score with 'vamp'"),
+        ("vamp", "unknown scoring prior 'vamp'"),
         ("gm", "did you mean 'gmm'?"),
         ("gmm:0", "prior 'gmm:0': N must be at least 1"),
     ],
@@ -304,5 +304,5 @@ def test_a_vae_of_two_levels_is_scored_under_a_mixture_of_its_upper_codes(datase
     assert call("score", tmp_path / "a", "--prior", "gmm:2", "--device", "cpu") in (None, 0)
     measures = json.loads((tmp_path / "a" / "results.json").read_text())["measures"]
     assert "proposal" not in measures["gmm:2"]["likelihood"]
-    with pytest.raises(SpecError, match="is trained; fitted afterwards are aggregate and gmm"):
+    with pytest.raises(SpecError, match="unknown scoring prior .vamp. .choose from own, aggregate, gmm"):
         assemble.ex_post("vamp:3", *assemble.load(tmp_path / "a"), torch.zeros(5, 1, 6, 5))

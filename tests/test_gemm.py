@@ -63,3 +63,22 @@ def test_tf32_is_not_whole():
         assert gemm.whole("cuda")
     finally:
         torch.backends.cuda.matmul.fp32_precision = before
+
+
+@pytest.mark.parametrize("word", ["highest", "high", "medium"])
+@pytest.mark.parametrize("library", ["blas", "onednn"])
+def test_torchs_older_word_for_precision_can_be_asked_for_inside_and_is_as_before_outside(library, word, mode):
+    start, cuda = mode(), torch.backends.cuda.matmul.fp32_precision
+    torch.set_float32_matmul_precision(word)
+    torch.backends.cuda.matmul.fp32_precision = "ieee"
+    try:
+        before = mode()
+        with gemm.using(library) as name:
+            inside = torch.get_float32_matmul_precision()
+            assert inside == ("medium" if name == "onednn" else word)
+            assert torch.backends.cuda.matmul.fp32_precision == "ieee"
+        assert (torch.get_float32_matmul_precision(), mode()) == (word, before)
+        assert torch.backends.cuda.matmul.fp32_precision == "ieee"
+    finally:
+        torch.set_float32_matmul_precision("highest")
+        torch.backends.mkldnn.matmul.fp32_precision, torch.backends.cuda.matmul.fp32_precision = start, cuda

@@ -1,6 +1,7 @@
 """The main job from the command line: its folder, its errors, and going on after a stop."""
 
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -216,7 +217,7 @@ def test_diverging_run_keeps_its_last_good_epoch(dataset, tmp_path, monkeypatch)
 
     monkeypatch.setattr(inference.elbo.Trace_ELBO, "differentiable_loss", breaks_in_the_third_epoch)
     error = train(dataset, tmp_path / "a")
-    assert "loss is nan in epoch 3" in error and "epoch 2" in error
+    assert "the loss is not finite (nan), in step 1 of epoch 3" in error and "keeps epoch 2" in error
     assert torch.load(tmp_path / "a" / "checkpoint.pt")["epoch"] == 2
 
 
@@ -237,6 +238,14 @@ BAD = {
     "clashing options": (["--prior", "vamp:5:from-data:fixed"], ["exclude each other"]),
     "unknown flag": (["--prio", "vamp"], ["'--prio'", "did you mean --prior"]),
     "unknown job": (["trian"], ["unknown job 'trian'", "did you mean 'train'?"]),
+    "unknown device": (["--device", "gpu"], ["unknown device 'gpu'", "did you mean 'cuda'?", "auto, cpu, cuda"]),
+    "unknown optimizer": (["--optimizer", "adma"], ["unknown optimizer 'adma'", "did you mean 'adam'?"]),
+    "another optimizer": (["--optimizer", "sgd"], ["unknown optimizer 'sgd' (choose from adam, adam-normgrad)"]),
+    "unknown engine": (["--engine", "compield"], ["unknown engine 'compield'", "did you mean 'compiled'?"]),
+    "prior of scoring": (["--prior", "aggregate"], ["for scoring only", "run.py score DIR --prior aggregate"]),
+    "too wide": (["--hidden", "900000000,900000000"], ["out of memory", "--hidden"]),
+    "beyond float32": (["--beta", "1e300"], ["--beta", "at most 1e+38"]),
+    "a number of 400 digits": (["--epochs", "1" + "0" * 400], ["--epochs", "at most 1000000000"]),
     "epochs 0": (["--epochs", "0"], ["--epochs", "at least 1", "'0'"]),
     "lr 0": (["--lr", "0"], ["--lr", "above 0"]),
     "lr nan": (["--lr", "nan"], ["--lr", "'nan'"]),
@@ -279,6 +288,19 @@ def test_bad_data_end_in_one_message(arrays, fragment, tmp_path):
 def test_corrupt_file(tmp_path):
     (tmp_path / "bad.npz").write_bytes(b"PK\x03\x04 and no more")
     assert "bad.npz" in call("--dataset", tmp_path / "bad.npz", "--out", tmp_path / "out")
+
+
+def test_a_prior_for_scoring_only_is_not_among_those_to_train(capsys):
+    assert call("--prior", "vmap") == 2
+    assert "vamp-base" in (message := capsys.readouterr().err) and "aggregate" not in message
+
+
+def test_a_scoring_that_is_stopped_has_a_shells_exit_status(dataset, tmp_path, monkeypatch, capsys):
+    assert train(dataset, tmp_path / "a", "--epochs", 1) is None
+    for number, expected in [(signal.SIGTERM, 143), (signal.SIGINT, 130)]:
+        monkeypatch.setattr("jobs.rescore.rescore", lambda *_, **__: signal.raise_signal(number))
+        assert call("score", tmp_path / "a") == expected
+        assert "the same command goes on" in capsys.readouterr().err
 
 
 def test_cuda_where_there_is_none(dataset, tmp_path):
@@ -337,7 +359,7 @@ def test_resume_of_a_checkpoint_that_is_none(dataset, tmp_path, content):
 def test_epoch_whose_last_step_breaks_the_weights_is_not_kept(dataset, tmp_path):
     """Its training loss is finite: only the validation after it shows."""
     status = train(dataset, tmp_path / "a", "--epochs", 1, "--batch-size", 100, "--lr", 1e38)
-    assert "in epoch 1" in status and not (tmp_path / "a" / "checkpoint.pt").exists()
+    assert "of epoch 1" in status and "no whole epoch yet" in status and not (tmp_path / "a" / "checkpoint.pt").exists()
 
 
 def test_a_process_ends_without_traceback(tmp_path):

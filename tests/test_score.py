@@ -92,7 +92,7 @@ def test_measures_of_an_older_checkpoint_go(run):
 
 def test_an_unknown_measure_is_named(capsys):
     assert call("score", "somewhere", "--measures", "likelihood,elbow") == 2
-    assert "no measure 'elbow'" in capsys.readouterr().err
+    assert "unknown measure 'elbow'; did you mean 'elbo'?" in capsys.readouterr().err
 
 
 def test_the_aggregate_is_the_mean_of_all_posteriors(dataset, tmp_path):
