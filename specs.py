@@ -68,15 +68,8 @@ FAMILIES = {
     "objective": {
         "elbo": Form(options=("analytic", *ESTIMATORS), exclusive=ESTIMATORS),
         "iwae": Form(5),
-        "intro": Form(40),
+        "intro": Form(40, ("samples-only",)),
     },
-}
-
-
-# Words that are none, but mean something.
-MEANT = {
-    ("device", "gpu"): "did you mean 'cuda'?",
-    ("prior", "aggregate"): "it is for scoring only: train another, then run.py score DIR --prior aggregate",
 }
 
 
@@ -99,7 +92,7 @@ def usage(family):
     """How the family's specs are written.
 
     >>> usage("objective")
-    'elbo[:analytic][:score][:relaxed][:enumerate], iwae[:N], intro[:N]'
+    'elbo[:analytic][:score][:relaxed][:enumerate], iwae[:N], intro[:N][:samples-only]'
     """
     forms = FAMILIES[family].items()
     return ", ".join(

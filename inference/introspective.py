@@ -92,9 +92,14 @@ class Introspective:
     Args:
         margin: m, nats per image. It must exceed the KL of data, or nothing is told apart.
         strength: α.
+        reconstructions: False leaves them out of the sum. Where they are as good as data, a guide that pushes
+            them away pushes the data too: the KL of data rises towards m.
+
+    Raises:
+        ValueError: for a margin or a strength that makes no sense.
 
     Trained by `make_update(model, guide, objective=Introspective(40))`, whose steps return, as means over images:
-    `loss`, the -ELBO of data; `kl_data`, `kl_reconstructions` and `kl_samples`; and `below_margin`, the share of the
+    `loss`, the -ELBO of data; `kl_data`, `kl_samples` and `kl_reconstructions`; and `below_margin`, the share of the
     model's images that the guide still pushes away. Where that is 0 the guide has won for now; where the three KLs are
     alike, the model.
 
@@ -102,15 +107,15 @@ class Introspective:
     >>> model, guide = assemble(hidden=(8,), latent=2, shape=(1, 4, 4))
     >>> update = make_update(model, guide, objective=Introspective(40))
     >>> list(update(torch.zeros(5, 1, 4, 4)))
-    ['loss', 'kl_data', 'kl_reconstructions', 'kl_samples', 'below_margin']
+    ['loss', 'kl_data', 'kl_samples', 'kl_reconstructions', 'below_margin']
     """
 
     step, engines = IntrospectiveStep, ("eager",)
 
-    def __init__(self, margin, strength=0.25):
+    def __init__(self, margin, strength=0.25, reconstructions=True):
         if not (margin > 0 and strength >= 0):
             raise ValueError(f"expected a margin above 0 and a strength of 0 or more, got {margin} and {strength}")
-        self.margin, self.strength = float(margin), float(strength)
+        self.margin, self.strength, self.reconstructions = float(margin), float(strength), reconstructions
 
     def losses(self, model, guide, still, x, weight):
         """What each player minimises, per image.
@@ -130,14 +135,13 @@ class Introspective:
         sites, latents = map(sample_sites, traces)
         check_sites(sites, latents)
         loss = -Trace_ELBO().elbo(sites, latents) / len(x)
-        seen = kl(still, guide, own_images(model, sites, latents, len(x)))
+        own = own_images(model, sites, latents, len(x), self.reconstructions)
+        seen = kl(still, guide, torch.cat(list(own.values())))
         hinge = (self.margin - seen).relu()
         strength = self.strength * weight
-        rebuilt, sampled = seen.detach().chunk(2)
         parts = {
             "kl_data": divergence(sites, latents).detach().mean(),
-            "kl_reconstructions": rebuilt.mean(),
-            "kl_samples": sampled.mean(),
+            **{f"kl_{kind}": each.mean() for kind, each in zip(own, seen.detach().split(len(x)))},
             "below_margin": (hinge.detach() > 0).float().mean(),
         }
         return loss + strength * hinge.sum() / len(x), loss + strength * seen.sum() / len(x), loss, parts
@@ -151,12 +155,14 @@ def check_sites(sites, latents):
         raise ValueError(f"introspective training expects one observed site, the images; the model has {observed}")
 
 
-def own_images(model, sites, latents, count):
-    """Reconstructions, then samples: (2·count, …). They depend on the model's parameters, on the guide's not at all."""
+def own_images(model, sites, latents, count, reconstructions=True):
+    """{kind: (count, …)} of samples and reconstructions, made by the model's parameters; the guide's have no part."""
     [name] = [name for name, site in sites.items() if site["is_observed"]]
-    codes = {latent: site["value"].detach() for latent, site in latents.items()}
-    programs = poutine.condition(model, data=codes), model
-    return torch.cat([as_image(poutine.trace(program).get_trace(batch=count).nodes[name]) for program in programs])
+    programs = {"samples": model}
+    if reconstructions:
+        codes = {latent: site["value"].detach() for latent, site in latents.items()}
+        programs["reconstructions"] = poutine.condition(model, data=codes)
+    return {kind: as_image(poutine.trace(p).get_trace(batch=count).nodes[name]) for kind, p in programs.items()}
 
 
 def as_image(site):

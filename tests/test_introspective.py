@@ -63,8 +63,8 @@ def by_hand(model, guide, x, margin, strength, weight):
     q = guide.q(x)
     z = q.loc + q.scale * torch.randn_like(q.loc)
     elbo = (model.decoder(z).log_prob(x) - weight * kl(x)).mean()
-    rebuilt = draw(z.detach())
     sampled = draw(torch.randn_like(z))
+    rebuilt = draw(z.detach())
     of_guide = -elbo + weight * strength * sum(
         (margin - kl(s.detach())).clamp(min=0).mean() for s in (rebuilt, sampled)
     )
@@ -88,6 +88,27 @@ def test_each_player_follows_the_gradient_of_its_own_formula(margin, float64):
         for name, gradient in zip(names, expected):
             torch.testing.assert_close(found[name], gradient, rtol=1e-8, atol=1e-10, msg=name)
             assert gradient.abs().max() > 0, name
+
+
+def test_without_reconstructions_their_terms_are_gone(float64):
+    model, guide, _ = programs()
+    _, parts, both = gradients(step_of(model, guide, Introspective(1e3, 0.4)), images())
+    _, fewer, found = gradients(step_of(model, guide, Introspective(1e3, 0.4, reconstructions=False)), images())
+    assert parts.keys() - fewer.keys() == {"kl_reconstructions"}
+    assert parts["kl_samples"].item() == pytest.approx(fewer["kl_samples"].item())
+    torch.manual_seed(1)
+    q = guide.q(images())
+    z = q.rsample().detach()
+    model(batch=7)
+    mean = model.decoder(z).mean
+    rebuilt = model.decoder(z).sample() + mean - mean.detach()
+    q = guide.q(rebuilt)
+    kl = 0.5 * (q.scale.square() + q.loc.square() - 1 - 2 * q.scale.log()).sum() / 7
+    for number, player, sign in (0, model, 1), (1, guide, -1):
+        terms = torch.autograd.grad(sign * 0.7 * 0.4 * kl, list(player.parameters()), retain_graph=True)
+        for (name, _), term in zip(player.named_parameters(), terms):
+            name = f"{number}.{name}"
+            torch.testing.assert_close(both[name] - found[name], term, rtol=1e-7, atol=1e-9, msg=name)
 
 
 @each_of_grid
@@ -148,11 +169,11 @@ def test_under_a_vamp_prior_the_guide_cannot_win_by_moving_the_prior(float64):
     without, played = (gradients(step_of(model, guide, Introspective(1e3, a), 1.0), images())[2] for a in (0, 0.5))
     torch.manual_seed(1)
     z = guide.q(images()).sample()
-    rebuilt = model.decoder(z).sample()
     sampled = model.decoder(model.prior().sample((7,))).sample()
+    rebuilt = model.decoder(z).sample()
     with torch.no_grad():
         components = guide.q(model.prior.pseudo_inputs())
-    own = torch.cat([rebuilt, sampled])
+    own = torch.cat([sampled, rebuilt])
     q = guide.q(own)
     z = q.rsample()
     log_p = torch.stack([components.log_prob(point.expand(3, 3)) for point in z]).logsumexp(-1)
@@ -167,12 +188,14 @@ def test_its_own_images_are_such_as_it_is_shown(likelihood):
     model, _, _ = programs(likelihood=likelihood)
     sites = {"z": {"value": torch.randn(6, 3), "is_observed": False}, "x": {"is_observed": True}}
     own = own_images(model, sites, {"z": sites["z"]}, 6)
+    assert list(own) == ["samples", "reconstructions"]
+    rebuilt, own = own["reconstructions"], torch.cat(list(own.values()))
     assert own.shape == (12, *SHAPE) and own.requires_grad
     assert set(own.unique().tolist()) == {0.0, 1.0} if likelihood == "bernoulli" else len(own.unique()) > 100
     mean = model.decoder(sites["z"]["value"]).mean
     weights = torch.randn_like(mean)
     parameters = list(model.parameters())
-    ours = torch.autograd.grad((own[:6] * weights).sum(), parameters, allow_unused=True)
+    ours = torch.autograd.grad((rebuilt * weights).sum(), parameters, allow_unused=True)
     theirs = torch.autograd.grad((mean * weights).sum(), parameters, allow_unused=True)
     for a, b in zip(ours, theirs):
         assert (a is None) == (b is None) and (a is None or torch.allclose(a, b, atol=1e-6))
@@ -239,7 +262,7 @@ def test_parts_are_logged_and_a_ramp_brings_in_the_game(float64):
 
     model, guide, _ = programs("vae", "vamp:3", "planar:2")
     [line] = fit(make_update(model, guide, objective=Introspective(20)), Twice(), epochs=1)
-    assert list(line) == ["epoch", "loss", "kl_data", "kl_reconstructions", "kl_samples", "below_margin", "seconds"]
+    assert list(line) == ["epoch", "loss", "kl_data", "kl_samples", "kl_reconstructions", "below_margin", "seconds"]
     model, guide, _ = programs()
     tiny = gradients(step_of(model, guide, Introspective(50, 0.5), 1e-9), images())
     none = gradients(step_of(model, guide, Introspective(50, 0.0), 1e-9), images())
