@@ -72,6 +72,14 @@ FAMILIES = {
     },
 }
 
+# Words that are none, but mean something.
+FOR_SCORING = "it is for scoring only: train another, then run.py score DIR --prior"
+MEANT = {
+    ("device", "gpu"): "did you mean 'cuda'?",
+    ("prior", "aggregate"): f"{FOR_SCORING} aggregate",
+    ("prior", "gmm"): f"{FOR_SCORING} gmm",
+}
+
 
 def choose(kind, name, names):
     """`name`, if it is one of `names`; else a SpecError that suggests the nearest.

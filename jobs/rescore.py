@@ -23,6 +23,8 @@ from supports import check_posterior
 
 EVERY = ("split", "count", "draw_seed", "seed", "checkpoint")  # settings that every measure depends on
 
+POINTS = "The guide's latents are points: what is said of densities here is said of a Normal proposal in their place."
+
 
 def rescore(run, measures, command, prior="own", device="auto", **given):
     """Prints what each measure says, and writes it: measures/NAME.json with pictures, results.json, report.html.
@@ -101,7 +103,7 @@ def _measured(subject, name):
         folder.save_figure(f"{name}-{picture}.png", figure)
     content = {
         "figures": measured.figures,
-        "notes": measured.notes,
+        "notes": measured.notes + [POINTS] * ("proposal" in settings and name != "likelihood"),
         "tables": measured.tables,
         "pictures": [f"{name}-{picture}.png" for picture in measured.pictures],
         "settings": settings,

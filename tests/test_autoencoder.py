@@ -259,7 +259,8 @@ def test_every_measure_of_a_run_of_points(run, capsys, monkeypatch):
     monkeypatch.setattr("jobs.sections.samples.SAMPLES", 500)
     command = ["score", run, "--prior", "gmm:2", "--measures", "all", "--images", 12, "--temperatures", 5]
     assert call(*command, "--samples", 50, "--device", "cpu") in (None, 0)
-    assert "not measured" not in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "not measured" not in printed and printed.count("a Normal proposal in their place") == 4
     measures = json.loads((run / "results.json").read_text())["measures"]["gmm:2"]
     assert set(measures) == set(SECTIONS)
     assert measures["prior"]["components"] == 2
