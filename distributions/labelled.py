@@ -88,7 +88,8 @@ class LabelledImages(dist.TorchDistribution):
             y: labels, or one for all; or, as floats, their one-hot form (..., classes).
         """
         y = torch.as_tensor(y, device=self.z.device)
-        return self.decode(self.z, y if y.is_floating_point() else one_hot(y, self.classes))
+        known = y.is_floating_point() and y.shape[-1:] == (self.classes,)
+        return self.decode(self.z, y if known else one_hot(y, self.classes))
 
     def of(self, xy):
         """p(x | z, y) with the labels of such images."""

@@ -23,6 +23,7 @@
 # images are independent of one another.
 
 # %%
+# %matplotlib inline
 from pathlib import Path
 
 import pyro

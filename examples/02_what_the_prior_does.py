@@ -8,6 +8,8 @@
 #     display_name: Python 3
 #     language: python
 #     name: python3
+# ---
+
 # %% [markdown]
 # # 2 · What the prior does
 #
@@ -28,6 +30,7 @@
 # The first part is what we pay the code for. The second buys nothing: it is mass in the wrong place.
 
 # %%
+# %matplotlib inline
 from pathlib import Path
 
 import pyro

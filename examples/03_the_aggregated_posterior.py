@@ -8,6 +8,8 @@
 #     display_name: Python 3
 #     language: python
 #     name: python3
+# ---
+
 # %% [markdown]
 # # 3 · Why the VampPrior is the aggregated posterior, and what K does
 #
@@ -27,6 +29,7 @@
 # standard prior, then keep encoder and decoder as they are and change nothing but the prior.
 
 # %%
+# %matplotlib inline
 import math
 from pathlib import Path
 

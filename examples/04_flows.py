@@ -8,6 +8,8 @@
 #     display_name: Python 3
 #     language: python
 #     name: python3
+# ---
+
 # %% [markdown]
 # # 4 · What a planar layer bends, and where a shared flow goes
 #
@@ -26,6 +28,7 @@
 # positive, and $T$ invertible, if $w \cdot \hat u > -1$; that is what $\hat u$, made of a free $u$, sees to.
 
 # %%
+# %matplotlib inline
 import math
 from pathlib import Path
 

@@ -8,6 +8,8 @@
 #     display_name: Python 3
 #     language: python
 #     name: python3
+# ---
+
 # %% [markdown]
 # # 5 · A flow meets a VampPrior, exactly
 #
@@ -23,6 +25,7 @@
 # so $r$ is the root of one scalar equation, and then $y = T(y) - \hat u \tanh(r + b)$.
 
 # %%
+# %matplotlib inline
 from pathlib import Path
 
 import pyro

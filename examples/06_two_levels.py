@@ -8,6 +8,8 @@
 #     display_name: Python 3
 #     language: python
 #     name: python3
+# ---
+
 # %% [markdown]
 # # 6 · Two levels, and units that fall asleep
 #
@@ -24,6 +26,7 @@
 #   - \mathbb E_{q(z_2 \mid x)} \mathrm{KL}\bigl(q(z_1 \mid x, z_2) \,\|\, p(z_1 \mid z_2)\bigr) .$$
 
 # %%
+# %matplotlib inline
 from pathlib import Path
 
 import pyro

@@ -8,6 +8,8 @@
 #     display_name: Python 3
 #     language: python
 #     name: python3
+# ---
+
 # %% [markdown]
 # # 7 · How good is my likelihood?
 #
@@ -27,6 +29,7 @@
 # $c < 1$.
 
 # %%
+# %matplotlib inline
 import math
 from functools import partial
 from pathlib import Path

@@ -8,6 +8,8 @@
 #     display_name: Python 3
 #     language: python
 #     name: python3
+# ---
+
 # %% [markdown]
 # # 8 · Discrete latents
 #
@@ -21,6 +23,7 @@
 # and with $D = 5$ it has 32 terms: enough for a laboratory in which everything is known.
 
 # %%
+# %matplotlib inline
 from pathlib import Path
 
 import pyro

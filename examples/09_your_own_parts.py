@@ -8,6 +8,8 @@
 #     display_name: Python 3
 #     language: python
 #     name: python3
+# ---
+
 # %% [markdown]
 # # 9 · Your own prior and your own flow
 #
@@ -22,6 +24,7 @@
 # logarithm. How heavy the tails are, $\nu_d$, is learned.
 
 # %%
+# %matplotlib inline
 import json
 import tempfile
 from pathlib import Path

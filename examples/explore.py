@@ -28,12 +28,13 @@ def _():
 
 
 @app.cell
-def _(mo):
+def _(mo, x):
     prior = mo.ui.dropdown(["standard", "mog:20", "vamp:50", "coupling:4"], value="vamp:50", label="prior")
     flow = mo.ui.dropdown(["none", "planar:4", "iaf:2"], value="none", label="flow of the posterior")
     epochs = mo.ui.slider(1, 40, value=10, label="epochs", show_value=True, debounce=True)
+    choice = mo.ui.slider(0, len(x) - 1, value=0, label="image", show_value=True)
     mo.vstack([mo.md("# The latent plane"), mo.hstack([prior, flow, epochs], justify="start")])
-    return epochs, flow, prior
+    return choice, epochs, flow, prior
 
 
 @app.cell
@@ -53,7 +54,7 @@ def _(assemble, elbo_parts, epochs, fit, flow, images, make_update, mo, prior, p
 
 
 @app.cell
-def _(guide, mo, pyro, torch, x):
+def _(choice, guide, mo, pyro, torch, x):
     # The sliders reach as far as the codes do.
     pyro.set_rng_seed(0)
     with torch.no_grad():
@@ -64,9 +65,8 @@ def _(guide, mo, pyro, torch, x):
         return mo.ui.slider(start, stop, step=(stop - start) / 100, value=(start + stop) / 2, label=label)
 
     z1, z2 = slider("z₁", left, right), slider("z₂", low, high)
-    choice = mo.ui.slider(0, len(x) - 1, value=0, label="image", show_value=True)
     mo.hstack([z1, z2, choice], justify="start")
-    return choice, codes, z1, z2
+    return codes, z1, z2
 
 
 @app.cell

@@ -55,10 +55,10 @@ def shoot(film, prior, epoch, frames=12):
 
 
 def analogies(model, guide, images, x):
-    """Each image, and to its right p(x | z, y) for every y, z ~ q(z | x) its own: what z keeps when y changes."""
+    """Each image, and to its right p(x | z, y) for every y, z inferred from it once: what z keeps when y changes."""
     p = decoded(model, guide, x)
     rows = [images.pictures(x), *(p.given(y).mean for y in range(min(images.classes, ROWS)))]
-    title = "left: x; then the means of p(x | z, y) for each y, z ~ q(z | x)"
+    title = "left: x; then the means of p(x | z, y) for each y, z inferred from x and its own label"
     return plots.image_grid(torch.stack(rows, 1).flatten(0, 1), len(rows), title)
 
 

@@ -7,8 +7,17 @@ from distributions.labelled import LabelledImages, split
 from nets.mlp import MLP
 
 
+def beside(h, y):
+    """[h, √n y], h of n elements: a one-hot label is as large as all of h.
+
+    As 1 of ten places beside hundreds of features it was heard late, when z had learned the class already.
+    """
+    batch = torch.broadcast_shapes(h.shape[:-1], y.shape[:-1])
+    return torch.cat([h.expand(*batch, -1), h.shape[-1] ** 0.5 * y.expand(*batch, -1)], -1)
+
+
 class ConditionalEncoder(nn.Module):
-    """h = layer([body(x), √classes y]), of an image x and its label y in one tensor   (Sohn et al. 2015).
+    """h = layer([f, √n y]), f = body(x), n = dim f, of an image x and its label y   (Sohn et al. 2015, NIPS 28).
 
     The label joins the features of the image, whatever net they come from. It need not be one-hot: what a VampPrior
     learns are labels in (0, 1), beside pseudo-images.
@@ -32,21 +41,21 @@ class ConditionalEncoder(nn.Module):
 
     def forward(self, xy):
         x, y = split(xy, self.shape)
-        return self.joint(torch.cat([self.body(x), self.classes**0.5 * y], -1))
+        return self.joint(beside(self.body(x), y))
 
     def __repr__(self):
         return f"ConditionalEncoder({self.body}, {self.classes} classes → {self.joint})"
 
 
 class ConditionalDecoder(nn.Module):
-    """z → p(x | z, y) for every label y, a network of [z, y]   (Kingma et al. 2014, arXiv:1406.5298).
+    """z → p(x | z, y) for every label y, a network of [z, √n y], n = dim z   (Kingma et al. 2014, arXiv:1406.5298).
 
-    The label stands beside the latent at the very beginning, as √classes y, with elements as large as the latent's.
-    Given beside the features of z instead, before the last layer, it is one small voice among hundreds, and z has
-    learned the class before it is heard.
+    The label stands beside the latent at the very beginning, and is as large. Given before the last layer it was hardly
+    used: z had the class.
 
     Args:
-        images: [z, y] → a distribution over images, event shape `shape`; of several latents, of a tuple that begins so.
+        images: [z, √n y] → a distribution over images, event shape `shape`; of several latents, of a
+            tuple that begins so.
         shape: of an image, (channels, height, width).
         classes: how many.
 
@@ -69,8 +78,7 @@ class ConditionalDecoder(nn.Module):
         first, *others = z if isinstance(z, tuple) else (z,)
 
         def decode(z, y):
-            batch = torch.broadcast_shapes(z.shape[:-1], y.shape[:-1])
-            z = torch.cat([z.expand(*batch, -1), self.classes**0.5 * y.expand(*batch, -1)], -1)
+            z = beside(z, y)
             return self.images((z, *others) if others else z)
 
         return LabelledImages(decode, first, self.shape, self.classes, y)

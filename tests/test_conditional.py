@@ -53,7 +53,8 @@ def integral(model, guide, plane):
     z = z.float()
     body, head = model.decoder.images
     result = []
-    for y in CLASSES**0.5 * torch.eye(CLASSES).unsqueeze(1).expand(-1, len(z), -1):
+    scale = 1.0 if hasattr(model, "middle") else 2**0.5  # the root of the size of what it stands beside
+    for y in scale * torch.eye(CLASSES).unsqueeze(1).expand(-1, len(z), -1):
         if hasattr(model, "middle"):
             h = body((torch.cat([z[:, :1], y], 1), z[:, 1:]))
         else:
@@ -243,6 +244,8 @@ def test_a_run_loads_and_draws_the_class_that_it_is_asked_for(run):
 def test_every_measure_of_a_conditional_run(run, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr("jobs.sections.samples.SAMPLES", 1000)
+    monkeypatch.setattr("jobs.sections.gaps.IMAGES", 3)
+    monkeypatch.setattr("jobs.sections.ais.IMAGES", 3)
     assert call("score", run, "--measures", "all", "--images", 10, "--temperatures", 5, "--device", "cpu") in (None, 0)
     assert "log p(x | y)" in capsys.readouterr().out
     figures = json.loads((run / "results.json").read_text())["measures"]["own"]

@@ -52,7 +52,8 @@ def test_it_reaches_its_number(path, tmp_path):
 def test_it_is_a_lesson(path):
     """An equation before any code, code that checks itself, exercises at the end; a notebook by its header."""
     text = path.read_text()
-    assert text.startswith("# ---\n# jupyter:\n") and "format_name: percent" in text
+    header, end, _ = text.removeprefix("# ---\n# jupyter:\n").partition("\n# ---\n\n# %% [markdown]\n")
+    assert end and header.count("\n") < 10 and "format_name: percent" in header and "name: python3" in header
     lesson = cells(text)
     (first_is_prose, first), (last_is_prose, last) = lesson[0], lesson[-1]
     assert first_is_prose and "$$" in first and re.match(rf"# # {int(path.stem[:2])} · ", first)

@@ -106,9 +106,9 @@ def test_every_name_can_be_built_and_every_builder_named():
     import assemble
     import builders
 
-    for family in ("prior", "flow", "model", "net", "likelihood", "posterior", "objective"):
-        room = assemble if family == "model" else builders
-        dicts = builders.PRIORS_OF.values() if family == "prior" else [getattr(room, family.upper() + "S")]
+    tables = vars(builders) | vars(assemble)
+    for family in ("prior", "flow", "model", "net", "likelihood", "posterior", "condition", "objective"):
+        dicts = builders.PRIORS_OF.values() if family == "prior" else [tables[family.upper() + "S"]]
         assert {name for names in dicts for name in names} == set(FAMILIES[family])
     assert {"own", *assemble.EX_POST} == set(FAMILIES["scoring prior"])
 

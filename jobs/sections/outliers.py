@@ -43,4 +43,6 @@ def measure(subject):
             f"{name}: log p̂(x) {theirs.mean():.1f} beside {own.mean():.1f} nats of the data; AUROC {area:.3f}: "
             f"the model finds it {likelier} than what it was trained for."
         )
+    if ours.classes is not None:
+        notes.append("Each of them was given the label of an image of the data, since log p(x | y) needs one.")
     return Measured(figures, pictures, notes)
