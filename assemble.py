@@ -68,6 +68,7 @@ def assemble(
 
     Args:
         model, prior, posterior, net, activation, likelihood, condition: spec strings, as on the command line.
+        activation: or two, "A,B": B in the last layer of every network that reads images, A in all others.
         flow: a spec; of the two-level model, one for both posteriors or two, "FLOW1,FLOW2", for z1 and z2.
         hidden: widths of the encoder's layers, and of the decoder's from the latent up.
         latent: dimension of z; of the two-level model, one for both or a pair, for z1 and z2. Posterior `vq` makes a
@@ -107,9 +108,10 @@ def assemble(
     flows = parse_each("flow", flow, levels)
     check_posterior(posterior, prior=prior, flow=flow, model=model)
     encoder, trunk = NETS[parse("net", net).name]
-    activation, head = parse("activation", activation).name, POSTERIORS[posterior.name]
+    activation, final = (spec.name for spec in parse_each("activation", activation, 2))
+    head = POSTERIORS[posterior.name]
     condition = CONDITIONS[parse("condition", condition).name]
-    inputs, given, conditional_encoder, conditional_decoder = condition(shape, classes, activation)
+    inputs, given, conditional_encoder, conditional_decoder = condition(shape, classes, final)
     if not isinstance(hidden, (list, tuple)) or not hidden or min(hidden) < 1:
         raise SpecError(f"hidden expects the widths of the layers, (300, 300) say, got {hidden!r}")
     latents = [latent] if isinstance(latent, int) else list(latent)
@@ -130,7 +132,7 @@ def assemble(
             head(posterior, features, latent),
             FLOWS[flow.name](flow, features, latent),
         ),
-        encode=lambda widths: conditional_encoder(encoder(shape, widths, activation)),
+        encode=lambda widths: conditional_encoder(encoder(shape, widths, activation, final)),
         decode=decode,
         hidden=tuple(hidden),
         activation=activation,

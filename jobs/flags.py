@@ -55,9 +55,15 @@ def latents(text):
     return sizes[0] if len(sizes) == 1 else sizes
 
 
-def flows(text):
-    """An argparse type: one flow spec, or one for each latent with commas between."""
-    return ",".join(spec("flow")(part) for part in text.split(","))
+def specs_of(family):
+    """An argparse type: one spec of that family, or several with commas between."""
+    return lambda text: ",".join(map(spec(family), text.split(",")))
+
+
+SEVERAL = {
+    "flow": "; FLOW1,FLOW2 for z1,z2",
+    "activation": "; A,B: B in the last layer of networks that read images",
+}
 
 
 DEFAULTS = {
@@ -117,10 +123,13 @@ class Strict(Parser):
         raise SpecError(message)
 
 
-def parser(kind=Parser):
+DESCRIPTION = "Train a variational auto-encoder, score it, draw its figures."
+
+
+def parser(prog="run.py", description=DESCRIPTION, kind=Parser):
     p = kind(
-        prog="run.py",
-        description="Train a variational auto-encoder, score it, draw its figures.",
+        prog=prog,
+        description=description,
         epilog="SPEC is NAME[:N][:OPTION…], for example vamp:500:from-data or planar:5:shared.",
         argument_default=argparse.SUPPRESS,
         allow_abbrev=False,
@@ -134,7 +143,8 @@ def parser(kind=Parser):
 
     def add_spec(group, flag):
         family = flag[2:]
-        add(group, flag, usage(family), type=flows if family == "flow" else spec(family), metavar="SPEC")
+        kind = specs_of(family) if family in SEVERAL else spec(family)
+        add(group, flag, usage(family) + SEVERAL.get(family, ""), type=kind, metavar="SPEC")
 
     g = p.add_argument_group("data")
     add(
@@ -207,15 +217,34 @@ def parser(kind=Parser):
     return p
 
 
-def read(argv):
-    """argv → (config, given, resume): every setting, those that argv names, and the folder to resume or None."""
-    p = parser()
+def named(p, argv):
+    """{setting: value} of what argv names; one line and the end where the parser knows no such flag."""
     namespace, unknown = p.parse_known_args(argv)
     if unknown:
         close = get_close_matches(unknown[0].split("=")[0], p._option_string_actions, n=1)
         hint = f"; did you mean {close[0]}?" if close else ""
         p.error(f"unknown flag {unknown[0]!r}{hint} (--help lists them all)")
-    given = vars(namespace)
+    return vars(namespace)
+
+
+def words(settings):
+    """Settings as a command line, which reads back to them.
+
+    >>> words({"hidden": [300, 300], "batch_size": 32, "data_dir": None})
+    ['--hidden', '300,300', '--batch-size', '32']
+    """
+    return [
+        word
+        for name, value in settings.items()
+        if value is not None
+        for word in (flags_of([name]), ",".join(map(str, value)) if isinstance(value, list) else str(value))
+    ]
+
+
+def read(argv):
+    """argv → (config, given, resume): every setting, those that argv names, and the folder to resume or None."""
+    p = parser()
+    given = named(p, argv)
     resume = given.pop("resume", None)
     if resume is not None:
         extra = [name for name in given if name not in BESIDE_RESUME]
@@ -255,7 +284,7 @@ def check(config):
     named = {name: config[name] for name in DEFAULTS if name in config}
     named = {name: value for name, value in named.items() if value is not DEFAULTS[name] or value not in (None, False)}
     argv = [_argument("--" + name.replace("_", "-"), value) for name, value in named.items()]
-    again = vars(parser(Strict).parse_args(argv))
+    again = vars(parser(kind=Strict).parse_args(argv))
     for name, value in named.items():
         if again[name] != value:
             raise SpecError(f"argument --{name.replace('_', '-')}: expected {again[name]!r}, got {value!r}")

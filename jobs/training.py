@@ -80,6 +80,18 @@ def diagnosis(run):
         return diagnose(**again.fitting(), agree=agree)
 
 
+def assembled(config, images):
+    """(model, guide, objective) of such a run on an `ImageSet`."""
+    model, guide = assemble(
+        **{part: config[part] for part in PARTS},
+        shape=images.image_shape,
+        classes=images.classes,
+        images=lambda: images.images("train"),
+    )
+    spec = parse("objective", config["objective"])
+    return model, guide, OBJECTIVES[spec.name](spec, images.input_shape)
+
+
 class Run:
     """Everything that a training run holds; `train` and `report` do the work."""
 
@@ -90,14 +102,7 @@ class Run:
             images = load_images(config)
         self.images = images.to(device)
         with seeded(config["seed"]):
-            self.model, self.guide = assemble(
-                **{part: config[part] for part in PARTS},
-                shape=images.image_shape,
-                classes=images.classes,
-                images=lambda: images.images("train"),
-            )
-            spec = parse("objective", config["objective"])
-            objective = OBJECTIVES[spec.name](spec, images.input_shape)
+            self.model, self.guide, objective = assembled(config, images)
         self.config = config | {
             "engine": find_engine(config, device, len(images.train), objective, processes),
             "device": device.type,

@@ -28,6 +28,7 @@ class ConvEncoder(nn.Module):
         shape: of one image, (channels, height, width), of any size.
         hidden: not used, the paper's channels are what they are; here because all encoders are built alike.
         activation: one of `nets.activations.ACTIVATIONS`.
+        final: the last layer's, unless it is the same.
 
     forward: (..., *shape) → (..., features), features = 6 ⌈height/4⌉ ⌈width/4⌉.
 
@@ -35,14 +36,14 @@ class ConvEncoder(nn.Module):
     ConvEncoder(1×28×28 → 294, gated)
     """
 
-    def __init__(self, shape, hidden=None, activation="gated"):
+    def __init__(self, shape, hidden=None, activation="gated", final=None):
         super().__init__()
         self.shape, self.activation = tuple(shape), activation
         channels, height, width = self.shape
-        layers = []
-        for outputs, kernel, stride in ((32, 7, 1), (32, 3, 2), (64, 5, 1), (64, 3, 2), (6, 3, 1)):
+        layers, names = [], [activation] * 4 + [final or activation]
+        for name, (outputs, kernel, stride) in zip(names, ((32, 7, 1), (32, 3, 2), (64, 5, 1), (64, 3, 2), (6, 3, 1))):
             size = {"kernel_size": kernel, "stride": stride, "padding": kernel // 2}
-            layers.append(activated(nn.Conv2d, channels, outputs, activation, **size))
+            layers.append(activated(nn.Conv2d, channels, outputs, name, **size))
             channels = outputs
         self.layers = nn.Sequential(*layers)
         self.features = channels * math.ceil(height / 4) * math.ceil(width / 4)

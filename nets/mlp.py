@@ -17,18 +17,24 @@ class MLP(nn.Module):
         shape: of one input, (channels, height, width) or (latent,); flattened.
         hidden: widths of the layers, at least one.
         activation: one of `nets.activations.ACTIVATIONS`.
+        final: the last layer's, unless it is the same.
 
     forward: (..., *shape) → (..., hidden[-1]), any batch or particle dimensions on the left.
 
     >>> MLP((1, 28, 28), (300, 300))
     MLP(1×28×28 → 300 → 300, gated)
+    >>> MLP((1, 28, 28), (500, 500), "relu", final="tanh")
+    MLP(1×28×28 → 500 → 500, relu, last tanh)
     """
 
-    def __init__(self, shape, hidden=(300, 300), activation="gated"):
+    def __init__(self, shape, hidden=(300, 300), activation="gated", final=None):
         super().__init__()
-        self.shape, self.hidden, self.activation = tuple(shape), tuple(hidden), activation
+        self.shape, self.hidden = tuple(shape), tuple(hidden)
+        self.activations = [activation] * (len(self.hidden) - 1) + [final or activation]
         sizes = [math.prod(self.shape), *self.hidden]
-        self.layers = nn.Sequential(*(activated(nn.Linear, i, o, activation) for i, o in zip(sizes, sizes[1:])))
+        self.layers = nn.Sequential(
+            *(activated(nn.Linear, i, o, name) for i, o, name in zip(sizes, sizes[1:], self.activations))
+        )
 
     @property
     def features(self):
@@ -39,4 +45,6 @@ class MLP(nn.Module):
 
     def __repr__(self):
         widths = " → ".join(map(str, self.hidden))
-        return f"MLP({'×'.join(map(str, self.shape))} → {widths}, {self.activation})"
+        first, last = self.activations[0], self.activations[-1]
+        kinds = first if first == last else f"{first}, last {last}"
+        return f"MLP({'×'.join(map(str, self.shape))} → {widths}, {kinds})"

@@ -16,6 +16,7 @@ class SmallConvEncoder(nn.Module):
         shape: of one image, (channels, height, width), of any size.
         hidden: widths of the dense layers, at least one.
         activation: one of `nets.activations.ACTIVATIONS`.
+        final: the last layer's, unless it is the same.
 
     forward: (..., *shape) → (..., hidden[-1]).
 
@@ -23,7 +24,7 @@ class SmallConvEncoder(nn.Module):
     SmallConvEncoder(1×28×28 → 64×7×7 → 256, leaky-relu)
     """
 
-    def __init__(self, shape, hidden=(300,), activation="gated"):
+    def __init__(self, shape, hidden=(300,), activation="gated", final=None):
         super().__init__()
         self.shape = tuple(shape)
         channels, height, width = self.shape
@@ -31,7 +32,7 @@ class SmallConvEncoder(nn.Module):
         self.layers = nn.Sequential(
             activated(nn.Conv2d, channels, 32, activation, **size), activated(nn.Conv2d, 32, 64, activation, **size)
         )
-        self.dense = MLP((64, math.ceil(height / 4), math.ceil(width / 4)), hidden, activation)
+        self.dense = MLP((64, math.ceil(height / 4), math.ceil(width / 4)), hidden, activation, final)
         self.features = self.dense.features
 
     def forward(self, x):

@@ -7,7 +7,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 JOBS = {"jobs", "run"}
-GROUND = {"data", "distributions", "latent_plots", "plots", "specs"}
+GROUND = {"data", "distributions", "latent_plots", "plots", "specs", "sweep_plots"}
 ALLOWED = {
     **{room: set() for room in GROUND},
     "nets": {"distributions"},

@@ -151,6 +151,17 @@ def test_what_is_refused_is_refused_before_any_work(parts, capsys):
             build(**parts)
 
 
+@pytest.mark.parametrize("net", specs.FAMILIES["net"])
+@pytest.mark.parametrize("model", specs.FAMILIES["model"])
+def test_the_last_layer_that_reads_images_may_have_another_activation(net, model, tmp_path):
+    check(tmp_path, net=net, model=model, activation="relu,tanh")
+    model, guide = assemble.assemble(net=net, model=model, activation="relu,tanh", hidden=(8, 7), latent=3, shape=SHAPE)
+    upper = guide.upper if hasattr(guide, "upper") else guide
+    kinds = [module for module in upper.body.modules() if isinstance(module, nn.Tanh | nn.ReLU)]
+    assert [isinstance(kind, nn.Tanh) for kind in kinds] == [False] * (len(kinds) - 1) + [True]
+    assert not any(isinstance(module, nn.Tanh) for module in model.modules())
+
+
 @pytest.mark.parametrize("flow", ["planar:2,none", "none,iaf:2", "coupling:2,radial:2"])
 def test_two_levels_may_have_two_flows_and_two_sizes(flow):
     model, guide = assemble.assemble(model="two-level", flow=flow, hidden=(8,), latent=(5, 2), shape=SHAPE)
@@ -171,6 +182,7 @@ def test_two_levels_may_have_two_flows_and_two_sizes(flow):
         (dict(posterior="vq:8", latent=6), "posterior 'vq:8' cuts z into codes of 4 numbers.* got 6"),
         (dict(posterior="vq:8", flow="planar:2"), "flow 'planar:2' .* 'vq:8'"),
         (dict(posterior="vq:8", model="two-level"), "model 'two-level' .* 'vq:8'"),
+        (dict(activation="relu,tanh,relu"), "expected one, or 2 with commas"),
     ],
 )
 def test_what_does_not_fit_a_model_is_said(parts, message):

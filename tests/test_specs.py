@@ -123,7 +123,7 @@ def test_importing_it_imports_no_torch(module):
     assert (done.returncode, done.stdout.strip()) == (0, "[]"), done.stderr
 
 
-@pytest.mark.parametrize("words", [["--help"], ["train", "--help"]])
+@pytest.mark.parametrize("words", [["--help"], ["train", "--help"], ["sweep", "--help"], ["reproduce", "--help"]])
 def test_help_names_every_spec_and_imports_no_torch(words):
     done = python("-X", "importtime", "run.py", *words)
     assert done.returncode == 0

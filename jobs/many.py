@@ -1,0 +1,196 @@
+"""Many runs, each a process of its own: `python run.py …` with its flags. Several at a time, on a cluster too."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from jobs import flags
+from jobs.cells import Cell, SweepError
+
+RUN = Path(__file__).parent.parent / "run.py"
+WHERE = ("out", "data_dir", "device", "engine")  # settings that do not make another run of a run
+STOP = threading.Event()  # set on Ctrl-C: no further run begins
+GRACE = 20  # seconds that runs have on Ctrl-C to end by themselves
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of a sweep: its cell, seed and folder, and what is to be measured of it."""
+
+    cell: Cell
+    seed: int
+    folder: Path
+    measures: tuple = ()
+
+    @property
+    def name(self):
+        return f"{self.cell.name} · seed {self.seed}"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended: `error` is None where it is finished, and a line for a person where it is not."""
+
+    run: Run
+    seconds: float
+    error: str | None = None
+
+
+def finished(run):
+    """Whether its results are there, and everything that is to be measured of it.
+
+    Raises:
+        SweepError: where another run lies in its folder.
+    """
+    saved = _json(run.folder / "config.json")
+    if saved is None:
+        return False
+    config = run.cell.config | {"seed": run.seed}
+    other = [name for name, value in config.items() if name not in WHERE and saved.get(name, value) != value]
+    if other:
+        theirs = " ".join(flags.words({name: saved[name] for name in other})) or f"no {flags.flags_of(other)}"
+        raise SweepError(f"{run.folder} holds another run ({theirs}): choose another --out")
+    return not _missing(run)
+
+
+def _missing(run):
+    """What is still to be done: `test`, and measures; a later process may know more than this one's beginning."""
+    results = _json(run.folder / "results.json") or {}
+    measured = results.get("measures", {}).get("own", {})
+    return [name for name in ("test",) if name not in results] + [m for m in run.measures if m not in measured]
+
+
+def execute(run, threads=None, cwd=None):
+    """Trains the run, or goes on where it stopped, then measures it; what that prints goes to its log.txt.
+
+    Args:
+        threads: of its processes, or None for as many as the environment says.
+        cwd: the folder that relative names in its settings start from; this process's unless given.
+
+    Returns:
+        an `Outcome`.
+    """
+    began = time.perf_counter()
+    missing = _missing(run)
+    steps = [_training(run)] if "test" in missing else []
+    if run.measures and missing:
+        what = ["--measures", ",".join(run.measures), *_where(run, "data_dir", "device")]
+        steps.append(["score", str(run.folder), *what])
+    run.folder.mkdir(parents=True, exist_ok=True)
+    log = run.folder / "log.txt"
+    for argv in steps:
+        if STOP.is_set():
+            return Outcome(run, time.perf_counter() - began, "not begun")
+        if status := launch(argv, log, threads, cwd):
+            last = [line for line in log.read_text(errors="replace").splitlines() if line.strip()][-1:]
+            why = "stopped" if status in (130, -signal.SIGINT) else " ".join(last) or f"exit status {status}"
+            return Outcome(run, time.perf_counter() - began, f"{why} ({log})")
+    return Outcome(run, time.perf_counter() - began)
+
+
+def _training(run):
+    if (run.folder / "config.json").exists():
+        return ["--resume", str(run.folder), *_where(run, "data_dir", "device", "engine")]
+    return [*run.cell.words(run.seed), "--out", str(run.folder)]
+
+
+def _where(run, *names):
+    """Of the settings that do not make another run, those that were given."""
+    return flags.words({name: run.cell.given[name] for name in names if name in run.cell.given})
+
+
+CHILDREN = set()
+
+
+def launch(argv, log, threads=None, cwd=None):
+    """`python run.py ARGV` in a process of its own, its lines at the end of the file `log`; its exit status."""
+    environment = os.environ | ({} if threads is None else {"OMP_NUM_THREADS": str(threads)})
+    with log.open("ab") as file:
+        file.write(f"$ python run.py {' '.join(argv)}\n".encode())
+        file.flush()
+        child = subprocess.Popen(
+            [sys.executable, str(RUN), *argv],
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            cwd=cwd,
+        )
+        CHILDREN.add(child)
+        try:
+            return child.wait()
+        finally:
+            CHILDREN.discard(child)
+
+
+def run_all(runs, tell, jobs=1, threads=None, dask=None):
+    """Calls `tell` with each run's `Outcome` as it ends.
+
+    Args:
+        jobs: how many at a time, on this machine.
+        threads: of each; their share of the cores unless given, and OMP_NUM_THREADS where it is set.
+        dask: address of a Dask scheduler, whose workers then run all. They have to see the same folders.
+
+    Raises:
+        SweepError: where there is no scheduler, or no dask.distributed.
+        KeyboardInterrupt: after the runs have been told to stop and have kept what they had.
+    """
+    import joblib
+
+    if threads is None and dask is None:
+        threads = int(os.environ.get("OMP_NUM_THREADS") or max(1, joblib.cpu_count() // min(jobs, len(runs) or 1)))
+    STOP.clear()
+    with _cluster(dask) if dask else nullcontext():
+        backend = {} if dask else {"n_jobs": jobs, "backend": "threading"}  # a thread waits for its process
+        runs = [replace(run, folder=run.folder.absolute()) for run in runs] if dask else runs  # workers are elsewhere
+        parallel = joblib.Parallel(return_as="generator_unordered", pre_dispatch="all", **backend)
+        try:
+            for outcome in parallel(joblib.delayed(execute)(run, threads, os.getcwd()) for run in runs):
+                tell(outcome)
+        except KeyboardInterrupt:
+            _stop()
+            raise
+
+
+def _stop():
+    """Ends all children as Ctrl-C does; a terminal has told them already, and then they are about to end."""
+    STOP.set()
+    for wait, tell in ((3, signal.SIGINT), (GRACE, signal.SIGTERM)):
+        until = time.monotonic() + wait
+        while CHILDREN and time.monotonic() < until:
+            time.sleep(0.05)
+        for child in list(CHILDREN):
+            with suppress(OSError):
+                child.send_signal(tell)
+
+
+@contextmanager
+def _cluster(address):
+    try:
+        from distributed import Client
+    except ImportError:
+        raise SweepError("--dask needs dask.distributed: pip install distributed") from None
+    import joblib
+
+    try:
+        client = Client(address, timeout=10)
+    except (OSError, ValueError) as error:
+        raise SweepError(f"--dask {address}: no scheduler answers there ({error})") from None
+    with client, joblib.parallel_config(backend="dask"):
+        yield
+
+
+def _json(path):
+    """A file's content, or None where it is not there or cannot be read."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return content if isinstance(content, dict) else None
+    except (OSError, ValueError):
+        return None

@@ -1,0 +1,93 @@
+"""The job `reproduce`: a published experiment again, ours beside theirs."""
+
+import sys
+from pathlib import Path
+
+from jobs import flags, recipes
+from jobs.cells import SweepError, cells
+from jobs.sweep import by_line, split
+from jobs.sweep import parser as sweep_parser
+from specs import SpecError
+
+
+def parser():
+    p = sweep_parser(
+        "run.py reproduce", "Repeat a published experiment; training flags take the place of its own.", varied=False
+    )
+    p.add_argument("recipe", help=f"one of {', '.join(recipes.names())}", nargs="?", metavar="NAME")
+    p.add_argument("--list", help="say which there are, and how long each takes about", action="store_true")
+    p.add_argument(
+        "--only", help="cells with this text in their names; may be given again", action="append", metavar="TEXT"
+    )
+    p.add_argument("--page", help="the page to write (default: NAME.md in --out)", type=Path, metavar="FILE")
+    p.add_argument("--picture", help="its picture (default: NAME.png in --out)", type=Path, metavar="FILE")
+    return p
+
+
+def cells_of(recipe, given=None, only=None):
+    """The recipe's cells, with what is `given` in place of its own settings; of them those with a text in their names.
+
+    Raises:
+        SweepError: where none is left, or what is given is what varies.
+    """
+    made = cells(recipe.axes, recipe.base | (given or {}), recipe.when)
+    chosen = [cell for cell in made if not only or any(text.lower() in cell.label.lower() for text in only)]
+    if not chosen:
+        raise SweepError(
+            f"--only {', '.join(only)}: no cell is called so; there are {'; '.join(cell.label for cell in made)}"
+        )
+    return chosen
+
+
+def main(argv):
+    p = parser()
+    try:
+        given = flags.named(p, argv)
+        name, only = given.pop("recipe", None), given.pop("only", None)
+        page, picture = given.pop("page", None), given.pop("picture", None)
+        listed = given.pop("list", False)
+        own, shared = split(given)
+        if listed:
+            return table_of_contents()
+        if not name:
+            raise SweepError(f"which recipe? There are {', '.join(recipes.names())}; --list says more")
+        recipe = recipes.read(name)
+        made = cells_of(recipe, shared, only)
+        out = Path(own.get("out") or Path("runs") / name)
+        first = own.get("seed", 0)
+        seeds = range(first, first + own.get("seeds", recipe.seeds))
+        from jobs import campaign  # torch comes with them: not before the flags are read
+        from jobs import page as pages
+
+        by_line()
+        work = campaign.Campaign(made, seeds, out, tuple(own.get("measures", recipe.measures)))
+        jobs, threads = own.get("jobs", 1), own.get("threads")
+        print(f"{recipe.title}\n{recipe.source}\n")
+        if own.get("dry_run"):
+            return campaign.plan(work, jobs, threads)
+        todo, failed = campaign.ready(work, spare=True)
+        print(campaign.estimate([run.cell for run in todo], len(work.runs), jobs, threads))
+        failed = campaign.run(todo, failed, jobs, threads, own.get("dask"))
+        changed = {name: value for name, value in shared.items() if name not in ("data_dir", "device", "engine")}
+        paths = page or out / f"{name}.md", picture or out / f"{name}.png"
+        if text := pages.write(recipe, work, changed, only, paths):
+            print(f"\n{text}\n\npage                {paths[0]}\npicture             {paths[1]}")
+        return failed
+    except (SweepError, SpecError) as error:
+        return f"error: {error}"
+    except KeyboardInterrupt:
+        print("\nstopped: finished runs and epochs are kept, and the same command goes on", file=sys.stderr)
+        return 130
+
+
+def table_of_contents():
+    """Prints every recipe with how many runs it has and how long they take on one core here."""
+    from jobs.estimate import pace, spoken
+
+    slower = pace()
+    for name in recipes.names():
+        recipe = recipes.read(name)
+        print(f"{name}\n    {recipe.title}\n    {recipe.source}")
+        time = spoken(3600 * slower * recipe.hours)
+        print(f"    {recipe.seeds * len(cells_of(recipe))} runs: {time} on one core of this machine\n")
+    print("--dry-run times each of a recipe's programs, on a GPU where there is one, and so says it better")

@@ -1,0 +1,198 @@
+"""The figures of many runs as one table: means over seeds, with what they vary by."""
+
+import csv
+import io
+import json
+import math
+from dataclasses import dataclass
+from statistics import mean, stdev
+
+import numpy
+
+# name → (what it is, for a table and an axis; digits)
+METRICS = {
+    "log_likelihood": ("log p̂(x), nats", 2),
+    "elbo": ("ELBO, nats", 2),
+    "reconstruction": ("reconstruction, nats (validation)", 2),
+    "kl": ("KL, nats (validation)", 2),
+    "rate": ("rate, nats", 2),
+    "distortion": ("distortion, nats", 2),
+    "active_units": ("active units", 1),
+    "frechet": ("Fréchet distance on classifier features", 2),
+    "total_variation": ("classes of samples, total variation from uniform", 3),
+    "entropy": ("entropy of classes, nats", 3),
+    "reconstruction_accuracy": ("classifier's accuracy on reconstructions", 3),
+    "effective": ("effective components", 1),
+    "auroc": ("AUROC against noise", 3),
+    "difference": ("annealed less importance sampling, nats", 3),
+    "minutes": ("minutes of training", 1),
+}
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A metric over the seeds of a cell: mean, deviation over seeds (None of one seed), error over images (or None)."""
+
+    mean: float
+    sd: float | None
+    error: float | None
+    seeds: int
+
+    @property
+    def standard_error(self):
+        """Of the mean over seeds: sd/√n; of a single seed None."""
+        return None if self.sd is None else self.sd / math.sqrt(self.seeds)
+
+    @property
+    def bar(self):
+        """What an error bar shows: the deviation over seeds, of one seed the error over images, or None."""
+        return self.error if self.sd is None else self.sd
+
+    def text(self, digits):
+        return f"{self.mean:.{digits}f}" + ("" if self.sd is None else f" ± {self.sd:.{digits}f}")
+
+
+@dataclass(frozen=True)
+class Row:
+    """A cell: {axis: label}, how many of its seeds are finished, and {metric: Figure}."""
+
+    labels: dict
+    seeds: int
+    figures: dict
+
+    @property
+    def name(self):
+        return " / ".join(self.labels.values())
+
+
+def figures_of(folder):
+    """{metric: value} and {metric: its error over images} of a finished run; None where it is not finished.
+
+    Reconstruction and KL are those of the best epoch's validation; all others of the test images.
+    """
+    try:
+        results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+        test, fit = results["test"], results["fit"]
+        lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+        with numpy.load(folder / "scores.npz") as scores:
+            errors = {name: over_images(scores[name]) for name in ("log_likelihood", "elbo")}
+    except (OSError, ValueError, LookupError):
+        return None
+    best = next((line for line in lines if line["epoch"] == fit["best_epoch"]), {})
+    own = results.get("measures", {}).get("own", {})
+    elbo, samples = own.get("elbo", {}), own.get("samples", {})
+    found = {
+        "log_likelihood": test["log_likelihood"],
+        "elbo": test["elbo"],
+        "reconstruction": best.get("reconstruction"),
+        "kl": best.get("kl"),
+        "rate": elbo.get("rate"),
+        "distortion": elbo.get("distortion"),
+        "active_units": sum(elbo["active_units"].values()) if "active_units" in elbo else None,
+        "frechet": samples.get("classifier_frechet_distance"),
+        "total_variation": samples.get("class_total_variation"),
+        "entropy": samples.get("class_entropy"),
+        "reconstruction_accuracy": samples.get("reconstruction_accuracy"),
+        "effective": own.get("prior", {}).get("effective"),
+        "auroc": own.get("outliers", {}).get("noise", {}).get("auroc"),
+        "difference": own.get("ais", {}).get("difference"),
+        "minutes": fit["seconds"] / 60,
+    }
+    return {name: value for name, value in found.items() if value is not None}, errors
+
+
+def over_images(values):
+    """The standard error of the mean over images, or None of a single one.
+
+    >>> over_images(numpy.array([1.0, 2.0, 3.0])), over_images(numpy.array([1.0]))
+    (0.5773502691896258, None)
+    """
+    return (values.std(ddof=1) / math.sqrt(len(values))).item() if len(values) > 1 else None
+
+
+def rows(cells, folders):
+    """A `Row` for each cell that has a finished run.
+
+    Args:
+        cells: `Cell`s.
+        folders: for each, the folders of its seeds.
+
+    >>> rows([], [])
+    []
+    """
+    made = []
+    for cell, places in zip(cells, folders, strict=True):
+        found = [figures for figures in map(figures_of, places) if figures is not None]
+        if found:
+            names = [name for name in METRICS if all(name in figures for figures, _ in found)]
+            figures = {
+                name: figure([values[name] for values, _ in found], [errors.get(name) for _, errors in found])
+                for name in names
+            }
+            made.append(Row(cell.labels, len(found), figures))
+    return made
+
+
+def figure(values, errors=()):
+    """The `Figure` of a metric's values, one for each seed.
+
+    >>> figure([1.0, 2.0, 3.0], [0.3, 0.3, 0.3])
+    Figure(mean=2.0, sd=1.0, error=0.3, seeds=3)
+    """
+    known = [error for error in errors if error is not None]
+    sd = stdev(values) if len(values) > 1 else None
+    return Figure(mean(values), sd, mean(known) if known else None, len(values))
+
+
+def heights(rows, metric):
+    """{row's name: (mean, what its error bar shows)} of the rows that have the metric."""
+    return {row.name: (found.mean, found.bar) for row in rows if (found := row.figures.get(metric))}
+
+
+def shown(rows):
+    """The metrics that any row has, in order."""
+    return [name for name in METRICS if any(name in row.figures for row in rows)]
+
+
+def markdown(rows, metrics=None, beside=None):
+    """The table for a person: mean ± deviation over seeds; log p̂ with its error over images besides.
+
+    Args:
+        rows: `Row`s.
+        metrics: names, or None for all there are.
+        beside: {metric: {title: {row's name: text}}}, further columns to the right of a metric's.
+    """
+    metrics, beside = metrics or shown(rows), beside or {}
+    axes = list(rows[0].labels) if rows else []
+    several = max((row.seeds for row in rows), default=1) > 1
+    header = [*axes, *(["seeds"] if several else [])]
+    for name in metrics:
+        header.append(METRICS[name][0] + (" (± sd over seeds)" if several and name == metrics[0] else ""))
+        header += ["its s.e. over images"] if name == "log_likelihood" else []
+        header += beside.get(name, {})
+    lines = [header, ["---"] * len(header)]
+    for row in rows:
+        line = [*row.labels.values(), *([str(row.seeds)] if several else [])]
+        for name in metrics:
+            figure = row.figures.get(name)
+            line.append("–" if figure is None else figure.text(METRICS[name][1]))
+            if name == "log_likelihood":
+                line.append("–" if figure is None or figure.error is None else f"{figure.error:.2f}")
+            line += [column.get(row.name, "–") for column in beside.get(name, {}).values()]
+        lines.append(line)
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def as_csv(rows):
+    """The table for programs: of every metric the mean, the deviation over seeds, the standard error of the mean over
+    seeds, and of log p̂ and the ELBO that over images."""
+    metrics, text = shown(rows), io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    parts = [(name, part) for name in metrics for part in ("mean", "sd", "standard_error", "error")]
+    parts = [(name, part) for name, part in parts if part != "error" or name in ("log_likelihood", "elbo")]
+    titles = {"mean": "", "sd": "_sd", "standard_error": "_se_seeds", "error": "_se_images"}
+    writer.writerow([*(rows[0].labels if rows else ()), "seeds", *(name + titles[part] for name, part in parts)])
+    for row in rows:
+        values = [getattr(row.figures.get(name), part, None) for name, part in parts]
+        writer.writerow([*row.labels.values(), row.seeds, *("" if v is None else repr(v) for v in values)])
+    return text.getvalue()
