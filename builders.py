@@ -173,5 +173,5 @@ CONDITIONS = {"none": given_nothing, "label": given_label}
 OBJECTIVES = {
     "elbo": elbo,
     "iwae": lambda spec, shape: IWAE(spec.n),
-    "intro": lambda spec, shape: Introspective(spec.n, reconstructions="samples-only" not in spec.options),
+    "intro": lambda spec, shape: Introspective(spec.n, reconstructions="reconstructions" in spec.options),
 }

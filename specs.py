@@ -68,7 +68,7 @@ FAMILIES = {
     "objective": {
         "elbo": Form(options=("analytic", *ESTIMATORS), exclusive=ESTIMATORS),
         "iwae": Form(5),
-        "intro": Form(40, ("samples-only",)),
+        "intro": Form(40, ("reconstructions",)),
     },
 }
 
@@ -100,7 +100,7 @@ def usage(family):
     """How the family's specs are written.
 
     >>> usage("objective")
-    'elbo[:analytic][:score][:relaxed][:enumerate], iwae[:N], intro[:N][:samples-only]'
+    'elbo[:analytic][:score][:relaxed][:enumerate], iwae[:N], intro[:N][:reconstructions]'
     """
     forms = FAMILIES[family].items()
     return ", ".join(

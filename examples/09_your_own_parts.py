@@ -182,8 +182,8 @@ figure
 
 # %%
 got = results["test"]["log_likelihood"]
-print(f"expected -122 ± 4, got {got:.2f} (test log-likelihood, nats per image, 100 samples)")
-assert abs(got + 122) < 4
+print(f"expected -123 ± 4, got {got:.2f} (test log-likelihood, nats per image, 100 samples)")
+assert abs(got + 123) < 4
 
 # %% [markdown]
 # ## Exercises

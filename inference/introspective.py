@@ -71,19 +71,19 @@ class Introspective:
 
         guide:  -ELBO(x) + α Σ_s [m - K(x_s)]₊        model:  -ELBO(x) + α Σ_s K(x_s)
 
-    With K(x) = KL(q(z | x) ‖ p(z)) and two images s for each x: a reconstruction x_r ~ p(x | z), z ~ q(z | x), and a
-    sample x_p ~ p(x). The guide gives them a KL of up to m nats, the model makes images whose KL is as low as that of
-    data; beyond m the guide has no more to gain. No discriminator is added (IntroVAE, Huang et al. 2018).
+    With K(x) = KL(q(z | x) ‖ p(z)), and images s that the model makes, as many of a kind as there are x: samples
+    x_p ~ p(x) and, if asked for, reconstructions x_r ~ p(x | z), z ~ q(z | x). The guide pushes their KL up to m nats,
+    beyond which it has no more to gain, and the model makes images whose KL is lower. No discriminator is added
+    (IntroVAE, Huang et al. 2018, who use both kinds).
 
     Who trains what: the guide's parameters follow the first loss, the model's the second, at once. The model's include
-    the prior's: pseudo-inputs, mixture weights, a flow. In K, p(z) stands still: it is learned from
-    data, by the ELBO's KL. Otherwise a prior would drift to where the guide banishes the model's samples, and, under
-    a VampPrior, whose components are the guide's own posteriors, the guide could win by moving the prior.
-    The model's gradient reaches its networks through the images x_s. Pixels of a discrete likelihood with
-    values 0 and 1 are drawn, with the gradient of their means (straight-through, arXiv:1308.3432): beside black and
-    white data, grey means would give themselves away. Of other likelihoods x_s is the mean of p(x | z).
-    Latents of x_p carry a gradient where they are reparameterised: under a flow as the prior and in a second level,
-    not in a mixture's choice of component.
+    the prior's: pseudo-inputs, mixture weights, a flow. In K, p(z) stands still: its density is learned from data, by
+    the ELBO's KL. Otherwise a prior would drift to where the guide banishes the model's samples, and, under a
+    VampPrior, whose components are the guide's own posteriors, the guide could win by moving the prior.
+    The game reaches the model through the images x_s alone. Their pixels, where they can only be 0 and 1, are drawn,
+    with the gradient of their means (straight-through, arXiv:1308.3432): beside black and white data, grey means would
+    give themselves away. Of other likelihoods x_s is the mean of p(x | z). Latents of x_p carry a gradient where they
+    are reparameterised: under a flow as the prior and in a second level, not in a mixture.
 
     K is in closed form where there is one, and log q(z | x) - log p(z) of one z where there is none, site by site. The
     KL weight multiplies the ELBO's KL and α, so that a ramp brings in the game as it brings in the KL; m and K are
@@ -92,27 +92,27 @@ class Introspective:
     Args:
         margin: m, nats per image. It must exceed the KL of data, or nothing is told apart.
         strength: α.
-        reconstructions: False leaves them out of the sum. Where they are as good as data, a guide that pushes
-            them away pushes the data too: the KL of data rises towards m.
+        reconstructions: whether they are in the sums. Where they are as good as data, a guide that pushes them away
+            pushes the data too, whose KL rises towards m.
 
     Raises:
         ValueError: for a margin or a strength that makes no sense.
 
     Trained by `make_update(model, guide, objective=Introspective(40))`, whose steps return, as means over images:
-    `loss`, the -ELBO of data; `kl_data`, `kl_samples` and `kl_reconstructions`; and `below_margin`, the share of the
-    model's images that the guide still pushes away. Where that is 0 the guide has won for now; where the three KLs are
-    alike, the model.
+    `loss`, the -ELBO of data; `kl_data`, `kl_samples`, and `kl_reconstructions` where they play; and `below_margin`,
+    the share of the model's images that the guide still pushes away. Where that is 0 the guide has won for now; where
+    the KLs are alike, the model.
 
     >>> from assemble import assemble; from inference import make_update
     >>> model, guide = assemble(hidden=(8,), latent=2, shape=(1, 4, 4))
     >>> update = make_update(model, guide, objective=Introspective(40))
     >>> list(update(torch.zeros(5, 1, 4, 4)))
-    ['loss', 'kl_data', 'kl_samples', 'kl_reconstructions', 'below_margin']
+    ['loss', 'kl_data', 'kl_samples', 'below_margin']
     """
 
     step, engines = IntrospectiveStep, ("eager",)
 
-    def __init__(self, margin, strength=0.25, reconstructions=True):
+    def __init__(self, margin, strength=0.25, reconstructions=False):
         if not (margin > 0 and strength >= 0):
             raise ValueError(f"expected a margin above 0 and a strength of 0 or more, got {margin} and {strength}")
         self.margin, self.strength, self.reconstructions = float(margin), float(strength), reconstructions
@@ -155,8 +155,8 @@ def check_sites(sites, latents):
         raise ValueError(f"introspective training expects one observed site, the images; the model has {observed}")
 
 
-def own_images(model, sites, latents, count, reconstructions=True):
-    """{kind: (count, …)} of samples and reconstructions, made by the model's parameters; the guide's have no part."""
+def own_images(model, sites, latents, count, reconstructions):
+    """{kind: (count, …)} of samples, and reconstructions, by the model's parameters; the guide's have no part."""
     [name] = [name for name, site in sites.items() if site["is_observed"]]
     programs = {"samples": model}
     if reconstructions:

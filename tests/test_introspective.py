@@ -1,5 +1,7 @@
 """The introspective objective: each player's gradient, who stands still when, and the step round them."""
 
+from functools import partial
+
 import pyro
 import pytest
 import torch
@@ -18,6 +20,9 @@ SHAPE = (1, 4, 5)
 GRID = [("vae", "standard", "none"), ("vae", "vamp:3:weighted", "planar:2"), ("two-level", "vamp:3", "planar:2")]
 GRID += [("vae", "coupling:2", "iaf:2"), ("two-level", "coupling:2", "none")]
 each_of_grid = pytest.mark.parametrize(("kind", "prior", "flow"), GRID, ids=[" ".join(parts) for parts in GRID])
+
+
+game = partial(Introspective, reconstructions=True)
 
 
 def images(count=7):
@@ -75,7 +80,7 @@ def by_hand(model, guide, x, margin, strength, weight):
 @pytest.mark.parametrize("margin", [0.5, 3.0, 100.0])
 def test_each_player_follows_the_gradient_of_its_own_formula(margin, float64):
     model, guide, _ = programs()
-    loss, parts, found = gradients(step_of(model, guide, Introspective(margin, 0.4)), images())
+    loss, parts, found = gradients(step_of(model, guide, game(margin, 0.4)), images())
     of_guide, of_model, elbo, kls = by_hand(model, guide, images(), margin, 0.4, 0.7)
     assert loss.item() == pytest.approx(-elbo.item(), rel=1e-12)
     for name, values in kls.items():
@@ -92,8 +97,8 @@ def test_each_player_follows_the_gradient_of_its_own_formula(margin, float64):
 
 def test_without_reconstructions_their_terms_are_gone(float64):
     model, guide, _ = programs()
-    _, parts, both = gradients(step_of(model, guide, Introspective(1e3, 0.4)), images())
-    _, fewer, found = gradients(step_of(model, guide, Introspective(1e3, 0.4, reconstructions=False)), images())
+    _, parts, both = gradients(step_of(model, guide, game(1e3, 0.4)), images())
+    _, fewer, found = gradients(step_of(model, guide, Introspective(1e3, 0.4)), images())
     assert parts.keys() - fewer.keys() == {"kl_reconstructions"}
     assert parts["kl_samples"].item() == pytest.approx(fewer["kl_samples"].item())
     torch.manual_seed(1)
@@ -115,12 +120,12 @@ def test_without_reconstructions_their_terms_are_gone(float64):
 def test_without_the_game_it_is_the_elbo_bit_for_bit(kind, prior, flow):
     """At equal noise, loss and gradients of every parameter."""
     model, guide, _ = programs(kind, prior, flow)
-    loss, parts, found = gradients(step_of(model, guide, Introspective(5, strength=0)), images())
+    loss, parts, found = gradients(step_of(model, guide, game(5, strength=0)), images())
     expected_loss, _, expected = gradients(step_of(model, guide, TraceMeanField_ELBO()), images())
     assert torch.equal(loss, expected_loss)
     for name, gradient in expected.items():
         assert torch.equal(found[name], gradient), name
-    played = gradients(step_of(model, guide, Introspective(50, strength=0.5)), images())
+    played = gradients(step_of(model, guide, game(50, strength=0.5)), images())
     assert torch.equal(played[0], loss), "the game is no part of the reported loss"
 
 
@@ -128,8 +133,8 @@ def test_without_the_game_it_is_the_elbo_bit_for_bit(kind, prior, flow):
 def test_beyond_the_margin_the_guide_has_no_more_to_gain(kind, prior, flow):
     """There its gradient is the ELBO's, while the model's goes on."""
     model, guide, _ = programs(kind, prior, flow)
-    _, _, elbo = gradients(step_of(model, guide, Introspective(1e-6, strength=0)), images())
-    _, parts, found = gradients(step_of(model, guide, Introspective(1e-6, strength=0.5)), images())
+    _, _, elbo = gradients(step_of(model, guide, game(1e-6, strength=0)), images())
+    _, parts, found = gradients(step_of(model, guide, game(1e-6, strength=0.5)), images())
     if prior == "standard":  # elsewhere one z may have a negative log q - log p
         assert parts["below_margin"] == 0
     if parts["below_margin"] == 0:
@@ -142,7 +147,7 @@ def test_each_players_gradient_knows_its_own_loss_alone(kind, prior, flow):
     """The model's has nothing of the margin, and with every image beyond its reach the guide's grows as α does."""
     model, guide, _ = programs(kind, prior, flow)
     runs = {
-        key: gradients(step_of(model, guide, Introspective(*key)), images())[2]
+        key: gradients(step_of(model, guide, game(*key)), images())[2]
         for key in [(1e3, 0.0), (1e3, 0.5), (2e3, 0.5), (1e3, 1.0)]
     }
     for name in runs[1e3, 0.0]:
@@ -157,7 +162,7 @@ def test_each_players_gradient_knows_its_own_loss_alone(kind, prior, flow):
 def test_the_prior_learns_from_data_alone(kind, prior):
     """Where its samples carry no gradient; the rest of the model plays."""
     model, guide, _ = programs(kind, prior, "planar:2")
-    without, played = (gradients(step_of(model, guide, Introspective(50, a)), images())[2] for a in (0, 0.5))
+    without, played = (gradients(step_of(model, guide, game(50, a)), images())[2] for a in (0, 0.5))
     assert [name for name in played if name.startswith("0.prior")]
     for name in (name for name in played if name.startswith("0.")):
         assert torch.equal(played[name], without[name]) == name.startswith("0.prior"), name
@@ -166,7 +171,7 @@ def test_the_prior_learns_from_data_alone(kind, prior):
 def test_under_a_vamp_prior_the_guide_cannot_win_by_moving_the_prior(float64):
     """Its part in the game is the gradient of Σ [m - log q(z | x_s) + log p(z)]₊ with the components held."""
     model, guide, _ = programs("vae", "vamp:3", "planar:2")
-    without, played = (gradients(step_of(model, guide, Introspective(1e3, a), 1.0), images())[2] for a in (0, 0.5))
+    without, played = (gradients(step_of(model, guide, game(1e3, a), 1.0), images())[2] for a in (0, 0.5))
     torch.manual_seed(1)
     z = guide.q(images()).sample()
     sampled = model.decoder(model.prior().sample((7,))).sample()
@@ -187,7 +192,7 @@ def test_under_a_vamp_prior_the_guide_cannot_win_by_moving_the_prior(float64):
 def test_its_own_images_are_such_as_it_is_shown(likelihood):
     model, _, _ = programs(likelihood=likelihood)
     sites = {"z": {"value": torch.randn(6, 3), "is_observed": False}, "x": {"is_observed": True}}
-    own = own_images(model, sites, {"z": sites["z"]}, 6)
+    own = own_images(model, sites, {"z": sites["z"]}, 6, reconstructions=True)
     assert list(own) == ["samples", "reconstructions"]
     rebuilt, own = own["reconstructions"], torch.cat(list(own.values()))
     assert own.shape == (12, *SHAPE) and own.requires_grad
@@ -212,7 +217,7 @@ def test_a_saved_step_goes_on_exactly(optimizer, tmp_path):
 
     def begin(seed):
         *pair, both = programs("two-level", "vamp:3", "planar:2", seed=seed)
-        return make_update(*pair, objective=Introspective(20), optimizer=optimizer, lr=1e-2), both
+        return make_update(*pair, objective=game(20), optimizer=optimizer, lr=1e-2), both
 
     update, both = begin(0)
     steps(update, range(3))
@@ -229,7 +234,7 @@ def test_a_saved_step_goes_on_exactly(optimizer, tmp_path):
 def test_no_step_waits_for_the_device(kind, prior, flow):
     """But where a mixture is drawn from: it asks how often its busiest component is wanted."""
     model, guide, _ = programs(kind, prior, flow)
-    step = step_of(model, guide, Introspective(20))
+    step = step_of(model, guide, game(20))
     step(images())
     with Waits() as drawing, torch.no_grad(), pyro.validation_enabled(False):
         model(batch=7)
@@ -243,7 +248,7 @@ def test_one_optimiser_over_both_players_is_two(float64):
     results = []
     for two in (False, True):
         model, guide, both = programs()
-        step = step_of(model, guide, Introspective(20, 0.4))
+        step = step_of(model, guide, game(20, 0.4))
         optimizers = [torch.optim.Adam(p.parameters(), lr=1e-2) for p in (model, guide)] if two else [step.optimizer]
         for number in range(4):
             gradients(step, images(), seed=number)
@@ -261,11 +266,11 @@ def test_parts_are_logged_and_a_ramp_brings_in_the_game(float64):
             return iter([images(7), images(3)])
 
     model, guide, _ = programs("vae", "vamp:3", "planar:2")
-    [line] = fit(make_update(model, guide, objective=Introspective(20)), Twice(), epochs=1)
+    [line] = fit(make_update(model, guide, objective=game(20)), Twice(), epochs=1)
     assert list(line) == ["epoch", "loss", "kl_data", "kl_samples", "kl_reconstructions", "below_margin", "seconds"]
     model, guide, _ = programs()
-    tiny = gradients(step_of(model, guide, Introspective(50, 0.5), 1e-9), images())
-    none = gradients(step_of(model, guide, Introspective(50, 0.0), 1e-9), images())
+    tiny = gradients(step_of(model, guide, game(50, 0.5), 1e-9), images())
+    none = gradients(step_of(model, guide, game(50, 0.0), 1e-9), images())
     for name, gradient in tiny[2].items():
         torch.testing.assert_close(gradient, none[2][name], rtol=1e-4, atol=1e-7, msg=name)
     assert tiny[1]["kl_data"] > 0.1, "the parts are of the whole KL"
@@ -274,7 +279,7 @@ def test_parts_are_logged_and_a_ramp_brings_in_the_game(float64):
 def test_processes_share_both_players_gradients():
     """`reduce` gets every parameter with its player's gradient, and the number of images."""
     model, guide, both = programs()
-    objective, calls = Introspective(20), []
+    objective, calls = game(20), []
 
     def reduce(loss, parameters, count):
         calls.append((len(parameters), all(p.grad is not None for p in parameters), count))
@@ -288,13 +293,13 @@ def test_processes_share_both_players_gradients():
 def test_what_cannot_be_is_said():
     model, guide, _ = programs()
     with pytest.raises(ValueError, match="Introspective trains by engine eager, not by 'compiled'"):
-        make_update(model, guide, objective=Introspective(20), engine="compiled")
+        make_update(model, guide, objective=game(20), engine="compiled")
     for arguments in [(0,), (-1,), (float("nan"),), (20, -0.1)]:
         with pytest.raises(ValueError, match="a margin above 0 and a strength of 0 or more"):
             Introspective(*arguments)
     guide.decoder = model.decoder
     with pytest.raises(ValueError, match="guide and model play against each other, and both have .*decoder"):
-        make_update(model, guide, objective=Introspective(20))
+        make_update(model, guide, objective=game(20))
 
 
 def test_from_the_command_line_it_finds_its_engine_and_resumes_bit_for_bit(dataset, tmp_path, capsys, monkeypatch):
