@@ -184,7 +184,12 @@ def parser(prog="run.py", description=DESCRIPTION, kind=Parser):
     add(g, "--beta", "weight of the KL term", type=number(float, 0, LARGEST), metavar="B")
     add(g, "--warmup", "epochs over which that weight grows from B/N to B", type=number(int, 0, MANY), metavar="N")
     add(g, "--epochs", "at most", **COUNT)
-    add(g, "--patience", "stop after N epochs, past the warm-up, without a better validation ELBO", **COUNT)
+    add(
+        g,
+        "--patience",
+        "stop after N epochs, past the warm-up, without a better validation score (the ELBO, its KL times --beta)",
+        **COUNT,
+    )
     add(g, "--batch-size", "images per step", **COUNT)
     add(g, "--lr", "learning rate", type=number(float, 0, LARGEST, above=True), metavar="R")
     add(

@@ -88,8 +88,13 @@ def sentence(figures, verdict, split="test"):
 
 
 def criterion(metrics):
-    """Which of an epoch's figures is to rise: the ELBO, of points their objective (`inference.validation`)."""
+    """What an epoch is validated by: the ELBO, of points their objective (`inference.validation`)."""
     return "elbo" if "elbo" in metrics else "objective"
+
+
+def as_trained(metrics, beta):
+    """What is to rise from epoch to epoch: the ELBO with its KL weighed as in training, or the points' objective."""
+    return metrics["elbo"] - (beta - 1) * metrics["kl"] if "elbo" in metrics else metrics["objective"]
 
 
 def line(metrics):

@@ -21,7 +21,7 @@ from jobs.figures import shoot
 from jobs.folder import Folder, FolderError, Reader
 from jobs.machine import ALONE, DeviceError, find_device, find_engine
 from jobs.partial import Partial
-from jobs.scoring import criterion, drawn, line, load_images, scored, sentence, summary
+from jobs.scoring import as_trained, criterion, drawn, line, load_images, scored, sentence, summary
 from specs import SpecError, parse
 
 SLOW = 30  # seconds of an epoch that a prior's density may take unsaid
@@ -209,7 +209,7 @@ class Run:
             print(f"early stopping ended this run after epoch {self.epoch}")
         with tqdm(total=self.config["epochs"], initial=self.epoch, unit="epoch", disable=quiet) as bar:
             for metrics in map(self.processes.shared, epochs):
-                self.best(metrics["epoch"], metrics[criterion(metrics)])
+                self.best(metrics["epoch"], as_trained(metrics, self.config["beta"]))
                 shoot(self.film, self.model.prior, metrics["epoch"])
                 state = {
                     "epoch": metrics["epoch"],
@@ -242,6 +242,7 @@ class Run:
         guide = scoring_guide(self.model, self.guide, self.images.images("valid"), seed=self.config["seed"])
         result = scored(self.model, guide, test, self.config["samples"], self.config["seed"], self.processes, partial)
         figures = summary(result, self.config, guide)
+        by = criterion(self.metrics[0])
         seconds = sum(line["seconds"] for line in self.metrics)
         steps = len(self.metrics) * -(-len(self.images.train) // self.config["batch_size"])
         self.folder.write(
@@ -251,7 +252,7 @@ class Run:
                 "fit": {
                     "epochs": len(self.metrics),
                     "best_epoch": self.best.epoch,
-                    f"best_validation_{criterion(self.metrics[0])}": self.best.score,
+                    f"best_validation_{by}": self.metrics[self.best.epoch - 1][by],
                     "seconds": seconds,
                     "steps_per_second": steps / seconds,
                 },

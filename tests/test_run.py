@@ -102,6 +102,18 @@ def test_a_run_loads_as_model_and_guide_at_its_best(dataset, tmp_path):
         assert elbo_parts(model, guide, images)["elbo"] == results["fit"]["best_validation_elbo"]
 
 
+def test_the_best_epoch_is_that_of_the_objective_that_was_trained(dataset, tmp_path):
+    """With a small weight the codes cost more and more: the ELBO falls while the objective rises."""
+    flags = ["--beta", 0.01, "--lr", 0.02, "--epochs", 12, "--prior", "standard", "--flow", "none"]
+    assert train(dataset, tmp_path / "a", *flags) is None
+    lines = [json.loads(line) for line in (tmp_path / "a" / "metrics.jsonl").read_text().splitlines()]
+    by_elbo = max(lines, key=lambda line: line["elbo"])
+    by_objective = max(lines, key=lambda line: line["elbo"] + 0.99 * line["kl"])
+    assert by_objective["epoch"] != by_elbo["epoch"]
+    fit = json.loads((tmp_path / "a" / "results.json").read_text())["fit"]
+    assert (fit["best_epoch"], fit["best_validation_elbo"]) == (by_objective["epoch"], by_objective["elbo"])
+
+
 @pytest.mark.parametrize("engine", ["eager", "svi"])
 @pytest.mark.parametrize("stop", ["before the checkpoint", "before the metrics", "after both"])
 def test_resume_is_bit_for_bit_the_uninterrupted_run(dataset, tmp_path, monkeypatch, capsys, engine, stop):
