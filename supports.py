@@ -37,11 +37,17 @@ def check_likelihood(likelihood, values, name):
         )
 
 
+
+def all_but(family, *names):
+    """Asked for when it is needed: a part of your own, put in `FAMILIES` at run time, is among them."""
+    return lambda: [name for name in FAMILIES[family] if name not in names]
+
+
 # Of each posterior: what its latents are, and for a family of parts the names that go with it and why others do not.
 POSTERIORS = {
     "normal": (
         "real numbers",
-        {"prior": ([name for name in FAMILIES["prior"] if name != "autoregressive"], "it is over a codebook's codes")},
+        {"prior": (all_but("prior", "autoregressive"), "it is over a codebook's codes")},
     ),
     "delta": (
         "points",
@@ -91,6 +97,16 @@ def resolve_objective(objective, posterior):
     return str(parse("objective", f"{objective}:relaxed"))
 
 
+def fitting(posterior, family):
+    """The names of a family that go with a posterior, None where all do, and why others do not.
+
+    >>> fitting("delta", "scoring prior")
+    (['own', 'gmm'], 'mixed points have no density')
+    """
+    names, why = POSTERIORS[posterior][1].get(family, (None, ""))
+    return names() if callable(names) else names, why
+
+
 def check_posterior(posterior, *, bits=0, **parts):
     """Refuses what cannot go with a posterior, as its latents live elsewhere or have no density.
 
@@ -105,16 +121,16 @@ def check_posterior(posterior, *, bits=0, **parts):
     specs.SpecError: flow 'planar:5' does not go with posterior 'bernoulli', whose latents are bits: it bends ...
     """
     posterior = parse("posterior", posterior)
-    latents, fitting = POSTERIORS[posterior.name]
+    latents, _ = POSTERIORS[posterior.name]
     for family, text in parts.items():
+        names, reason = fitting(posterior.name, family)
         for spec in [parse(family, part) for part in str(text).split(",")]:
-            names, why = fitting.get(family, ([spec.name], ""))
-            if spec.name in names:
-                why = _no_estimator(spec, posterior, bits) if family == "objective" else ""
+            fits = names is None or spec.name in names
+            why = reason if not fits else _no_estimator(spec, posterior, bits) if family == "objective" else ""
             if why:
                 raise SpecError(
                     f"{family} '{spec}' does not go with posterior '{posterior}', whose latents are {latents}: {why}"
-                    + (f"; choose --{family} {' or '.join(names)}" if spec.name not in names else "")
+                    + ("" if fits else f"; choose --{family} {' or '.join(names)}")
                 )
     specs = {family: parse(family, parts[family]).name for family in ("objective", "condition") if family in parts}
     if specs == {"objective": "intro", "condition": "label"}:

@@ -23,7 +23,7 @@ def every(family, count, posterior="normal"):
     """
     names = specs.FAMILIES[family]
     if family == "prior":
-        names = supports.POSTERIORS[posterior][1]["prior"][0]
+        names, _ = supports.fitting(posterior, "prior")
     return [
         ":".join([name, *([str(count)] if form.n is not None else []), *options])
         for name, form in specs.FAMILIES[family].items()

@@ -113,6 +113,19 @@ def test_every_name_can_be_built_and_every_builder_named():
     assert {"own", *assemble.EX_POST} == set(FAMILIES["scoring prior"])
 
 
+def test_a_name_put_in_at_run_time_is_as_good_as_the_rest(monkeypatch):
+    import builders
+    from assemble import assemble
+    from priors import StandardNormal
+
+    monkeypatch.setitem(FAMILIES["prior"], "mine", specs.Form())
+    monkeypatch.setitem(builders.PRIORS, "mine", lambda spec, guide, latent, shape, images: StandardNormal(latent))
+    model, _ = assemble(prior="mine", hidden=(8,), latent=2, shape=(1, 2, 2))
+    assert isinstance(model.prior, StandardNormal)
+    with pytest.raises(SpecError, match="prior 'autoregressive' does not go with posterior 'normal'.* or mine$"):
+        assemble(prior="autoregressive")
+
+
 def python(*arguments):
     return subprocess.run([sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=60)
 
