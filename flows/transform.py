@@ -15,9 +15,23 @@ class Bijection(Transform):
         push(x) → y, log |det ∂y/∂x|
         pull(y) → x, log |det ∂y/∂x|, the same sign
 
-    and has `length`, and `batch_shape`, that of its parameters: () says that one map serves every point. It remembers
-    the last pair, as Pyro expects of a transform, so that scoring one's own sample is free; a pair that was
-    computed without gradients is forgotten where they are wanted.
+    where the log-determinant is (...), or a number where it is the same everywhere: 0.0 of a rotation.
+
+    It has `length`, and `batch_shape`, that of its parameters: () says that one map serves every point, (K,) that
+    component k has its own, and then the points are (..., K, latent). Its tensors stand in attributes, each
+    (*batch_shape, …): a VampPrior scores some components only, and `select` indexes every tensor that it finds.
+    Where one has no such batch, override `_index`.
+
+    It remembers the last pair, as Pyro expects of a transform, so that scoring one's own sample is free; a pair that
+    was computed without gradients is forgotten where they are wanted.
+
+    >>> class Mirror(Bijection):
+    ...     batch_shape, length = (), 1
+    ...     def push(self, x):
+    ...         return x.flip(-1), 0.0
+    ...     pull = push
+    >>> Mirror().log_abs_det_jacobian(torch.randn(5, 2), None)
+    tensor([0., 0., 0., 0., 0.])
     """
 
     domain = codomain = constraints.real_vector
@@ -40,14 +54,18 @@ class Bijection(Transform):
             self._cached_x_y = None, None
 
     def _call(self, x):
-        y, self._log_det = self.push(x)
-        self._has_graph = torch.is_grad_enabled()
+        y, log_det = self.push(x)
+        self._remember(log_det, x)
         return y
 
     def _inverse(self, y):
-        x, self._log_det = self.pull(y)
-        self._has_graph = torch.is_grad_enabled()
+        x, log_det = self.pull(y)
+        self._remember(log_det, x)
         return x
+
+    def _remember(self, log_det, x):
+        self._log_det = log_det if isinstance(log_det, torch.Tensor) else x.new_full(x.shape[:-1], log_det)
+        self._has_graph = torch.is_grad_enabled()
 
     def log_abs_det_jacobian(self, x, y):
         self._forget_if_without_graph()
