@@ -100,13 +100,19 @@ def usage(family):
     """How the family's specs are written.
 
     >>> usage("objective")
-    'elbo[:analytic][:score][:relaxed][:enumerate], iwae[:N], intro[:N][:reconstructions]'
+    'elbo[:analytic][:score|relaxed|enumerate], iwae[:N], intro[:N][:reconstructions]'
     """
     forms = FAMILIES[family].items()
     return ", ".join(
-        name + ("[:N]" if form.n is not None else "") + "".join(f"[:{option}]" for option in form.options)
+        name + ("[:N]" if form.n is not None else "") + "".join(f"[:{option}]" for option in _options(form))
         for name, form in forms
     )
+
+
+def _options(form):
+    """Those that exclude each other as one, with bars between."""
+    free = [option for option in form.options if option not in form.exclusive]
+    return [*free, *(["|".join(form.exclusive)] if form.exclusive else [])]
 
 
 def parse(family, text):

@@ -37,7 +37,6 @@ def check_likelihood(likelihood, values, name):
         )
 
 
-
 def all_but(family, *names):
     """Asked for when it is needed: a part of your own, put in `FAMILIES` at run time, is among them."""
     return lambda: [name for name in FAMILIES[family] if name not in names]
@@ -130,7 +129,7 @@ def check_posterior(posterior, *, bits=0, **parts):
             if why:
                 raise SpecError(
                     f"{family} '{spec}' does not go with posterior '{posterior}', whose latents are {latents}: {why}"
-                    + ("" if fits else f"; choose --{family} {' or '.join(names)}")
+                    + ("" if fits else f"; choose --{family.split()[-1]} {' or '.join(names)}")
                 )
     specs = {family: parse(family, parts[family]).name for family in ("objective", "condition") if family in parts}
     if specs == {"objective": "intro", "condition": "label"}:

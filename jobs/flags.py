@@ -97,6 +97,7 @@ DEFAULTS = {
     "seed": 0,
     "out": None,
 }
+ADDED = {"condition": "none"}  # settings that runs lack which were begun before these came
 BESIDE_RESUME = ("epochs", "samples", "test_images", "data_dir", "device", "engine")
 
 

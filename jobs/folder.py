@@ -148,10 +148,13 @@ class Reader(Folder):
         pass
 
 
+PLAIN = ("normal", "none", "elbo", "elbo:relaxed")  # choices that a folder's name need not say
+
+
 def _new_folder(config):
     """A folder under runs/ that no other run has, made."""
     parts = [Path(config["dataset"]).stem, config["model"], config["prior"], config["flow"]]
-    parts += [] if config["condition"] == "none" else [f"given-{config['condition']}"]
+    parts += [config[name] for name in ("posterior", "condition", "objective") if config[name] not in PLAIN]
     parts += [f"seed{config['seed']}"]
     first = Path("runs") / "_".join(parts).replace(":", "-")
     number = 1

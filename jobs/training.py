@@ -16,6 +16,7 @@ from distributions import gemm
 from inference import Cooldown, EarlyStopping, KLWeight, diagnose, fit, make_update, scoring_guide, seeded, validation
 from inference.checkpoint import CheckpointError, check_memory, load_weights
 from inference.processes import ProcessError, Processes, Shard
+from jobs import flags
 from jobs.figures import figures as draw
 from jobs.figures import shoot
 from jobs.folder import Folder, FolderError, Reader
@@ -39,8 +40,8 @@ def start(config, given, resume):
         run = Run(config, processes)
         run.folder = _led(processes, lambda: Folder.create(run.config))
         return run
-    folder, saved = Folder.open(resume, settings=[*config, "shape", "sha256"])
-    config = saved | given
+    folder, saved = Folder.open(resume, settings=[*(set(config) - set(flags.ADDED)), "shape", "sha256"])
+    config = flags.ADDED | saved | given
     processes = Processes.join(find_device(config["device"]))
     run = Run(config, processes)
     if processes.leads and saved.get("processes", 1) != processes.size:
@@ -141,7 +142,8 @@ class Run:
                     raise ValueError(f"its metrics are not of the epochs 1 to {self.epoch}")
                 load_weights(self.program, state["best"]["weights"], path)
                 load_weights(self.program, state["program"], path)
-                check_memory(self.update.parameters, state["update"], path)
+                memory = {name: tensors for name, tensors in state["update"].items() if name != "objective"}
+                check_memory(self.update.parameters, memory, path)
                 self.update.load_state_dict(state["update"])
                 self.best.load_state_dict(state["best"])
                 self.best.done  # its numbers are numbers

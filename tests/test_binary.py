@@ -395,3 +395,11 @@ def test_a_step_never_waits_for_the_device(objective, prior):
     with Waits() as waits:
         update(x)
     assert waits.count == 0
+
+
+def test_as_many_bits_are_summed_out_as_are_allowed():
+    """The two rooms that say how many may not import each other."""
+    from distributions import binary
+    from supports import MOST_BITS
+
+    assert binary.MOST_BITS == MOST_BITS
