@@ -8,8 +8,8 @@ import numpy
 
 from data import atomic
 from inference.checkpoint import load_checkpoint, save_checkpoint
-from jobs import flags
 from jobs.lock import Lock, Locked
+from jobs.saved import check
 from specs import SpecError
 
 HALF = re.compile(r"checkpoint\.pt\.part|.+\.[0-9a-f]{32}\.part")  # what a killed process was writing
@@ -96,7 +96,7 @@ class Folder:
         if missing:
             raise FolderError(f"{folder.path / 'config.json'} is no run's: it lacks {', '.join(missing[:3])}")
         try:
-            flags.check(config)
+            check(config)
         except SpecError as error:
             raise FolderError(f"{folder.path / 'config.json'} is no run's: {error}") from None
         return folder, config

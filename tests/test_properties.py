@@ -22,7 +22,8 @@ from assemble import assemble
 from data import DataError, checked, mat5, matlab
 from inference import Trace_ELBO
 from inference.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
-from jobs import flags, training
+from jobs import flags, saved, training
+from jobs.saved import check
 from specs import FAMILIES, Spec, SpecError, parse, parse_each
 from supports import LIKELIHOODS
 
@@ -124,11 +125,11 @@ def test_a_command_line_runs_or_ends_in_an_error_without_a_traceback(harmless, a
 def test_a_config_is_one_that_a_command_line_gives_or_a_spec_error(changes):
     config = flags.DEFAULTS | changes
     try:
-        flags.check(config)
+        check(config)
     except SpecError:
         return
     named = {name: value for name, value in config.items() if value is not None}
-    argv = [flags._argument("--" + name.replace("_", "-"), value) for name, value in named.items()]
+    argv = [saved._argument("--" + name.replace("_", "-"), value) for name, value in named.items()]
     again = flags.read(argv)[0]
     assert {name: again[name] for name in named} == named
 
