@@ -20,7 +20,8 @@
 #
 # Pyro's idea is to write that down as a *program that draws*: an ordinary function whose random choices are
 # `pyro.sample("name", distribution)`. Given data, `obs=x` fixes a choice to what was seen. The plate says that the
-# images are independent of one another.
+# images are independent of one another. Shapes follow: on the left of a draw stand the plate's dimensions, on the right
+# those of one event, and `to_event(1)` says that the last one, here the coordinates of $z$, belongs to the event.
 
 # %%
 # %matplotlib inline

@@ -16,12 +16,17 @@
 # A part is a module whose call returns a distribution, or a transform. Who writes one needs to know no other part: it
 # meets all of them. Two examples, each some twenty lines.
 #
+# Put your own classes in files of their own, `priors/student.py` and `flows/sinh.py` say.
+#
 # ## A prior with heavy tails
 #
 # $$p(z) = \prod_d t_{\nu_d}(z_d;\ 0, \mathrm{scale}_d)$$
 #
 # Student's $t$: where codes lie far out, a Normal prior charges by the square of the distance and this one by its
 # logarithm. How heavy the tails are, $\nu_d$, is learned.
+#
+# The call of a prior takes nothing and returns a distribution over one $z$: batch shape `()`, event shape `(latent,)`.
+# `to_event(1)` makes one event of the coordinates, so that `log_prob` sums over them.
 
 # %%
 # %matplotlib inline
@@ -57,8 +62,14 @@ class StudentT(nn.Module):
     def forward(self):
         return dist.StudentT(1 + softplus(self.freedom), 0.0, self.log_scale.exp()).to_event(1)
 
+    def extra_repr(self):  # StudentT(10) in the first line that a run prints, instead of StudentT()
+        return str(len(self.freedom))
+
 
 # %% [markdown]
+# A mixture is no more work: `distributions.Mixture(components, logits)` takes any components of batch shape `(K,)`,
+# here `dist.StudentT` of parameters `(K, latent)`, as `priors/mog.py` does it with Normals.
+#
 # ## A flow that skews and stretches
 #
 # $$T(y)_d = \sinh\bigl(e^{a_d} \operatorname{arsinh} y_d + b_d\bigr), \qquad
@@ -68,6 +79,16 @@ class StudentT(nn.Module):
 # $b$ skews a Normal, $a$ makes its tails heavier or lighter, $a = b = 0$ is the identity. Backwards is the same map
 # with $e^{-a}$, and $b$ taken off first. A `Bijection` has `push` and `pull`, each with the log-determinant of $T$;
 # the `Flow` computes $a$ and $b$ from the features $h$ of an image, or learns one set for all (`shared`).
+#
+# Three rules, and then a VampPrior can score with it too:
+#
+# - The log-determinant has one number for each point: sum over the coordinates. (0.0 will do for a rotation.)
+# - Parameters may have a batch on the left, one set for each image or for each pseudo-input, or none if shared: hence
+#   the dots in `a[..., layer, :]`. `batch_shape` says which.
+# - Tensors of the `Bijection` are attributes with that batch first: some of its members are picked by indexing them.
+#
+# `Conditioner(features, shapes, scales)` is the linear layer from $h$ to tensors of those shapes; `scales` says how far
+# from zero they start. Start near the identity.
 
 
 # %%
@@ -146,8 +167,8 @@ figure
 # ## By name
 #
 # For the command line a part needs two entries: its name in the grammar, `FAMILIES` in `specs.py`, and its builder in
-# a dict of `builders.py`. Written into those two files they are there for good; here we put them in at run time.
-# `Form(2, ("shared",))` says that a number may follow, by default 2, and an option.
+# a dict of `builders.py`. `Form(2, ("shared",))` says that a number may follow, by default 2, and an option; a builder
+# reads them as `spec.n` and `spec.options`. Here we put them in at run time.
 
 # %%
 specs.FAMILIES["prior"]["student"] = specs.Form()
@@ -163,6 +184,17 @@ except specs.SpecError as error:
     print("SpecError:", error)
 
 # %% [markdown]
+# That lasts as long as this process. `python run.py --prior student`, its `--resume` and every run of a `sweep` start
+# another one, which finds the names only if they stand in the two files:
+#
+# | file | a prior | a flow |
+# |---|---|---|
+# | `specs.py` | `FAMILIES["prior"]`: `"student": Form()` | `FLOW_LENGTHS`: `"sinh": 2` |
+# | `builders.py` | import it; `PRIORS`: `"student": …` as above | import it; `TRANSFORMS`: `"sinh": SinhArcsinhFlow` |
+#
+# The files make a flow's other entries from these two: `--flow sinh`, `--flow sinh:3:shared`, and the flow as a prior,
+# `--prior sinh`.
+#
 # `run.main` is what `python run.py` calls. Training, resuming, scoring, figures, checkpoints: all of it takes the new
 # names.
 
@@ -170,6 +202,7 @@ except specs.SpecError as error:
 folder = tempfile.mkdtemp()
 flags = "--prior student --flow sinh --hidden 200 --latent 10 --epochs 12 --lr 2e-3 --samples 100 --out"
 assert not run.main([*flags.split(), f"{folder}/run"])
+assert not run.main(["score", f"{folder}/run", "--measures", "elbo,prior"])
 results = json.loads(Path(folder, "run", "results.json").read_text())
 model, guide = load(f"{folder}/run")
 print("degrees of freedom, learned:", (1 + softplus(model.prior.freedom)).tolist())
@@ -188,8 +221,8 @@ assert abs(got + 123) < 4
 # %% [markdown]
 # ## Exercises
 #
-# 1. Add both parts to the two files, and run `pytest tests/test_grid.py -k "student or sinh"`: every prior now meets
-#    your flow, and every flow your prior.
+# 1. Add both parts to the two files, and run `python -m pytest tests/test_grid.py -k "student or sinh"`, some minutes:
+#    every prior now meets your flow, and every flow your prior.
 # 2. Write the prior that is uniform on a ring of radius $r$ with Normal noise. Which normaliser has to be known?
 # 3. The map moves each coordinate by itself. Compose it with a rotation (its log-determinant is 0): what can it do now
 #    that it could not before?
