@@ -83,12 +83,7 @@ def latent_plane(z, labels=None, log_prob=None, count=200, title=None):
     figure, axes = _axes(6, 5.6)
     _points(axes, z, labels)
     if log_prob is not None:
-        (left, right), (low, high) = axes.get_xlim(), axes.get_ylim()
-        horizontal, vertical = torch.linspace(left, right, count), torch.linspace(low, high, count)
-        grid = torch.cartesian_prod(vertical, horizontal).flip(-1).to(z)
-        with torch.no_grad():
-            density = log_prob(grid).reshape(count, count).double().cpu()
-        density = (density - density.max()).exp()
+        horizontal, vertical, density = _seen(log_prob, axes.get_xlim(), axes.get_ylim(), count, z)
         # Levels by what of the prior lies outside: the outermost leaves 1 % of what the frame shows.
         falling = density.flatten().sort(descending=True).values
         inside = falling.cumsum(0) / falling.sum()
@@ -100,6 +95,25 @@ def latent_plane(z, labels=None, log_prob=None, count=200, title=None):
     axes.set_ylabel("z₂")
     axes.set_title(title or "z ~ q(z | x)", fontsize=10)
     return figure
+
+
+def _seen(log_prob, width, height, count, like):
+    """The density over its peak, on a grid in a frame that is widened until little of it lies outside."""
+    for _ in range(12):
+        *_, density = _on_grid(log_prob, width, height, min(count, 50), like)
+        edges = [density[:, 0], density[:, -1], density[0], density[-1]]
+        left, right, low, high = (0.2 * (edge.max() > 0.01).item() for edge in edges)
+        (a, b), (c, d) = width, height
+        width, height = (a - left * (b - a), b + right * (b - a)), (c - low * (d - c), d + high * (d - c))
+    return _on_grid(log_prob, width, height, count, like)
+
+
+def _on_grid(log_prob, width, height, count, like):
+    horizontal, vertical = torch.linspace(*width, count), torch.linspace(*height, count)
+    grid = torch.cartesian_prod(vertical, horizontal).flip(-1).to(like)
+    with torch.no_grad():
+        density = log_prob(grid).reshape(count, count).double().cpu()
+    return horizontal, vertical, (density - density.max()).exp()
 
 
 def tsne_map(codes, labels=None, most=2000, seed=0, title=None):

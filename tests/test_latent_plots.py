@@ -70,3 +70,10 @@ def test_gaps_follow_one_another():
     figure = latent_plots.gap_bars({"a": (1.0, 3.0), "b": (torch.tensor(2.0), torch.tensor(0.5))})
     bars = [(bar.get_x(), bar.get_width()) for bar in figure.axes[0].patches]
     assert bars == [(0, 1.0), (0, 2.0), (1.0, 3.0), (2.0, 0.5)]
+
+
+def test_the_frame_of_the_plane_holds_the_prior_where_no_code_lies():
+    codes = 0.3 * torch.randn(100, 2) + torch.tensor([3.0, 0.0])
+    axes = latent_plots.latent_plane(codes, log_prob=lambda z: -z.square().sum(-1) / 2).axes[0]
+    (left, right), (low, high) = axes.get_xlim(), axes.get_ylim()
+    assert -6 < left < -3 and 3 < right < 6 and -6 < low < -3 and 3 < high < 6
