@@ -107,6 +107,8 @@ def assemble(
     program, levels = MODELS[parse("model", model).name]
     flows = parse_each("flow", flow, levels)
     check_posterior(posterior, prior=prior, flow=flow, model=model)
+    if not isinstance(shape, (list, tuple)):
+        raise SpecError(f"shape expects that of an image, (1, 28, 28) say, got {shape!r}")
     encoder, trunk = NETS[parse("net", net).name]
     activation, final = (spec.name for spec in parse_each("activation", activation, 2))
     head = POSTERIORS[posterior.name]
@@ -114,11 +116,11 @@ def assemble(
     inputs, given, conditional_encoder, conditional_decoder = condition(shape, classes, final)
     if not isinstance(hidden, (list, tuple)) or not hidden or min(hidden) < 1:
         raise SpecError(f"hidden expects the widths of the layers, (300, 300) say, got {hidden!r}")
-    latents = [latent] if isinstance(latent, int) else list(latent)
-    if len(latents) not in (1, levels) or min(latents) < 1:
+    latents = list(latent) if isinstance(latent, (list, tuple)) else [latent]
+    if not all(isinstance(size, int) for size in latents) or len(latents) not in (1, levels) or min(latents) < 1:
         more = " (a pair is for --model two-level)" if levels == 1 else ", or a pair for z1 and z2"
         expected = f"a dimension of at least 1{more}"
-        raise SpecError(f"latent expects {expected}, got {latent}")
+        raise SpecError(f"latent expects {expected}, got {latent!r}")
 
     def decode(body):
         parts = [body] if trunk is None else [body, trunk(body.features, shape, activation)]

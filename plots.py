@@ -1,4 +1,7 @@
-"""Pictures: functions from tensors to a matplotlib Figure, shown inline in a notebook, saved by `figure.savefig`."""
+"""Pictures: functions from tensors to a matplotlib Figure, saved by `figure.savefig`.
+
+A notebook shows one that ends a cell, after `%matplotlib inline`.
+"""
 
 import math
 
@@ -16,6 +19,8 @@ def image_grid(images, columns=None, title=None, gap=2, captions=None):
     >>> image_grid(torch.rand(6, 1, 8, 8), columns=3, title="noise")
     <Figure size 192x158 with 1 Axes>
     """
+    if images.ndim != 4:
+        raise ValueError(f"image_grid expects images (N, channels, height, width), got {tuple(images.shape)}")
     columns = columns or math.ceil(math.sqrt(len(images)))
     rows = math.ceil(len(images) / columns)
     images = images.detach().cpu().float()

@@ -47,6 +47,9 @@ class EagerStep:
         self.learn(x)
         return metrics
 
+    def __repr__(self):
+        return f"{type(self).__name__}({sum(p.numel() for p in self.parameters.values()):,} parameters)"
+
     def backward(self, x):
         """The loss, its gradients left with the parameters."""
         loss = self.evaluated(x)

@@ -28,6 +28,7 @@ def fit(update, data, *, epochs, batch_size=100, seed=0, first=1, before_epoch=(
         {"epoch", what update returns as means over the epoch's images, what evaluate returns, "seconds" of training}.
 
     Raises:
+        TypeError: where `data` has no batches, a tensor say.
         FloatingPointError: where an epoch's loss, or another of its metrics, is not finite.
 
     >>> import data; from assemble import assemble; from inference import make_update
@@ -37,6 +38,8 @@ def fit(update, data, *, epochs, batch_size=100, seed=0, first=1, before_epoch=(
     1
     2
     """
+    if not hasattr(data, "batches"):
+        raise TypeError(f"fit expects data with batches(size), as data.load(NAME) gives, got a {type(data).__name__}")
     run_epoch = getattr(update, "epoch", None) or partial(_epoch, update)
     for epoch in range(first, epochs + 1):
         began = time.perf_counter()

@@ -97,6 +97,7 @@ def score(model, guide, images, samples=1000, *, seed=0, rows=None, compiled=Non
     Raises:
         ValueError: where S < 1, there are no images, the guide has a Delta site, or model and guide do
             not have the same latent sites.
+        TypeError: where the images are no tensor.
 
     >>> from models import VAE; from guides import Guide; from priors import StandardNormal; import nets
     >>> decoder = torch.nn.Sequential(nets.MLP((2,), (8,)), nets.BernoulliHead(8, (1, 4, 4)))
@@ -104,6 +105,8 @@ def score(model, guide, images, samples=1000, *, seed=0, rows=None, compiled=Non
     >>> score(model, guide, torch.zeros(7, 1, 4, 4), samples=100).log_likelihood.shape
     torch.Size([7])
     """
+    if not isinstance(images, torch.Tensor):
+        raise TypeError(f"score expects a tensor of images, data.images('test') say, got {type(images).__name__}")
     if samples < 1 or len(images) < 1:
         raise ValueError(f"score expects samples ≥ 1 and at least one image, got {samples} and {len(images)}")
     if compiled is None:

@@ -21,6 +21,9 @@ class MLP(nn.Module):
 
     forward: (..., *shape) → (..., hidden[-1]), any batch or particle dimensions on the left.
 
+    Raises:
+        ValueError: where an input has another shape.
+
     >>> MLP((1, 28, 28), (300, 300))
     MLP(1×28×28 → 300 → 300, gated)
     >>> MLP((1, 28, 28), (500, 500), "relu", final="tanh")
@@ -41,6 +44,9 @@ class MLP(nn.Module):
         return self.hidden[-1]
 
     def forward(self, x):
+        if x.shape[-len(self.shape) :] != self.shape:
+            sizes = ", ".join(["…", *map(str, self.shape)])
+            raise ValueError(f"{self} expects ({sizes}), got {tuple(x.shape)}")
         return self.layers(x.flatten(-len(self.shape)))
 
     def __repr__(self):

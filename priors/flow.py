@@ -17,6 +17,9 @@ class FlowPrior(nn.Module):
 
     forward: () → FlowDistribution, batch shape (), event shape (latent,).
 
+    Raises:
+        ValueError: where the flow computes its parameters from h.
+
     >>> from flows.coupling import CouplingFlow
     >>> FlowPrior(CouplingFlow(0, 40, length=4, shared=True), 40)
     FlowPrior(CouplingFlow(length=4, shared), 40)
@@ -24,6 +27,8 @@ class FlowPrior(nn.Module):
 
     def __init__(self, flow, latent):
         super().__init__()
+        if not getattr(flow, "shared", True):
+            raise ValueError(f"FlowPrior expects a flow with shared=True, as there is no h, got {flow}")
         self.flow = flow
         self.register_buffer("loc", torch.zeros(latent))
         self.register_buffer("scale", torch.ones(latent))

@@ -27,6 +27,7 @@ class VampPrior(nn.Module):
 
     Raises:
         ValueError: where `images` has another shape or leaves [0, 1], or is missing though not trainable.
+        TypeError: where `q` is the guide itself.
 
     >>> import nets, guides
     >>> guide = guides.Guide(nets.MLP((1, 28, 28), (300,)), nets.NormalHead(300, 2))
@@ -39,6 +40,8 @@ class VampPrior(nn.Module):
 
     def __init__(self, q, shape, components=500, images=None, trainable=True, weighted=False):
         super().__init__()
+        if isinstance(q, nn.Module):
+            raise TypeError(f"VampPrior expects a function x → distribution: pass guide.q, not a {type(q).__name__}")
         shape = (components, *shape)
         if images is None and not trainable:
             raise ValueError("a VampPrior with fixed pseudo-inputs needs the images to fix them to")

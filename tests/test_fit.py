@@ -269,3 +269,12 @@ def test_adam_normgrad_without_any_gradient_does_nothing_as_adam_does():
     torch.optim.Adam([p]).step()
     AdamNormGrad([p]).step()
     assert torch.equal(p, torch.ones(3))
+
+
+def test_images_and_data_sets_are_told_apart():
+    data = ImageSet("none", *(torch.zeros(4, 1, 2, 2) for _ in range(3)))
+    model, guide = assemble(hidden=(8,), latent=2, shape=(1, 2, 2))
+    with pytest.raises(TypeError, match="got a Tensor"):
+        next(fit(make_update(model, guide), torch.zeros(4, 1, 2, 2), epochs=1))
+    with pytest.raises(TypeError, match="got ImageSet"):
+        score(model, guide, data)

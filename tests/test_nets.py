@@ -204,3 +204,9 @@ def test_to_image_refuses_a_map_of_another_size():
 def test_to_image_has_a_weight_a_pixel_or_a_weight_a_channel():
     assert sum(p.numel() for p in ToImage(8, (3, 5, 7), 2).parameters()) == 9 * 2 * math.prod((3, 5, 7))
     assert sum(p.numel() for p in ToImage((8, 5, 7), (3, 5, 7), 2).parameters()) == 9 * 2 * 3
+
+
+@pytest.mark.parametrize("shape", [(5, 784), (5, 1, 14, 56), (784,)])
+def test_an_mlp_refuses_images_of_another_shape(shape):
+    with pytest.raises(ValueError, match=r"MLP\(1×28×28 → 8, gated\) expects \(…, 1, 28, 28\), got"):
+        MLP((1, 28, 28), (8,))(torch.zeros(shape))

@@ -9,8 +9,9 @@ from torch import nn
 
 import specs
 from assemble import assemble
+from flows.coupling import CouplingFlow
 from guides import Guide
-from priors import VampPrior
+from priors import FlowPrior, VampPrior
 
 SHAPE, LATENT, COUNT = (1, 4, 4), 2, 4
 FLOWS = every("flow", 3)
@@ -234,3 +235,11 @@ def test_a_loaded_state_gives_the_prior_back(flow, build):
     assert gap(other.prior().log_prob(z), model.prior().log_prob(z)) > 0.01
     nn.ModuleList([other, other_guide]).load_state_dict(nn.ModuleList([model, guide]).state_dict())
     assert torch.equal(other.prior().log_prob(z), model.prior().log_prob(z))
+
+
+def test_what_is_borrowed_is_a_function_and_a_flow_as_the_prior_is_shared(build):
+    _, guide, _ = build("standard", "none")
+    with pytest.raises(TypeError, match="pass guide.q, not a Guide"):
+        VampPrior(guide, (1, 2, 2), 3)
+    with pytest.raises(ValueError, match="shared=True"):
+        FlowPrior(CouplingFlow(8, 2, length=2), 2)
