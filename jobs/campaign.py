@@ -43,7 +43,7 @@ def refused(cells):
     loaded, errors = {}, []
     for cell in cells:
         config = cell.config
-        key = tuple(config[name] for name in ("dataset", "data_dir", "binarize", "likelihood", "noise"))
+        key = tuple(config[name] for name in ("dataset", "data_dir", "binarize", "likelihood", "noise", "condition"))
         try:
             if isinstance(loaded.get(key), Exception):
                 raise loaded[key]
@@ -183,7 +183,10 @@ def rate_distortion(rows):
     """The curve of a sweep over β alone, or None: on test images where they were measured, else on validation's."""
     if list(rows[0].labels) != ["beta"] or len(rows) < 2:
         return None
-    names = ("rate", "distortion") if all("rate" in row.figures for row in rows) else ("kl", "reconstruction")
+    pairs = ("rate", "distortion"), ("kl", "reconstruction")
+    names = next((pair for pair in pairs if all(set(pair) <= set(row.figures) for row in rows)), None)
+    if names is None:  # auto-encoders have no rate: their codes are points
+        return None
     rates, distortions = ([row.figures[name].mean for row in rows] for name in names)
     if names[1] == "reconstruction":  # which is the distortion's negative
         distortions = [-value for value in distortions]

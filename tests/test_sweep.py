@@ -15,7 +15,7 @@ import pytest
 from test_run import ROOT, assert_same, call, state
 
 import run
-from jobs import cells, many, table
+from jobs import campaign, cells, many, table
 from jobs.folder import Folder
 
 SMALL = ["--hidden", "8", "--batch-size", "50", "--samples", "10", "--device", "cpu", "--engine", "eager"]
@@ -162,6 +162,22 @@ def test_a_sweep_over_beta_draws_rate_and_distortion(dataset, tmp_path, here):
     count = len(here)
     assert sweep(dataset, tmp_path / "out", "--vary", "beta=0.5,1", "--measures", "elbo") is None
     assert len(here) == count
+
+
+def test_without_a_rate_there_is_no_such_curve():
+    """Auto-encoders: β weighs no KL of theirs, and their epochs have none."""
+
+    def row(beta, **figures):
+        return table.Row({"beta": beta}, 1, {name: table.figure([value]) for name, value in figures.items()})
+
+    assert campaign.rate_distortion([row("1", reconstruction=-9.0), row("2", reconstruction=-8.0)]) is None
+    assert campaign.rate_distortion([row("1", kl=3.0, reconstruction=-9.0), row("2", reconstruction=-8.0)]) is None
+    full = [row("1", kl=3.0, reconstruction=-9.0), row("2", kl=2.0, reconstruction=-8.0)]
+    assert campaign.rate_distortion(full) is not None
+
+
+def test_cells_that_differ_in_their_labels_alone_have_images_of_their_own():
+    assert campaign.refused(cells.cells([cells.vary("condition=none,label")], {"hidden": "8", "device": "cpu"})) == []
 
 
 def test_one_that_fails_stops_no_other(dataset, tmp_path, here, monkeypatch, capsys):
