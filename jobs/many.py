@@ -17,6 +17,7 @@ from jobs.cells import Cell, SweepError
 RUN = Path(__file__).parent.parent / "run.py"
 WHERE = ("out", "data_dir", "device", "engine")  # settings that do not make another run of a run
 STOP = threading.Event()  # set on Ctrl-C: no further run begins
+STOPPED = (130, 143, -signal.SIGINT, -signal.SIGTERM)  # exit statuses: before a process listens they are negative
 GRACE = 20  # seconds that runs have on Ctrl-C to end by themselves
 
 
@@ -90,7 +91,7 @@ def execute(run, threads=None, cwd=None):
             return Outcome(run, time.perf_counter() - began, "not begun")
         if status := launch(argv, log, threads, cwd):
             last = [line for line in log.read_text(errors="replace").splitlines() if line.strip()][-1:]
-            why = "stopped" if status in (130, -signal.SIGINT) else " ".join(last) or f"exit status {status}"
+            why = "stopped" if status in STOPPED else " ".join(last) or f"exit status {status}"
             return Outcome(run, time.perf_counter() - began, f"{why} ({log})")
     return Outcome(run, time.perf_counter() - began)
 

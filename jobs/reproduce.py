@@ -5,6 +5,7 @@ from pathlib import Path
 
 from jobs import flags, recipes
 from jobs.cells import SweepError, cells
+from jobs.signals import status
 from jobs.sweep import by_line, split
 from jobs.sweep import parser as sweep_parser
 from specs import SpecError
@@ -75,9 +76,9 @@ def main(argv):
         return failed
     except (SweepError, SpecError) as error:
         return f"error: {error}"
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         print("\nstopped: finished runs and epochs are kept, and the same command goes on", file=sys.stderr)
-        return 130
+        return status(stop)
 
 
 def table_of_contents():

@@ -6,6 +6,7 @@ from pathlib import Path
 from jobs import flags
 from jobs.cells import SweepError, cells, clean, vary
 from jobs.score import measures
+from jobs.signals import status
 
 EPILOG = (
     "--vary NAME=V,V,… takes any training flag; several make the product. Where values hold commas they stand between "
@@ -62,9 +63,9 @@ def main(argv):
         return failed
     except SweepError as error:
         return f"error: {error}"
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         print("\nstopped: finished runs and epochs are kept, and the same command goes on", file=sys.stderr)
-        return 130
+        return status(stop)
 
 
 def by_line():

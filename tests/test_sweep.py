@@ -17,6 +17,7 @@ from test_run import ROOT, assert_same, call, state
 import run
 from jobs import campaign, cells, many, table
 from jobs.folder import Folder
+from jobs.signals import Terminated
 
 SMALL = ["--hidden", "8", "--batch-size", "50", "--samples", "10", "--device", "cpu", "--engine", "eager"]
 
@@ -239,6 +240,17 @@ def test_ctrl_c_ends_the_processes_and_keeps_what_they_had(dataset, tmp_path):
         assert len((folder / "metrics.jsonl").read_text().splitlines()) == before > 0  # nobody is at work there
     run_ = many.Run(cells.cells([cells.vary("latent=2")], {"epochs": "100000"})[0], 0, folders[0])
     assert many._training(run_)[:2] == ["--resume", str(folders[0])]
+
+
+@pytest.mark.parametrize(("stop", "status"), [(KeyboardInterrupt, 130), (Terminated, 143)])
+def test_the_status_of_one_that_was_stopped(stop, status, dataset, tmp_path, here, monkeypatch):
+    def stopped(*_):
+        raise stop
+
+    monkeypatch.setattr(many, "launch", lambda argv, log, *_: log.write_text("") or status)
+    assert "latent 2 · seed 0: stopped (" in sweep(dataset, tmp_path / "out", "--vary", "latent=2")
+    monkeypatch.setattr(campaign, "run_all", stopped)
+    assert sweep(dataset, tmp_path / "out", "--vary", "latent=2") == status
 
 
 def test_a_measure_that_is_not_possible_is_named_and_the_rest_kept(dataset, tmp_path, here):
