@@ -189,7 +189,7 @@ EX_POST = {
 
 
 def load(folder):
-    """The trained (model, guide) of a run's folder: its best epoch so far.
+    """The trained (model, guide) of a run's folder: its best epoch so far, in evaluation mode.
 
     Raises:
         FileNotFoundError: where there is no config.json.
@@ -207,4 +207,4 @@ def load(folder):
     except LookupError as error:
         raise CheckpointError(f"{path} is no checkpoint of a run: {error!r} is missing") from None
     load_weights(nn.ModuleList([model, guide]), weights, path)
-    return model, guide
+    return model.eval(), guide.eval()

@@ -6,6 +6,7 @@ from pyro import poutine
 import plots
 from distributions import LabelledImages
 from inference import seeded
+from inference.evaluation import evaluation_mode
 
 ROWS = 20  # at most, where each class has one
 
@@ -16,7 +17,7 @@ def figures(model, guide, images, metrics, film, seed):
 
     Of a conditional run samples come in rows of one class, and beside images stand analogies.
     """
-    with seeded(seed, device=images.device):
+    with seeded(seed, device=images.device), evaluation_mode(model, guide):
         x = images.images("test")
         x = x[torch.randperm(len(x), device=x.device)[:40]]
         drawn = {

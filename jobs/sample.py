@@ -56,7 +56,6 @@ def sample(run, label, count, draws, out, npz=None, device="auto", seed=None):
     import plots
     from assemble import load
     from inference import seeded
-    from inference.evaluation import evaluation_mode
     from jobs.figures import generated
     from jobs.folder import Folder, FolderError
     from jobs.machine import find_device
@@ -64,9 +63,9 @@ def sample(run, label, count, draws, out, npz=None, device="auto", seed=None):
     folder, config = Folder.open(run, settings=["shape", "seed"])
     y = asked(run, config.get("classes"), label, count)
     device = find_device(device)
-    model, guide = (program.to(device) for program in load(run))
+    model, _ = (program.to(device) for program in load(run))  # the guide too, where a prior borrows it
     seed = config["seed"] if seed is None else seed
-    with torch.no_grad(), seeded(seed, device=device), evaluation_mode(model, guide):
+    with torch.no_grad(), seeded(seed, device=device):
         p = generated(model, count, y)
         images = (p.sample() if draws else p.mean).cpu()
     out, columns = Path(out or folder.path / "drawn.png"), None
