@@ -24,6 +24,12 @@ def squared_distances(z, codebook):
     return (z.unflatten(-1, (-1, 1, codebook.shape[-1])) - codebook).square().sum(-1)
 
 
+def _drawn(logits, sample_shape=torch.Size()):
+    """Indices k ~ softmax(logits). Where these are NaN it is some index, and `log_prob` says NaN: the draw itself would
+    raise no more than that on a CPU, and stop a CUDA device."""
+    return Categorical(logits=logits.nan_to_num(0.0, -math.inf, -math.inf), validate_args=False).sample(sample_shape)
+
+
 class _CodeVectors(constraints.Constraint):
     """The finite set of vectors of M codes."""
 
@@ -71,8 +77,7 @@ class Codes(TorchDistribution):
         return new
 
     def sample(self, sample_shape=torch.Size()):
-        index = Categorical(logits=self.log_probs, validate_args=False).sample(sample_shape)
-        return self.codebook[index].flatten(-2)
+        return self.codebook[_drawn(self.log_probs, sample_shape)].flatten(-2)
 
     def one_hot(self, z):
         """(..., M, K)."""
@@ -138,7 +143,7 @@ class AutoregressiveCodes(TorchDistribution):
         hot = self.codebook.new_zeros(*shape, self.positions, len(self.codebook))
         for m in range(self.positions):
             logits = self.logits(hot.flatten(-2)).unflatten(-1, hot.shape[-2:])[..., m, :]
-            index = Categorical(logits=logits, validate_args=False).sample()
+            index = _drawn(logits)
             hot[..., m, :].scatter_(-1, index.unsqueeze(-1), 1.0)
         return self.codebook[hot.argmax(-1)].flatten(-2)
 

@@ -50,13 +50,18 @@ def fit(update, data, *, epochs, batch_size=100, seed=0, first=1, before_epoch=(
         # The only numbers that an epoch reads back from the device.
         metrics = {name: (total / count).item() for name, total in totals.items()}
         seconds = time.perf_counter() - began
+        _check_finite(metrics, epoch)  # first: a program of such numbers may fail otherwise, and say less
         if evaluate is not None:
             with seeded(seed, 0, device=data.device):
                 metrics.update(evaluate())
-        for name, value in metrics.items():
-            if not math.isfinite(value):
-                raise FloatingPointError(f"{name} is {value} in epoch {epoch}")
+        _check_finite(metrics, epoch)
         yield {"epoch": epoch, **metrics, "seconds": seconds}
+
+
+def _check_finite(metrics, epoch):
+    for name, value in metrics.items():
+        if not math.isfinite(value):
+            raise FloatingPointError(f"{name} is {value} in epoch {epoch}")
 
 
 def _epoch(update, data, batch_size):
