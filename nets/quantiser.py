@@ -12,6 +12,7 @@ DIMENSION = 4  # of a code
 COMMITMENT = 0.25  # β of the paper
 DECAY = 0.99  # γ of its averages
 DEAD = 0.1  # a code used less than so much of its share starts again
+JITTER = 1e-3  # in σ, beside the vector on which it starts: two vectors may be equal, two codes may not
 
 
 class VectorQuantiser(nn.Module):
@@ -32,8 +33,9 @@ class VectorQuantiser(nn.Module):
 
         N_k ← γ N_k + (1 - γ) n_k,   e_k ← e_k + (1 - γ) (s_k - n_k e_k) / N_k.
 
-    A code whose N_k is below a tenth of the mean is put on a vector of the batch, drawn at random, and starts with
-    N_k at the mean. So do all at the first batch.
+    A code whose N_k is below a tenth of the mean is put on a vector of the batch, drawn at random, but for a thousandth
+    of σ in a direction of its own, so that no two codes are equal; it starts with N_k at the mean. So do all at the
+    first batch. σ² is that of the second batch, then averaged as the codes are.
 
     Args:
         features: length of h.
@@ -62,7 +64,7 @@ class VectorQuantiser(nn.Module):
         self.linear = nn.Linear(features, latent)
         self.register_buffer("codes", torch.randn(codes, dimension))
         self.register_buffer("counts", torch.zeros(codes))  # N_k
-        self.register_buffer("variance", torch.ones(()))  # σ²
+        self.register_buffer("variance", torch.ones(()))  # σ², 1 until the first batch after the codes are placed
 
     def codebook(self):
         """(K, d), for a prior to borrow."""
@@ -89,7 +91,9 @@ class VectorQuantiser(nn.Module):
         self.counts.lerp_(n, 1 - DECAY)
         change = (s - n.unsqueeze(-1) * self.codes) / self.counts.clamp(min=torch.finfo(s.dtype).tiny).unsqueeze(-1)
         self.codes.add_(change, alpha=1 - DECAY)
-        self.variance.lerp_(distances.mean() / self.codes.shape[-1], 1 - DECAY)
+        spread = (distances.mean() / self.codes.shape[-1]).clamp(min=torch.finfo(s.dtype).eps)
+        spread = torch.where(self.variance == 1, spread, self.variance.lerp(spread, 1 - DECAY))
+        self.variance.copy_(torch.where(fresh.all(), self.variance, spread))
         # The j-th dead code gets the j-th vector of a random order; where there are fewer vectors, later ones wait.
         share = len(encoded) / size
         dead = fresh | (self.counts < DEAD * share)
@@ -97,6 +101,7 @@ class VectorQuantiser(nn.Module):
         dead &= place < len(encoded)
         order = torch.rand(len(encoded), device=h.device).argsort()
         vectors = encoded[order[place.clamp(0, len(encoded) - 1)]]
+        vectors = vectors + JITTER * self.variance.sqrt() * torch.randn_like(vectors)
         self.codes.copy_(torch.where(dead.unsqueeze(-1), vectors, self.codes))
         self.counts.copy_(self.counts.masked_fill(dead, share))
 
