@@ -76,7 +76,10 @@ POSTERIORS = {
             "scoring prior": (["own", "aggregate"], "it does not live there"),
             "flow": (["none"], "it bends a density over real numbers"),
             "model": (["vae"], "its lower level is given a vector of real numbers, or bits"),
-            "objective": (["elbo", "iwae"], "it asks for a KL that moves with the encoder, and theirs does not"),
+            "objective": (
+                ["elbo"],
+                "samples of a point are one, and its KL does not move with the encoder",
+            ),
         },
     ),
 }
@@ -143,6 +146,8 @@ def _no_estimator(objective, posterior, bits):
     """Why these latents have no such gradient, or nothing."""
     if posterior.name == "delta" and objective.options:
         return "the KL of a point from a density is infinite; choose --objective elbo"
+    if posterior.name == "vq" and "analytic" in objective.options:
+        return "q is a point in training, with no KL to take in closed form; choose --objective elbo"
     estimator = objective.options & set(ESTIMATORS)
     if estimator and posterior.name != "bernoulli":
         return f"{min(estimator)!r} is for bits; choose --objective elbo"
