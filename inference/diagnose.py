@@ -1,5 +1,8 @@
 """Which number was the first that is not finite: an epoch that failed, repeated with every site watched."""
 
+from contextlib import contextmanager
+from functools import wraps
+
 import pyro
 import torch
 from pyro.distributions.util import scale_and_mask
@@ -38,8 +41,13 @@ def diagnose(update, *, first, evaluate=None, agree=lambda found: found, **how):
     def watched(x):
         nonlocal steps
         steps += 1
-        with _Watch() as watch:
-            metrics = update(x)
+        with _watching(update.program) as watch:
+            # After the step of the optimiser the guide may run again, for its parts to learn: no site of this loss.
+            hook = update.optimizer.register_step_pre_hook(lambda *_: watch.close())
+            try:
+                metrics = update(x)
+            finally:
+                hook.remove()
         gradients = {name: p.grad for name, p in parameters.items() if p.grad is not None}
         report(
             watch.found
@@ -51,7 +59,7 @@ def diagnose(update, *, first, evaluate=None, agree=lambda found: found, **how):
         return metrics
 
     def validated():
-        with _Watch() as watch:
+        with _watching(update.program) as watch:
             metrics = evaluate()
         report(watch.found, "the validation")
         return metrics
@@ -64,19 +72,22 @@ def diagnose(update, *, first, evaluate=None, agree=lambda found: found, **how):
         return str(found)
 
 
-class _Watch(Messenger):
-    """Remembers the first site whose value or log-probability is not finite; the guide's sites come first."""
+PLACES = ("model", "guide", "objective")  # of what a step trains
+
+
+class _Watch:
+    """Remembers the first site whose value or log-probability is not finite, until it is closed."""
 
     def __init__(self):
-        super().__init__()
-        self.found, self.guides = None, set()
+        self.found, self.closed = None, False
 
-    def _pyro_post_sample(self, msg):
-        if self.found or site_is_subsample(msg):
+    def close(self):
+        self.closed = True
+
+    def see(self, program, msg):
+        if self.found or self.closed or site_is_subsample(msg):
             return
         name = msg["name"]
-        program = "model" if msg["is_observed"] or name in self.guides else "guide"
-        self.guides.add(name)
         with torch.no_grad(), pyro.validation_enabled(False):
             self.found = _fault({name: msg["value"]}, f"the value of the {program}'s site {{!r}}")
             if not self.found:
@@ -84,10 +95,45 @@ class _Watch(Messenger):
                 self.found = _fault({name: log_prob}, f"the log-probability of the {program}'s site {{!r}}")
 
 
+class _Sites(Messenger):
+    """Shows a watch the sites of one program: whose they are, no name can tell, as a guide may have factors too."""
+
+    def __init__(self, program, watch):
+        super().__init__()
+        self.program, self.watch = program, watch
+
+    def _pyro_post_sample(self, msg):
+        self.watch.see(self.program, msg)
+
+
+@contextmanager
+def _watching(programs):
+    """A watch over all calls of (model, guide) inside."""
+    watch, forwards = _Watch(), [(program, vars(program).get("forward")) for program in programs[:2]]
+    try:
+        for place, program in zip(PLACES, programs[:2]):
+            program.forward = _within(_Sites(place, watch), program.forward)
+        yield watch
+    finally:
+        for program, forward in forwards:
+            vars(program).pop("forward", None)
+            if forward is not None:
+                program.forward = forward
+
+
+def _within(messenger, forward):
+    @wraps(forward)
+    def within(*args, **kwargs):
+        with messenger:
+            return forward(*args, **kwargs)
+
+    return within
+
+
 def _place(name):
-    """A parameter's name in `ModuleList([model, guide])`, in words."""
+    """A parameter's name in `ModuleList([model, guide, objective])`, in words."""
     number, _, rest = name.partition(".")
-    return f"{('model', 'guide')[int(number)]}.{rest}"
+    return f"{PLACES[int(number)]}.{rest}"
 
 
 def _fault(tensors, words):

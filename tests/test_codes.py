@@ -129,6 +129,11 @@ def test_the_divergence_is_the_sum_over_all_vectors():
     assert torch.distributions.kl_divergence(q, p).item() == pytest.approx(exact.item(), abs=1e-9)
 
 
+def test_a_nan_is_drawn_as_some_code_and_said_by_its_density():
+    q = Codes(torch.full((6, M, K), math.nan), torch.randn(K, 2), validate_args=False)
+    assert q.log_prob(q.sample((2,))).isnan().all()
+
+
 @each_kind
 def test_no_other_vector_has_probability(kind):
     p = distribution(kind)
@@ -246,13 +251,14 @@ def kmeans(codes, counts, variance, v):
         counts[k] = DECAY * counts[k] + (1 - DECAY) * len(mine)
         sums[k] = DECAY * sums[k] + (1 - DECAY) * mine.sum(0)
         old[k] = sums[k] / counts[k]
-    return old, counts, DECAY * variance + (1 - DECAY) * distances.min(1).mean() / codes.shape[1]
+    spread = distances.min(1).mean() / codes.shape[1]
+    return old, counts, spread if variance is None else DECAY * variance + (1 - DECAY) * spread
 
 
 def test_the_codebook_is_online_k_means():
     head = VectorQuantiser(6, M * D, codes=K).double()
     head.counts += 50 * M / K
-    codes, counts, variance = head.codes.numpy().copy(), head.counts.numpy().copy(), 1.0
+    codes, counts, variance = head.codes.numpy().copy(), head.counts.numpy().copy(), None
     for _ in range(20):
         h = torch.randn(50, 6).double()
         codes, counts, variance = kmeans(codes, counts, variance, head.linear(h).detach().view(-1, D).numpy())
@@ -266,9 +272,31 @@ def test_it_starts_on_vectors_of_the_first_batch_each_on_another():
     head, h = VectorQuantiser(6, M * D, codes=20), torch.randn(50, 6)
     head.learn(h)
     encoded = head.linear(h).view(-1, D)
-    same = (head.codes[:, None] == encoded).all(-1)
+    same = (head.codes[:, None] - encoded).norm(dim=-1) < 0.01
     assert (same.sum(-1) == 1).all() and same.any(0).sum() == 20
     assert (head.counts == 50 * M / 20).all()
+
+
+def test_codes_that_start_on_equal_vectors_differ_and_as_the_seed_says():
+    h, books = torch.randn(1, 6).expand(50, 6), []
+    for _ in range(2):
+        torch.manual_seed(3)
+        head = VectorQuantiser(6, M * D, codes=30)
+        head.learn(h)
+        books.append(head.codes)
+    assert len(books[0].unique(dim=0)) == 30 and torch.equal(*books)
+
+
+def test_sigma_is_that_of_the_second_batch_and_then_an_average():
+    head = VectorQuantiser(6, M * D, codes=K)
+    head.learn(torch.randn(50, 6))
+    assert head.variance == 1
+    spreads = []
+    for _ in range(2):
+        h = torch.randn(50, 6)
+        spreads.append((head.linear(h) - Quantised(head.linear(h), head.codes).codes).square().mean().item())
+        head.learn(h)
+    assert head.variance.item() == pytest.approx(DECAY * spreads[0] + (1 - DECAY) * spreads[1], rel=1e-5)
 
 
 def test_fewer_vectors_than_dead_codes_are_given_once_each():
@@ -295,7 +323,7 @@ def test_a_dead_code_comes_back_and_the_others_stay():
     assert step == math.ceil(math.log(DEAD) / math.log(DECAY)) - 1  # as N_k falls by γ a step to a tenth
     assert (head.codes[[0, 2]] - before[[0, 2]]).abs().max() < 0.1 and head.counts[1] == pytest.approx(200 / 3)
     [share] = {tuple(row) for row in [head.codes[1].tolist()]}
-    assert torch.tensor(share).sub(head.linear(h)).abs().sum(-1).min() == 0
+    assert torch.tensor(share).sub(head.linear(h)).abs().sum(-1).min() < 0.02
 
 
 @pytest.mark.parametrize("engine", ["svi", "eager"])
@@ -386,6 +414,7 @@ def test_the_likelihood_is_the_sum_over_all_vectors(prior):
     model, guide, _ = programs(prior)
     for _ in range(5):
         make_update(model, guide)(images())
+    guide.head.variance.fill_(1.0)  # wide: of seven images it is next to none, and importance sampling rare luck
     z, _ = every_vector(guide.head.codes)
     x = images()
     with torch.no_grad(), evaluation_mode(model, guide):

@@ -8,7 +8,9 @@ import torch
 from test_faults import assert_clean, begun, kept
 from test_run import call
 
+import builders
 import data
+import specs
 from assemble import assemble
 from inference import IWAE, Cooldown, Trace_ELBO, TraceMeanField_ELBO, diagnose, elbo_parts, make_update
 from inference.checkpoint import load_checkpoint
@@ -107,6 +109,53 @@ def test_a_fault_in_the_gradient_in_the_loss_and_in_validation_is_named(dataset)
     evaluate = lambda: elbo_parts(model, guide, images.images("valid"))  # noqa: E731
     found = diagnose(make_update(model, guide), evaluate=evaluate, **how)
     assert re.match("the log-probability of the model's site 'x' .*, in the validation of epoch 1", found)
+
+
+def test_a_guides_factor_is_the_guides_and_what_learns_after_a_step_is_no_site_of_it(dataset):
+    how = dict(data=data.load(dataset), first=1, batch_size=50, seed=0)
+    model, guide = small(posterior="vq:8", prior="standard", latent=8)
+    model.decoder[0] = Faulty(model.decoder[0], 1)
+    found = diagnose(make_update(model, guide), **how)
+    assert re.match("the log-probability of the model's site 'x' .*, in step 1", found)
+
+    model, guide = small(posterior="vq:8", prior="standard", latent=8)
+    with torch.no_grad():
+        guide.head.linear.weight.mul_(1e25)  # its square overflows, and it does not
+    found = diagnose(make_update(model, guide), **how)
+    assert re.match("the log-probability of the guide's site 'commitment' .*inf.*, in step 1", found)
+
+    model, guide = small(posterior="vq:8", prior="standard", latent=8)
+    guide.body = Faulty(guide.body, 2)  # the guide again, after the first step
+    found = diagnose(make_update(model, guide), **how)
+    assert re.match("the log-probability of the guide's site 'commitment' .*nan.*, in step 2", found)
+    assert all("forward" not in vars(program) for program in (model, guide))
+
+
+def test_an_objectives_own_parameter_is_named(dataset):
+    spec = specs.parse("objective", "elbo:score")
+    objective = builders.OBJECTIVES[spec.name](spec, (1, 6, 5))
+    update = make_update(*small(posterior="bernoulli", prior="standard"), objective=objective)
+    with torch.no_grad():
+        next(objective.parameters()).view(-1)[0] = torch.nan
+    found = diagnose(update, data=data.load(dataset), first=1, batch_size=50, seed=0)
+    assert re.match(r"objective\..* is not finite \(1 of .*nan\), in what was kept, before", found)
+
+
+def test_codes_that_diverge_end_in_a_diagnosis(dataset, tmp_path):
+    """Whether in training or first in the validation, where codes are drawn."""
+    argv = begun(dataset, tmp_path / "run", 2)
+    for flag, value in (("--prior", "standard"), ("--latent", "8")):
+        argv[argv.index(flag) + 1] = value
+    status = call(*argv, "--posterior", "vq:8", "--lr", "1e30")
+    assert re.match("error: the .* of the guide's site '.*' is not finite .*, in step 2 of epoch 1", status)
+    assert "lower --lr" in status
+
+    model, guide = small(posterior="vq:8", prior="standard", latent=8)
+    images = data.load(dataset)
+    guide.body = Faulty(guide.body, 5)  # two steps, each of which learns, then the validation
+    evaluate = lambda: elbo_parts(model, guide, images.images("valid"))  # noqa: E731
+    found = diagnose(make_update(model, guide), data=images, first=1, batch_size=50, seed=0, evaluate=evaluate)
+    assert re.match("the log-probability of the guide's site 'z' .*nan.*, in the validation of epoch 1", found)
 
 
 def test_what_only_one_engine_meets_is_said_and_another_error_is_no_nan(dataset, tmp_path, monkeypatch):
