@@ -521,3 +521,5 @@ def test_a_run_stops_goes_on_to_the_same_bits_and_is_measured(dataset, tmp_path,
     assert "codebook's perplexity" in said and "is discrete" in said and "reparameterised" in said
     figures = json.loads((tmp_path / "whole" / "results.json").read_text())["measures"]["own"]["prior"]
     assert 1 <= figures["perplexity"] <= figures["codes"] == 6
+    assert all(not part.training for program in whole for part in program.modules())  # a guide that a prior borrows too
+    assert call("score", tmp_path / "whole", "--prior", "aggregate", "--measures", "likelihood,prior") in (None, 0)
