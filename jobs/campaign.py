@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
 from pathlib import Path
+from tempfile import TemporaryFile
 
 import latent_plots
 import sweep_plots
@@ -87,14 +88,29 @@ def ready(work, spare=False):
         spare: leave such cells out (their data cannot be had, say), and do the others.
 
     Raises:
-        SweepError: where a folder holds another run, and, unless `spare`, where a cell cannot be run.
+        SweepError: where a folder holds another run, and, unless `spare`, where a cell cannot be run; where nothing
+            can be written.
     """
     todo = [run for run in work.runs if not finished(run)]
     bad = refused(list({run.cell.name: run.cell for run in todo}.values()))
     if bad and not spare:
         raise SweepError("; ".join(f"{cell.name}: {why}" for cell, why in bad))
     names = {cell.name for cell, _ in bad}
+    writable(work.out)
     return [run for run in todo if run.cell.name not in names], [f"{cell.name}: {why}" for cell, why in bad]
+
+
+def writable(out):
+    """Makes the folder.
+
+    Raises:
+        SweepError: where no file can be written there.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        TemporaryFile(dir=out).close()
+    except OSError as error:
+        raise SweepError(f"cannot write to --out {out}: {error.strerror}") from None
 
 
 def run(todo, failed, jobs=1, threads=None, dask=None):

@@ -84,8 +84,12 @@ def execute(run, threads=None, cwd=None):
     if run.measures and missing:
         what = ["--measures", ",".join(run.measures), *_where(run, "data_dir", "device")]
         steps.append(["score", str(run.folder), *what])
-    run.folder.mkdir(parents=True, exist_ok=True)
     log = run.folder / "log.txt"
+    try:
+        run.folder.mkdir(parents=True, exist_ok=True)
+        log.touch()
+    except OSError as error:
+        return Outcome(run, time.perf_counter() - began, f"cannot write to {run.folder}: {error.strerror}")
     for argv in steps:
         if STOP.is_set():
             return Outcome(run, time.perf_counter() - began, "not begun")

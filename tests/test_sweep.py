@@ -242,6 +242,19 @@ def test_ctrl_c_ends_the_processes_and_keeps_what_they_had(dataset, tmp_path):
     assert many._training(run_)[:2] == ["--resume", str(folders[0])]
 
 
+def test_a_folder_that_cannot_be_written_is_named_before_any_run_begins(dataset, tmp_path, here):
+    (tmp_path / "file").touch()
+    status = sweep(dataset, tmp_path / "file" / "out", "--vary", "latent=2")
+    assert status == f"error: cannot write to --out {tmp_path / 'file' / 'out'}: Not a directory" and here == []
+
+
+def test_a_run_whose_folder_cannot_be_made_stops_no_other(dataset, tmp_path, here):
+    (tmp_path / "latent-2_seed0").touch()
+    status = sweep(dataset, tmp_path, "--vary", "latent=2,3", epochs=1)
+    assert "1 not finished" in status and f"cannot write to {tmp_path / 'latent-2_seed0'}: File exists" in status
+    assert (tmp_path / "latent-3_seed0" / "results.json").exists()
+
+
 @pytest.mark.parametrize(("stop", "status"), [(KeyboardInterrupt, 130), (Terminated, 143)])
 def test_the_status_of_one_that_was_stopped(stop, status, dataset, tmp_path, here, monkeypatch):
     def stopped(*_):
