@@ -13,7 +13,7 @@ from jobs.cells import SweepError, numeric
 from jobs.estimate import seconds, spoken
 from jobs.folder import Folder
 from jobs.machine import find_device, find_engine
-from jobs.many import Run, finished, run_all
+from jobs.many import Run, finished, run_all, unmeasured
 from jobs.paired import differences
 from jobs.scoring import load_images
 from jobs.training import INPUT_ERRORS, assembled
@@ -134,6 +134,8 @@ def run(todo, failed, jobs=1, threads=None, dask=None):
             error = "" if errors["log_likelihood"] is None else f" ± {errors['log_likelihood']:.2f}"  # over images
             said = f"log p̂ {figures['log_likelihood']:.2f}{error}, ELBO {figures['elbo']:.2f}"
         print(f"[{len(done)}/{len(todo)}] {outcome.run.name}: {said}   {outcome.seconds:.0f} s")
+        for measure, why in unmeasured(outcome.run).items():
+            print(f"        warning: {measure} not measured: {why}")
 
     run_all(todo, tell, jobs, threads, dask)
     return "error: " + "\n       ".join([f"{len(failed)} not finished", *failed]) if failed else None

@@ -68,6 +68,12 @@ def _missing(run):
     return [name for name in ("test",) if name not in results] + [m for m in run.measures if m not in measured]
 
 
+def unmeasured(run):
+    """{measure: why} of those that are not possible of this run, and so are not missing."""
+    measured = (_json(run.folder / "results.json") or {}).get("measures", {}).get("own", {})
+    return {m: measured[m]["not measured"] for m in run.measures if "not measured" in measured.get(m, ())}
+
+
 def execute(run, threads=None, cwd=None):
     """Trains the run, or goes on where it stopped, then measures it; what that prints goes to its log.txt.
 
@@ -93,7 +99,8 @@ def execute(run, threads=None, cwd=None):
     for argv in steps:
         if STOP.is_set():
             return Outcome(run, time.perf_counter() - began, "not begun")
-        if status := launch(argv, log, threads, cwd):
+        status = launch(argv, log, threads, cwd)
+        if status and (_missing(run) or not unmeasured(run)):
             last = [line for line in log.read_text(errors="replace").splitlines() if line.strip()][-1:]
             why = "stopped" if status in STOPPED else " ".join(last) or f"exit status {status}"
             return Outcome(run, time.perf_counter() - began, f"{why} ({log})")

@@ -39,7 +39,7 @@ def rescore(run, measures, command, prior="own", device="auto", **given):
         given: samples, seed, data_dir in place of the run's; split, count, draw_seed, other.
 
     Returns:
-        the measures that were not possible.
+        {name: why} of the measures that were not possible; results.json has that too, under "not measured".
 
     Raises:
         one of `jobs.training.INPUT_ERRORS`.
@@ -64,7 +64,7 @@ def rescore(run, measures, command, prior="own", device="auto", **given):
     suffix = "" if prior == "own" else f"-{prior.replace(':', '-')}"
     place = (Folder if processes.leads else Reader)(folder.path / f"measures{suffix}")
     subject = Subject(model, guide, images, config | paths, settings, place, processes)
-    failed = []
+    failed = {}
     with redirect_stdout(sys.stdout if processes.leads else StringIO()):
         print(f"{images}\n{model.prior} · flow {config['flow']} · {device}")
         if config.get("condition") == "label":
@@ -75,10 +75,10 @@ def rescore(run, measures, command, prior="own", device="auto", **given):
                 try:
                     print("\n".join(_measured(subject, name)["notes"]))
                 except ValueError as error:  # what one measure cannot do is no reason to lose the others
-                    failed.append(name)
+                    failed[name] = str(error)
                     print(f"not measured: {error}")
     if processes.leads:
-        collect(folder, place, prior, settings["checkpoint"])
+        collect(folder, place, prior, settings["checkpoint"], failed)
         if prior != "own":
             with seeded(config["seed"], device=device):
                 place.save_figure("samples.png", sample_grid(model, images.classes))
@@ -118,8 +118,11 @@ def _digest(path):
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
-def collect(folder, place, prior, checkpoint):
-    """Every measure's figures and settings into results.json, under "measures"; those of an older checkpoint go."""
+def collect(folder, place, prior, checkpoint, failed):
+    """Every measure's figures and settings into results.json, under "measures"; those of an older checkpoint go.
+
+    Of one that was not possible, now or before, there is why: {"not measured": …}.
+    """
     figures = {}
     for path in sorted(place.path.glob("*.json")):
         content = read_measure(path)
@@ -127,9 +130,15 @@ def collect(folder, place, prior, checkpoint):
             path.unlink()
         else:
             figures[path.stem] = content["figures"] | {"settings": content["settings"]}
+    for name, why in failed.items():
+        figures.setdefault(name, {"not measured": why, "settings": {"checkpoint": checkpoint}})
     try:
         results = json.loads((folder.path / "results.json").read_text(encoding="utf-8"))
-        results["measures"] = {**results.get("measures", {}), prior: figures}
-    except (OSError, ValueError, TypeError, AttributeError, RecursionError):  # none, or none of ours
+        before = results.get("measures", {})
+        for name, content in before.get(prior, {}).items():
+            if "not measured" in content and content["settings"]["checkpoint"] == checkpoint:
+                figures.setdefault(name, content)
+        results["measures"] = {**before, prior: figures}
+    except (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError):  # none, or none of ours
         results = {"measures": {prior: figures}}
     folder.write("results.json", results)

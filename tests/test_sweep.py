@@ -266,11 +266,27 @@ def test_the_status_of_one_that_was_stopped(stop, status, dataset, tmp_path, her
     assert sweep(dataset, tmp_path / "out", "--vary", "latent=2") == status
 
 
-def test_a_measure_that_is_not_possible_is_named_and_the_rest_kept(dataset, tmp_path, here):
-    status = sweep(dataset, tmp_path / "out", "--vary", "latent=2", "--test-images", 1, "--measures", "likelihood,elbo")
-    assert "1 not finished" in status and "not measured: elbo" in status
+def test_a_measure_that_is_not_possible_is_said_once_and_the_rest_kept(dataset, tmp_path, here, capsys):
+    more = ["--vary", "latent=2", "--test-images", 1, "--measures", "likelihood,elbo"]
+    assert sweep(dataset, tmp_path / "out", *more) is None
+    printed = capsys.readouterr().out
+    assert "latent 2 · seed 0: log p̂ -" in printed and "warning: elbo not measured: " in printed
     results = json.loads((tmp_path / "out" / "latent-2_seed0" / "results.json").read_text())
-    assert "likelihood" in results["measures"]["own"]
+    measured = results["measures"]["own"]
+    assert measured["likelihood"]["log_likelihood"] < 0 and measured["elbo"]["not measured"] in printed
+    assert f"{results['test']['log_likelihood']:.2f}" in (tmp_path / "out" / "table.md").read_text()
+
+    count = len(here)
+    assert sweep(dataset, tmp_path / "out", *more) is None and len(here) == count  # nothing is left to do
+    assert call("score", tmp_path / "out" / "latent-2_seed0", "--device", "cpu") is None  # another measure
+    again = json.loads((tmp_path / "out" / "latent-2_seed0" / "results.json").read_text())["measures"]["own"]
+    assert again["elbo"] == measured["elbo"]
+
+
+def test_a_measure_that_the_posterior_cannot_be_given_is_no_failure(dataset, tmp_path, here, capsys):
+    more = ["--vary", "latent=2", "--posterior", "bernoulli", "--measures", "ais"]
+    assert sweep(dataset, tmp_path / "out", *more) is None
+    assert "warning: ais not measured: " in capsys.readouterr().out and len(here) == 2
 
 
 def test_a_dry_run_says_what_and_how_long(dataset, tmp_path, here, capsys):
