@@ -130,7 +130,7 @@ def run(todo, failed, jobs=1, threads=None, dask=None):
             failed.append(f"{outcome.run.name}: {outcome.error}")
             said = f"failed: {outcome.error}"
         else:
-            figures, errors = table.figures_of(outcome.run.folder)
+            figures, errors, _ = table.figures_of(outcome.run.folder)
             error = "" if errors["log_likelihood"] is None else f" ± {errors['log_likelihood']:.2f}"  # over images
             said = f"log p̂ {figures['log_likelihood']:.2f}{error}, ELBO {figures['elbo']:.2f}"
         print(f"[{len(done)}/{len(todo)}] {outcome.run.name}: {said}   {outcome.seconds:.0f} s")
@@ -176,13 +176,13 @@ def picture(rows, metrics=CURVES):
     metrics = [name for name in metrics if any(name in row.figures for row in rows)]
     axis = x_axis(rows)
     if axis is None:
-        panels = {table.METRICS[m][0]: {"": table.heights(rows, m)} for m in metrics}
+        panels = {table.title(m, rows): {"": table.heights(rows, m)} for m in metrics}
         return sweep_plots.error_bars(panels, " / ".join(rows[0].labels), what_bars_are(rows))
     labels = list(dict.fromkeys(row.labels[axis] for row in rows))
     places = dict(zip(labels, numeric(labels)))
     panels = {}
     for metric in metrics:
-        lines = panels[table.METRICS[metric][0]] = {}
+        lines = panels[table.title(metric, rows)] = {}
         for row in rows:
             if (figure := row.figures.get(metric)) is not None:
                 name = " / ".join(label for other, label in row.labels.items() if other != axis)

@@ -52,7 +52,7 @@ def compared(recipe, rows):
         return picture(rows)
     panels = {}
     for metric in dict.fromkeys(source.metric for source in covered):
-        panels[table.METRICS[metric][0]] = {"ours": table.heights(rows, metric)} | {
+        panels[table.title(metric, rows)] = {"ours": table.heights(rows, metric)} | {
             source.by: {row.name: source.values[row.name] for row in rows if row.name in source.values}
             for source in covered
             if source.metric == metric
@@ -65,6 +65,8 @@ def in_full(recipe, work, rows, changed, only, text, link):
     command = ["python", "run.py", "reproduce", recipe.name, *flags.words(changed)]
     command += [word for text in only or () for word in ("--only", text)]
     command += ["--seeds", str(len(work.seeds))] if len(work.seeds) != recipe.seeds else []
+    command += ["--seed", str(work.seeds.start)] if work.seeds.start else []
+    command += ["--measures", ",".join(work.measures)] if work.measures != recipe.measures else []
     own = {name: value for name, value in recipe.base.items() if name not in changed}
     departs = []
     if changed:

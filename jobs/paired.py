@@ -8,10 +8,11 @@ COMMON = ("dataset", "binarize", "likelihood", "sha256")  # what two runs' log-l
 
 
 def differences(cells, folders):
-    """{cell's name: "+0.32 ± 0.05"}: mean log p̂(x) of a cell less that of the first, over images and seeds.
+    """{cell's name: "+0.32 ± 0.05"}: mean log p̂ of a cell less that of the first, over images and seeds.
 
     Its error is over images; images that are hard for one model are hard for all, so it is much smaller than either
-    row's. Empty where runs were scored on different images, or only one cell is there.
+    row's. Empty where runs were scored on different images, or on log p(x) here and log p(x | y) there, or where only
+    one cell is there.
 
     Args:
         cells: `Cell`s.
@@ -23,11 +24,13 @@ def differences(cells, folders):
         for place in places:
             try:
                 config = json.loads((place / "config.json").read_text(encoding="utf-8"))
+                results = json.loads((place / "results.json").read_text(encoding="utf-8"))
+                quantity = results["test"].get("quantity", "log p(x)")
                 with numpy.load(place / "scores.npz") as file:
                     index, values = file["index"], file["log_likelihood"]
             except (OSError, ValueError, LookupError):
                 continue
-            own = [config.get(name) for name in COMMON], index.tolist()
+            own = [config.get(name) for name in COMMON], quantity, index.tolist()
             common = common or own
             if own != common:
                 return {}

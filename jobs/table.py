@@ -54,11 +54,12 @@ class Figure:
 
 @dataclass(frozen=True)
 class Row:
-    """A cell: {axis: label}, how many of its seeds are finished, and {metric: Figure}."""
+    """A cell: {axis: label}, how many of its seeds are finished, {metric: Figure}, and what its likelihood is of."""
 
     labels: dict
     seeds: int
     figures: dict
+    quantity: str = "log p(x)"
 
     @property
     def name(self):
@@ -66,7 +67,9 @@ class Row:
 
 
 def figures_of(folder):
-    """{metric: value} and {metric: its error over images} of a finished run; None where it is not finished.
+    """{metric: value}, {metric: its error over images} and what the likelihood is of, `log p(x)` or `log p(x | y)`.
+
+    None where the run is not finished.
 
     Reconstruction and KL are those of the best epoch's validation; all others of the test images.
     """
@@ -98,7 +101,7 @@ def figures_of(folder):
         "difference": own.get("ais", {}).get("difference"),
         "minutes": fit["seconds"] / 60,
     }
-    return {name: value for name, value in found.items() if value is not None}, errors
+    return {name: value for name, value in found.items() if value is not None}, errors, test.get("quantity", "log p(x)")
 
 
 def over_images(values):
@@ -124,12 +127,12 @@ def rows(cells, folders):
     for cell, places in zip(cells, folders, strict=True):
         found = [figures for figures in map(figures_of, places) if figures is not None]
         if found:
-            names = [name for name in METRICS if all(name in figures for figures, _ in found)]
+            names = [name for name in METRICS if all(name in figures for figures, *_ in found)]
             figures = {
-                name: figure([values[name] for values, _ in found], [errors.get(name) for _, errors in found])
+                name: figure([values[name] for values, *_ in found], [errors.get(name) for _, errors, _ in found])
                 for name in names
             }
-            made.append(Row(cell.labels, len(found), figures))
+            made.append(Row(cell.labels, len(found), figures, found[0][-1]))
     return made
 
 
@@ -147,6 +150,16 @@ def figure(values, errors=()):
 def heights(rows, metric):
     """{row's name: (mean, what its error bar shows)} of the rows that have the metric."""
     return {row.name: (found.mean, found.bar) for row in rows if (found := row.figures.get(metric))}
+
+
+def title(metric, rows):
+    """What a metric is, of these rows: a conditional run's likelihood is that of the image given its label.
+
+    >>> title("log_likelihood", [Row({}, 1, {}), Row({}, 1, {}, "log p(x | y)")])
+    'log p̂(x) or log p̂(x | y), nats'
+    """
+    kinds = dict.fromkeys(row.quantity.replace("p(", "p̂(") for row in rows)
+    return METRICS[metric][0].replace("log p̂(x)", " or ".join(kinds))
 
 
 def shown(rows):
@@ -167,7 +180,7 @@ def markdown(rows, metrics=None, beside=None):
     several = max((row.seeds for row in rows), default=1) > 1
     header = [*axes, *(["seeds"] if several else [])]
     for name in metrics:
-        header.append(METRICS[name][0] + (" (± sd over seeds)" if several and name == metrics[0] else ""))
+        header.append(title(name, rows) + (" (± sd over seeds)" if several and name == metrics[0] else ""))
         header += ["its s.e. over images"] if name == "log_likelihood" else []
         header += beside.get(name, {})
     lines = [header, ["---"] * len(header)]

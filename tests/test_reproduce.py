@@ -8,7 +8,8 @@ from test_sweep import SMALL, here  # noqa: F401
 
 import data
 from assemble import PARTS, assemble
-from jobs import estimate, recipes
+from jobs import estimate, page, recipes
+from jobs.campaign import Campaign
 from jobs.reproduce import cells_of
 from jobs.sections import SECTIONS
 from jobs.table import METRICS
@@ -122,6 +123,21 @@ def test_from_the_command_line_to_the_page(dataset, tmp_path, here, monkeypatch,
     assert "--only 'blobs / mog'" in (tmp_path / "out" / "blobs.md").read_text()
     assert "no cell is called so" in call(*words, "--only", "vamp")
     assert "--prior is given and varied" in call(*words, "--prior", "mog:3")
+
+
+def test_the_command_on_the_page_repeats_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(recipes, "FOLDER", tmp_path)
+    (tmp_path / "blobs.toml").write_text(RECIPE.replace("[base]", 'measures = ["elbo"]\n[base]'))
+    recipe = recipes.read("blobs")
+
+    def command(seeds, measures):
+        work = Campaign(cells_of(recipe), seeds, tmp_path, measures)
+        text = page.in_full(recipe, work, [], {"latent": 3}, None, "", "")
+        return next(line.strip() for line in text.splitlines() if line.startswith("    "))
+
+    plain = "python run.py reproduce blobs --latent 3"
+    assert command(range(2), ("elbo",)) == plain
+    assert command(range(5, 8), ("elbo", "ais")) == plain + " --seeds 3 --seed 5 --measures elbo,ais"
 
 
 def test_an_unknown_recipe_is_named():

@@ -17,6 +17,7 @@ from test_run import ROOT, assert_same, call, state
 import run
 from jobs import campaign, cells, many, table
 from jobs.folder import Folder
+from jobs.paired import differences
 from jobs.signals import Terminated
 
 SMALL = ["--hidden", "8", "--batch-size", "50", "--samples", "10", "--device", "cpu", "--engine", "eager"]
@@ -329,6 +330,29 @@ def test_runs_on_a_cluster(dataset, tmp_path):
     with distributed.LocalCluster(n_workers=1, threads_per_worker=2, dashboard_address=None) as cluster:
         status = sweep(dataset, tmp_path / "out", "--vary", "latent=2,3", "--dask", cluster.scheduler_address)
     assert status is None and (tmp_path / "out" / "table.csv").read_text().count("\n") == 3
+
+
+def test_likelihoods_of_images_and_of_images_given_labels_are_not_taken_for_one(tmp_path):
+    made = cells.cells([cells.vary("condition=none,label"), cells.vary("beta=1,2")], {})
+    folders = [[cell.folder(tmp_path, 0)] for cell in made]
+    for cell, (folder,) in zip(made, folders):
+        kind = "log p(x | y)" if cell.labels["condition"] == "label" else "log p(x)"
+        test = {"log_likelihood": -2.0, "elbo": -3.0, "quantity": kind}
+        folder.mkdir()
+        (folder / "config.json").write_text("{}")
+        (folder / "metrics.jsonl").write_text("")
+        (folder / "results.json").write_text(json.dumps({"test": test, "fit": {"best_epoch": 1, "seconds": 60}}))
+        values = np.arange(3.0) + float(cell.labels["beta"])
+        np.savez(folder / "scores.npz", log_likelihood=values, elbo=values, index=np.arange(3))
+
+    def header(some):
+        return table.markdown(table.rows(made[some], folders[some])).splitlines()[0]
+
+    given, not_given, both = slice(2, 4), slice(2), slice(4)
+    assert "| log p̂(x), nats |" in header(not_given) and "| log p̂(x | y), nats |" in header(given)
+    assert "| log p̂(x) or log p̂(x | y), nats |" in header(both)
+    assert differences(made[given], folders[given])["label / 2"] == "+1.00 ± 0.00"
+    assert differences(made[both], folders[both]) == {}
 
 
 def test_figures_over_seeds():
