@@ -18,11 +18,11 @@ def error_curves(panels, x, note=None):
         note: what the bars are, in a line below.
 
     >>> error_curves({"log p̂": {"planar": [(0, -92.0, 0.1), (5, -91.5, 0.2)]}}, "length", "bars: sd over 3 seeds")
-    <Figure size 520x360 with 1 Axes>
+    <Figure size 420x320 with 1 Axes>
     """
     columns = min(3, len(panels))
     rows = math.ceil(len(panels) / columns)
-    figure = Figure(figsize=(5.2 * columns, 3.6 * rows), dpi=100, layout="constrained")
+    figure = Figure(figsize=(4.2 * columns, 3.2 * rows), dpi=100, layout="constrained")
     all_axes = figure.subplots(rows, columns, squeeze=False).ravel()
     for axes in all_axes[len(panels) :]:
         axes.set_axis_off()
@@ -31,11 +31,12 @@ def error_curves(panels, x, note=None):
     for axes, (title, lines) in zip(all_axes, panels.items()):
         for name, points in lines.items():
             xs, ys, bars = zip(*sorted(points, key=lambda point: point[0]))
-            axes.errorbar(xs, ys, [0 if bar is None else bar for bar in bars], fmt="o-", capsize=3, ms=4, label=name)
+            bars = None if None in bars else bars
+            axes.errorbar(xs, ys, bars, fmt="o-", capsize=3, ms=4, label=name)
         if wide:
             axes.set_xscale("log")
         if len(positions) <= 10:
-            axes.set_xticks(positions, [f"{position:g}" for position in positions])
+            axes.set_xticks(positions, [f"{position:g}" for position in positions], fontsize=8)
             axes.xaxis.set_minor_locator(NullLocator())
         else:
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
