@@ -6,6 +6,7 @@ python run.py --dataset mnist --prior vamp:500       downloads MNIST first
 python run.py --resume runs/NAME                     goes on where that run stopped
 python run.py score runs/NAME --prior aggregate      scores it again, here under the aggregated posterior as the prior
 python run.py sample runs/NAME --count 64            draws images; where labels were given, --label 7 sevens
+python run.py export runs/NAME --images 10          posterior draws, for ArviZ
 python run.py sweep --vary prior=mog:5,mog:10        a run for each value, one table and one picture of all
 python run.py reproduce --list                       published experiments that one command repeats
 python run.py --help                                 every flag and its default
@@ -18,7 +19,7 @@ from jobs.signals import status, terminable
 from specs import SpecError, choose
 
 # The first word of the command line; without one, train.
-JOBS = {name: f"jobs.{name}" for name in ("train", "score", "sample", "sweep", "reproduce")}
+JOBS = {name: f"jobs.{name}" for name in ("train", "score", "sample", "export", "sweep", "reproduce")}
 
 
 def main(argv):

@@ -4,6 +4,8 @@ import math
 
 import pyro.distributions as dist
 import torch
+from jaxtyping import Float
+from torch import Tensor
 from torch.distributions import constraints
 from torch.fx.experimental.proxy_tensor import get_proxy_mode
 from torch.nn.functional import binary_cross_entropy_with_logits, linear, softplus
@@ -36,7 +38,14 @@ class LinearBernoulli(dist.TorchDistribution):
     arg_constraints = {}
     has_rsample = False
 
-    def __init__(self, h, weight, bias, shape, validate_args=None):
+    def __init__(
+        self,
+        h: Float[Tensor, "*batch features"],
+        weight: Float[Tensor, "pixels features"],
+        bias: Float[Tensor, " pixels"],
+        shape,
+        validate_args=None,
+    ):
         self.h, self.weight, self.bias = h, weight, bias
         super().__init__(h.shape[:-1], torch.Size(shape), validate_args=validate_args)
 

@@ -2,6 +2,8 @@
 
 import pyro.distributions as dist
 import torch
+from jaxtyping import Float
+from torch import Tensor
 from torch.distributions import register_kl
 from torch.nn.functional import logsigmoid
 
@@ -30,7 +32,7 @@ class BernoulliVector(dist.Independent):
 
     has_enumerate_support = True
 
-    def __init__(self, logits, validate_args=None):
+    def __init__(self, logits: Float[Tensor, "*batch latent"], validate_args=None):
         bits = dist.Bernoulli(logits=logits, validate_args=validate_args)
         super().__init__(bits, 1, validate_args=validate_args)
 
@@ -54,7 +56,7 @@ class BernoulliVector(dist.Independent):
         probs = self.logits.sigmoid().expand(self._extended_shape(sample_shape))
         return (torch.rand_like(probs) < probs).to(probs.dtype)
 
-    def pairwise_log_prob(self, z):
+    def pairwise_log_prob(self, z: Float[Tensor, "*points latent"]) -> Float[Tensor, "*points components"]:
         """log p_k(z_n) = z_n·l_k + Σ_d log σ(-l_kd) for every point and component: one matrix product.
 
         Args:

@@ -3,11 +3,13 @@
 import math
 
 import torch
+from jaxtyping import Bool, Float
 from pyro.distributions import TorchDistribution
+from torch import Tensor
 from torch.distributions import Categorical, constraints, register_kl
 
 
-def one_hot(z, codebook):
+def one_hot(z: Float[Tensor, "*batch latent"], codebook: Float[Tensor, "codes d"]) -> Bool[Tensor, "*batch m codes"]:
     """Which code each vector of z is: (..., M·d) → (..., M, K) truth values, all false for a vector that is no code.
 
     By equality, whatever the precision of z: codes are copied, never computed. They are taken to be distinct.
@@ -19,7 +21,9 @@ def one_hot(z, codebook):
     return (z.unflatten(-1, (-1, 1, codebook.shape[-1])) == codebook).all(-1)
 
 
-def squared_distances(z, codebook):
+def squared_distances(
+    z: Float[Tensor, "*batch latent"], codebook: Float[Tensor, "codes d"]
+) -> Float[Tensor, "*batch m codes"]:
     """‖z_m - e_k‖² of every vector and code: (..., M·d) → (..., M, K)."""
     return (z.unflatten(-1, (-1, 1, codebook.shape[-1])) - codebook).square().sum(-1)
 
@@ -60,7 +64,7 @@ class Codes(TorchDistribution):
 
     arg_constraints = {}
 
-    def __init__(self, logits, codebook, validate_args=None):
+    def __init__(self, logits: Float[Tensor, "*batch m codes"], codebook: Float[Tensor, "codes d"], validate_args=None):
         self.log_probs, self.codebook = logits.log_softmax(-1), codebook
         event = torch.Size([logits.shape[-2] * codebook.shape[-1]])
         super().__init__(logits.shape[:-2], event, validate_args=validate_args)
@@ -90,7 +94,7 @@ class Codes(TorchDistribution):
         log_prob = torch.where(hot, self.log_probs.to(z.dtype), 0.0).sum((-1, -2))
         return log_prob.masked_fill(~hot.any(-1).all(-1), -math.inf)
 
-    def pairwise_log_prob(self, z):
+    def pairwise_log_prob(self, z: Float[Tensor, "*points latent"]) -> Float[Tensor, "*points components"]:
         """Every point under every distribution of the batch, (K,): (..., M·d) → (..., K), one matrix product."""
         hot = self.one_hot(z)
         log_prob = hot.flatten(-2).to(z.dtype) @ self.log_probs.flatten(-2).to(z.dtype).mT
@@ -182,7 +186,7 @@ class Quantised(TorchDistribution):
     arg_constraints = {}
     has_rsample = True
 
-    def __init__(self, encoded, codebook, validate_args=None):
+    def __init__(self, encoded: Float[Tensor, "*batch latent"], codebook: Float[Tensor, "codes d"], validate_args=None):
         self.encoded, self.codebook = encoded, codebook
         self.codes = codebook[squared_distances(encoded.detach(), codebook).argmin(-1)].flatten(-2)
         super().__init__(encoded.shape[:-1], encoded.shape[-1:], validate_args=validate_args)

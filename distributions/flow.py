@@ -2,6 +2,8 @@
 
 import pyro.distributions as dist
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from distributions.normal import DiagonalNormal
 
@@ -51,7 +53,7 @@ class FlowDistribution(dist.TransformedDistribution):
             return self.transform.pairwise_log_prob(self.base_dist, z, (point, component))
         return self.select(component, z.dtype).log_prob(z[point])
 
-    def pairwise_log_prob(self, z):
+    def pairwise_log_prob(self, z: Float[Tensor, "*points latent"]) -> Float[Tensor, "*points components"]:
         """log q_k(z_n) for every point and component, in the precision of `z`.
 
         Args:

@@ -4,6 +4,8 @@ import math
 
 import pyro.distributions as dist
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 
 class FullNormal(dist.MultivariateNormal):
@@ -18,7 +20,7 @@ class FullNormal(dist.MultivariateNormal):
     torch.Size([5, 3])
     """
 
-    def pairwise_log_prob(self, z):
+    def pairwise_log_prob(self, z: Float[Tensor, "*points latent"]) -> Float[Tensor, "*points components"]:
         """log N(z_n; loc_k, L_k L_kᵀ) for every point and component: -½ ‖L⁻¹(z - loc)‖² - log |L| - ½ D log 2π.
 
         Args:

@@ -4,6 +4,8 @@ import math
 
 import pyro.distributions as dist
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 
 class DiagonalNormal(dist.Independent):
@@ -22,7 +24,9 @@ class DiagonalNormal(dist.Independent):
     torch.Size([5, 3])
     """
 
-    def __init__(self, loc, scale, validate_args=None):
+    def __init__(
+        self, loc: Float[Tensor, "*#batch latent"], scale: Float[Tensor, "*#batch latent"], validate_args=None
+    ):
         super().__init__(dist.Normal(loc, scale, validate_args=validate_args), 1, validate_args=validate_args)
 
     @property
@@ -41,7 +45,7 @@ class DiagonalNormal(dist.Independent):
         """Those of the batch, by their index, in that precision."""
         return DiagonalNormal(self.loc[index].to(dtype), self.scale[index].to(dtype), validate_args=False)
 
-    def pairwise_log_prob(self, z):
+    def pairwise_log_prob(self, z: Float[Tensor, "*points latent"]) -> Float[Tensor, "*points components"]:
         """log N(z_n; loc_k, scale_k²) for every point and component, in the precision of `z`.
 
         With δ = z - loc, the exponent -½ Σ_d δ²/σ² = Σ_d z²·(-½/σ²) + z·(loc/σ²) - ½ loc²/σ² is

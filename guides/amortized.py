@@ -1,7 +1,8 @@
 """The amortised guide: one network infers z for every image."""
 
 import pyro
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 
 from distributions import FlowDistribution
 
@@ -37,6 +38,6 @@ class Guide(nn.Module):
         """N(loc(h), diag(scale(h)²)), the posterior before its flow."""
         return self.head(self.body(x))
 
-    def forward(self, x):
+    def forward(self, x: Float[Tensor, " images *event"]):
         with pyro.plate("images", len(x)):
             return pyro.sample("z", self.q(x))

@@ -1,7 +1,8 @@
 """The amortised guide for two levels of latents."""
 
 import pyro
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 
 
 class TwoLevelGuide(nn.Module):
@@ -31,7 +32,7 @@ class TwoLevelGuide(nn.Module):
         """q(z2 | x) before its flow."""
         return self.upper.base(x)
 
-    def forward(self, x):
+    def forward(self, x: Float[Tensor, " images *event"]):
         with pyro.plate("images", len(x)):
             z2 = pyro.sample("z2", self.upper.q(x))
             z1 = pyro.sample("z1", self.lower.q((x, z2)))

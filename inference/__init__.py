@@ -18,6 +18,7 @@ from inference.importance import log_weights, score
 from inference.introspective import Introspective
 from inference.local import LocalGuide
 from inference.points import points_of, validation
+from inference.posterior import PosteriorDraws, posterior_draws
 from inference.proposal import NormalProposal, scoring_guide
 from inference.registered import registered
 from inference.rng import seeded
@@ -41,6 +42,7 @@ __all__ = [
     "KLWeight",
     "LocalGuide",
     "NormalProposal",
+    "PosteriorDraws",
     "ScaleLatents",
     "Relaxed",
     "Score",
@@ -63,6 +65,7 @@ __all__ = [
     "log_weights",
     "make_update",
     "points_of",
+    "posterior_draws",
     "rate_distortion",
     "registered",
     "score",

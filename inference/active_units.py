@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 import pyro
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from inference.estimate import Estimate
 from inference.evaluation import evaluation_mode
@@ -38,7 +40,7 @@ class ActiveUnits:
 
 
 @torch.no_grad()
-def active_units(guide, images, samples=100, *, threshold=0.01, seed=0, rows=None):
+def active_units(guide, images: Float[Tensor, " images *event"], samples=100, *, threshold=0.01, seed=0, rows=None):
     """Units of which Var_x(E_{z ~ q(z | x)}[z_d]) > 0.01, for each latent site   (Burda et al. 2016, arXiv:1509.00519).
 
     Where a site's distribution knows its mean, that is used; elsewhere (behind a flow) a sample in its place. What is

@@ -6,7 +6,8 @@ from itertools import pairwise
 
 import pyro
 import torch
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 
 from inference.estimate import Estimate, or_none, standard_error
 from inference.evaluation import constant_parts, evaluation_mode
@@ -71,7 +72,7 @@ class AnnealedScore:
 
 def ais(
     model,
-    images,
+    images: Float[Tensor, " images *event"],
     *,
     chains=16,
     temperatures=1000,

@@ -2,6 +2,8 @@
 
 import pyro
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from inference.components import ComponentUse
 from inference.evaluation import evaluation_mode
@@ -10,7 +12,7 @@ from inference.top_level import top_level
 
 
 @torch.no_grad()
-def code_use(model, guide, images, samples=10, *, seed=0, batch_size=500):
+def code_use(model, guide, images: Float[Tensor, " images *event"], samples=10, *, seed=0, batch_size=500):
     """1/(NSM) Σ_n Σ_s Σ_m 1(z_nsm = e_k), z_ns ~ q(z | x_n): each code's share, M codes a latent vector.
 
     `effective` of the result, exp of the shares' entropy, is the codebook's perplexity.

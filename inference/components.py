@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 import pyro
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from inference.evaluation import evaluation_mode
 from inference.rng import seeded
@@ -33,7 +35,7 @@ class ComponentUse:
 
 
 @torch.no_grad()
-def component_use(model, guide, images, samples=10, *, seed=0, batch_size=500):
+def component_use(model, guide, images: Float[Tensor, " images *event"], samples=10, *, seed=0, batch_size=500):
     """1/(NS) Σ_n Σ_s p(k | z_ns), z_ns ~ q(z | x_n), p(k | z) = π_k p_k(z) / p(z): component k's mean responsibility.
 
     For any prior whose distribution has `component_log_prob` (z → (..., K), log π_k p_k(z)); of several levels

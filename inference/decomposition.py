@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 import pyro
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from inference.estimate import Estimate
 from inference.evaluation import constant_parts, evaluation_mode
@@ -45,7 +47,7 @@ class Decomposition:
 
 
 @torch.no_grad()
-def decompose(model, guide, images, samples=100, *, seed=0, rows=None):
+def decompose(model, guide, images: Float[Tensor, " images *event"], samples=100, *, seed=0, rows=None):
     """L(x) = E_q[log p(x | z)] - Σ_l E_q[KL(q(z_l | …) ‖ p(z_l | …))]   (Kingma & Welling 2014, arXiv:1312.6114).
 
     A KL is in closed form where torch has one for the two distributions, and then only what they are given is
@@ -89,7 +91,7 @@ def decompose(model, guide, images, samples=100, *, seed=0, rows=None):
     )
 
 
-def rate_distortion(model, guide, images, samples=10, *, seed=0):
+def rate_distortion(model, guide, images: Float[Tensor, " images *event"], samples=10, *, seed=0):
     """(R, D): what the code costs, E_x KL(q(z | x) ‖ p(z)), and what it leaves unsaid, -E_x E_q[log p(x | z)].
 
     Alemi et al. 2018, arXiv:1711.00464: -ELBO = D + R, training with weight β of the KL minimises D + βR, and runs with

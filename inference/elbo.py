@@ -5,9 +5,11 @@ import math
 import pyro
 import pyro.infer
 import torch
+from jaxtyping import Float
 from pyro.distributions.util import scale_and_mask
 from pyro.infer.enum import get_importance_trace
 from pyro.poutine.util import site_is_subsample
+from torch import Tensor
 
 from inference.evaluation import check_latents, evaluation_mode
 
@@ -121,7 +123,7 @@ class IWAE(Trace_ELBO):
 
 
 @torch.no_grad()
-def elbo_parts(model, guide, images, batch_size=500):
+def elbo_parts(model, guide, images: Float[Tensor, " images *event"], batch_size=500):
     """ELBO = E_q[log p(x | z)] - E_q[log q(z | x) - log p(z)], one sample of z for each image.
 
     The KL term always has its full weight, whatever the training's, and modules are in evaluation mode.

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 import pyro
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from inference.estimate import Estimate
 from inference.evaluation import constant_parts, evaluation_mode
@@ -38,7 +40,18 @@ class Gaps:
         return f"Gaps({parts}; {len(self.ess)} images, {self.samples} samples, median ESS {self.ess.median():.1f})"
 
 
-def gaps(model, guide, images, samples=5000, *, steps=500, particles=10, lr=0.02, seed=0, rows=None):
+def gaps(
+    model,
+    guide,
+    images: Float[Tensor, " images *event"],
+    samples=5000,
+    *,
+    steps=500,
+    particles=10,
+    lr=0.02,
+    seed=0,
+    rows=None,
+):
     """log p(x) - L[q] = (log p(x) - L[q*]) + (L[q*] - L[q]): approximation and amortisation gap   (Cremer et al. 2018,
     arXiv:1801.03558).
 

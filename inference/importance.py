@@ -1,7 +1,11 @@
 """The marginal likelihood by importance sampling, image by image."""
 
+from collections.abc import Iterator
+
 import pyro
 import torch
+from jaxtyping import Float, Float64
+from torch import Tensor
 
 from inference.evaluation import constant_parts, evaluation_mode
 from inference.joint import Joint, sample_sites, traced
@@ -14,8 +18,9 @@ COMPILE_FROM = 1_000_000  # rows on a CPU: of fewer, compiling takes more time t
 DRAWN = 8  # times the rows that are decoded at a time
 
 
-@torch.no_grad()
-def log_weights(model, guide, x, samples, rows=4096, joint=None):
+def log_weights(
+    model, guide, x: Float[Tensor, " images *event"], samples, rows=4096, joint=None
+) -> Iterator[Float64[Tensor, "chunk images"]]:
     """Yields log w_s = log p(x, z_s) - log q(z_s | x), z_s ~ q(z | x), in chunks of samples.
 
     Pyro runs the guide once under a plate of all samples, which encodes x once, and replays the model over
@@ -34,28 +39,44 @@ def log_weights(model, guide, x, samples, rows=4096, joint=None):
         ValueError: where the guide has a Delta site (a point has no density to weigh by), or a latent site
             that the model has not, or the reverse.
     """
-    # Validation is off within each piece of work, never across a yield: that is the caller's time.
+    values, guide_log_prob = proposed(guide, x, samples)
+    yield from weighed(joint or Joint(model), x, values, guide_log_prob, rows)
+
+
+@torch.no_grad()
+def proposed(guide, x, samples):
+    """z_s ~ q(z | x), {site: (samples, batch, *event)}, and log q(z_s | x), (samples, batch) float64.
+
+    Raises:
+        ValueError: where the guide has a Delta site.
+    """
     with pyro.validation_enabled(False):
-        guide_trace = traced(guide, samples, x)
-        latents = sample_sites(guide_trace)
+        trace = traced(guide, samples, x)
+        latents = sample_sites(trace)
         for name, site in latents.items():
             if is_delta(site["fn"]):
                 raise ValueError(
                     f"the guide's site {name!r} is a Delta, a point without a density to weigh by: "
                     "score with scoring_guide(model, guide, images)"
                 )
-        guide_trace.compute_log_prob()
-        guide_log_prob = sum(site["log_prob"].double() for site in latents.values())
-    joint = joint or Joint(model)
+        trace.compute_log_prob()
+        log_prob = sum(site["log_prob"].double() for site in latents.values())
+    return {name: site["value"] for name, site in latents.items()}, log_prob
+
+
+def weighed(joint, x, values, guide_log_prob, rows):
+    """Yields log p(x, z_s) - log q(z_s | x) of what was `proposed`, so many rows at a time as memory holds."""
+    samples = len(guide_log_prob)
 
     def weigh(part):
-        return joint(x, {name: site["value"][part] for name, site in latents.items()}) - guide_log_prob[part]
+        return joint(x, {name: value[part] for name, value in values.items()}) - guide_log_prob[part]
 
+    # Gradients and validation are off within each piece of work, never across a yield: that is the caller's time.
     start, chunk = 0, evenly(samples, rows // len(x))
     while start < samples:
         stop = min(start + chunk, samples)
         try:
-            with pyro.validation_enabled(False):
+            with torch.no_grad(), pyro.validation_enabled(False):
                 # Of one shape, the last as well, which takes up a few samples before it.
                 log_w = weigh(slice(max(0, stop - chunk), stop))[start - stop :]
         except RuntimeError as error:
@@ -76,7 +97,19 @@ def evenly(count, most):
     return -(-count // -(-count // max(1, most)))
 
 
-def score(model, guide, images, samples=1000, *, seed=0, rows=None, compiled=None, progress=iter, done=(), keep=None):
+def score(
+    model,
+    guide,
+    images: Float[Tensor, " images *event"],
+    samples=1000,
+    *,
+    seed=0,
+    rows=None,
+    compiled=None,
+    progress=iter,
+    done=(),
+    keep=None,
+):
     """log p̂(x) = log 1/S Σ_s p(x, z_s) / q(z_s | x), z_s ~ q(z | x)   (Burda et al. 2016, arXiv:1509.00519).
 
     A lower bound in expectation, biased low and rising with S: report S, compare only at equal S. Weights are

@@ -3,7 +3,9 @@
 import pyro
 import pyro.distributions as dist
 import torch
+from jaxtyping import Float
 from pyro import poutine
+from torch import Tensor
 
 from inference.elbo import elbo_parts
 from inference.joint import sample_sites
@@ -18,7 +20,7 @@ def is_delta(fn):
 
 
 @torch.no_grad()
-def points_of(guide, images):
+def points_of(guide, images: Float[Tensor, " images *event"]):
     """{site: (N, *event)}, the guide's latents that are points; {} for a guide with a density.
 
     >>> from assemble import assemble
@@ -31,7 +33,7 @@ def points_of(guide, images):
     return {name: site["value"] for name, site in sites.items() if is_delta(site["fn"])}
 
 
-def validation(model, guide, images, weight=1.0):
+def validation(model, guide, images: Float[Tensor, " images *event"], weight=1.0):
     """What an epoch has come to, nats per image; the first of the figures is to rise.
 
     With a density `elbo_parts`: `elbo`, `reconstruction`, `kl`. Of points there is no ELBO, so nothing bounds

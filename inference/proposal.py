@@ -3,10 +3,11 @@
 import pyro
 import pyro.distributions as dist
 import torch
+from jaxtyping import Float
 from pyro import poutine
 from pyro.poutine.messenger import Messenger
 from pyro.poutine.util import prune_subsample_sites
-from torch import nn
+from torch import Tensor, nn
 from torch.distributions import constraints
 
 from inference.ais import without_gradients
@@ -21,7 +22,7 @@ START = 0.3  # of the prior's deviation, the first scale
 MOST = 2000  # images, from whose points the heads' inputs are standardised
 
 
-def scoring_guide(model, guide, images, *, seed=0, steps=300, batch=100, lr=3e-3):
+def scoring_guide(model, guide, images: Float[Tensor, " images *event"], *, seed=0, steps=300, batch=100, lr=3e-3):
     """The guide to score a model with: `guide` itself where it has a density, otherwise a `NormalProposal`, fitted.
 
     A guide of points has no density, so that there are no importance weights. Any density serves in its place, since

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 import pyro
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from inference.estimate import Estimate
 from inference.evaluation import evaluation_mode
@@ -40,7 +42,7 @@ class Surgery:
 
 
 @torch.no_grad()
-def surgery(model, guide, images, samples=10, *, seed=0, batch_size=500):
+def surgery(model, guide, images: Float[Tensor, " images *event"], samples=10, *, seed=0, batch_size=500):
     """1/N Σ_n KL(q(z | x_n) ‖ p(z)) = I_q(n; z) + KL(q(z) ‖ p(z)), q(z) = 1/N Σ_n q(z | x_n)   (Hoffman & Johnson 2016,
     *ELBO surgery*).
 

@@ -4,7 +4,9 @@ import math
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float, Float64
 from pyro.ops.stats import fit_generalized_pareto
+from torch import Tensor
 
 from inference.estimate import Estimate, or_none, standard_error
 
@@ -21,12 +23,12 @@ def sizes(samples):
     return sorted({2**n for n in range(samples.bit_length())} | {samples})
 
 
-def log_mean(log_w):
+def log_mean(log_w: Float[Tensor, " samples *images"]) -> Float[Tensor, "*images"]:
     """log 1/S Σ_s w_s: (S, …) → (…)."""
     return log_w.logsumexp(0) - math.log(len(log_w))
 
 
-def convergence(log_w):
+def convergence(log_w: Float[Tensor, "samples images"]) -> Float[Tensor, "sizes images"]:
     """The mean of log p̂(x) had it been made of fewer samples: (S, N) → (len(sizes(S)), N).
 
     Of s samples there are S // s disjoint groups, over which the estimate is averaged: its expectation rises with s to
@@ -38,7 +40,7 @@ def convergence(log_w):
     )
 
 
-def effective_sample_size(log_w):
+def effective_sample_size(log_w: Float[Tensor, "samples images"]) -> Float[Tensor, " images"]:
     """(Σ w)² / Σ w², 1 … S: (S, N) → (N,)."""
     return (2 * log_w.logsumexp(0) - (2 * log_w).logsumexp(0)).exp()
 
@@ -52,7 +54,7 @@ def relative_error(ess, samples):
     return ((samples / ess - 1).clamp(min=0) / (samples - 1)).sqrt()
 
 
-def pareto_k(log_w):
+def pareto_k(log_w: Float[Tensor, "samples images"]) -> Float64[Tensor, " images"]:
     """The shape k̂ of a generalised Pareto distribution, fitted to the largest min(S/5, 3√S) weights: (S, N) → (N,).
 
     Moments of the weights above 1/k̂ do not exist: from k̂ = 0.5 on not the variance, on which the error is built, and
@@ -94,15 +96,15 @@ class Score:
     (len(sizes(samples)), N).
     """
 
-    log_likelihood: torch.Tensor
-    elbo: torch.Tensor
-    ess: torch.Tensor
-    pareto_k: torch.Tensor
-    curve: torch.Tensor
+    log_likelihood: Float64[Tensor, " images"]
+    elbo: Float64[Tensor, " images"]
+    ess: Float64[Tensor, " images"]
+    pareto_k: Float64[Tensor, " images"]
+    curve: Float64[Tensor, "sizes images"]
     samples: int
 
     @classmethod
-    def of(cls, log_w):
+    def of(cls, log_w: Float64[Tensor, "samples images"]):
         """From the log weights, (samples, N)."""
         parts = log_mean(log_w), log_w.mean(0), effective_sample_size(log_w)
         parts = *parts, pareto_k(log_w), convergence(log_w)

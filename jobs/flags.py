@@ -96,9 +96,10 @@ DEFAULTS = {
     "device": "auto",
     "seed": 0,
     "out": None,
+    "tensorboard": False,
 }
-ADDED = {"condition": "none"}  # settings that runs lack which were begun before these came
-BESIDE_RESUME = ("epochs", "samples", "test_images", "data_dir", "device", "engine")
+ADDED = {"condition": "none", "tensorboard": False}  # settings that runs lack which were begun before these came
+BESIDE_RESUME = ("epochs", "samples", "test_images", "data_dir", "device", "engine", "tensorboard")
 
 
 def flags_of(names):
@@ -135,7 +136,8 @@ def parser(prog="run.py", description=DESCRIPTION, kind=Parser):
         default = DEFAULTS.get(flag[2:].replace("-", "_"))
         if isinstance(default, list):
             default = ",".join(map(str, default))
-        group.add_argument(flag, help=help + ("" if default is None else f" (default: {default})"), **kwargs)
+        shown = "" if default is None or default is False else f" (default: {default})"
+        group.add_argument(flag, help=help + shown, **kwargs)
 
     def add_spec(group, flag):
         family = flag[2:]
@@ -188,13 +190,7 @@ def parser(prog="run.py", description=DESCRIPTION, kind=Parser):
     )
     add(g, "--batch-size", "images per step", **COUNT)
     add(g, "--lr", "learning rate", type=number(float, 0, LARGEST, above=True), metavar="R")
-    add(
-        g,
-        "--cooldown",
-        "fraction of --epochs, the last, over which it falls to 0",
-        type=number(float, 0, most=1),
-        metavar="F",
-    )
+    add(g, "--cooldown", "part of --epochs, the last, where it falls to 0", type=number(float, 0, most=1), metavar="F")
     add(g, "--optimizer", "adam-normgrad: gradients of unit length per tensor", choices=["adam", "adam-normgrad"])
     add(
         g,
@@ -209,6 +205,7 @@ def parser(prog="run.py", description=DESCRIPTION, kind=Parser):
     add(g, "--device", "where to run; auto: cuda if there is one", choices=["auto", "cpu", "cuda"])
     add(g, "--seed", "of everything random", type=number(int, 0, 2**63 - 1), metavar="N")
     add(g, "--out", "the run's folder (default: runs/, named after the run)", metavar="DIR")
+    add(g, "--tensorboard", "curves and figures for TensorBoard too (see requirements-extras.txt)", action="store_true")
     add(
         g,
         "--resume",
@@ -237,9 +234,13 @@ def words(settings):
     return [
         word
         for name, value in settings.items()
-        if value is not None
-        for word in (flags_of([name]), ",".join(map(str, value)) if isinstance(value, list) else str(value))
+        if value is not None and value is not False
+        for word in (flags_of([name]), *([] if value is True else [_written(value)]))
     ]
+
+
+def _written(value):
+    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def read(argv):

@@ -17,6 +17,8 @@ from inference import Cooldown, EarlyStopping, KLWeight, diagnose, fit, make_upd
 from inference.checkpoint import CheckpointError, check_memory, load_weights
 from inference.processes import ProcessError, Processes, Shard
 from jobs import flags
+from jobs.board import Board
+from jobs.extras import require
 from jobs.figures import figures as draw
 from jobs.figures import shoot
 from jobs.folder import Folder, FolderError, Reader
@@ -97,6 +99,8 @@ class Run:
     """Everything that a training run holds; `train` and `report` do the work."""
 
     def __init__(self, config, processes=ALONE):
+        if config["tensorboard"]:
+            require("tensorboard", "--tensorboard")
         device = find_device(config["device"])
         self.folder, self.epoch, self.metrics, self.film, self.processes = None, 0, [], {}, processes
         with processes.leader_first():
@@ -200,6 +204,9 @@ class Run:
         """Fits until the last epoch or the end of patience; every epoch is on disk before the next begins."""
         epochs = fit(**self.fitting(), epochs=self.epoch if self.best.done else self.config["epochs"])
         print(self.images)
+        self.board = Board(
+            self.folder.path if self.config["tensorboard"] and self.processes.leads else None, self.metrics
+        )
         quiet = None if self.processes.leads else True  # None: where there is no terminal
         if (seconds := self.seconds_in_prior()) > SLOW:
             print(
@@ -222,6 +229,7 @@ class Run:
                 }
                 self.folder.save(state, [*self.metrics, metrics])
                 self.metrics.append(metrics)
+                self.board.epoch(metrics)
                 self.epoch = metrics["epoch"]
                 bar.update()
                 tqdm.write(line(metrics))
@@ -280,6 +288,7 @@ class Run:
         pictures = draw(self.model, self.guide, self.images, self.metrics, self.film, self.config["seed"])
         for name, figure in pictures.items():
             self.folder.save_figure(name, figure)
+        self.board.end(self.epoch, pictures, self.config, figures)
         print(
             f"\n{sentence(figures, result.verdict)}\n"
             f"trained             {len(self.metrics)} epochs in {seconds:.0f} s, best epoch {self.best.epoch}\n"

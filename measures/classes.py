@@ -3,11 +3,13 @@
 import math
 
 import torch
+from jaxtyping import Float, Float64
+from torch import Tensor
 
 from measures.classifier import evaluated
 
 
-def class_distribution(classifier, samples):
+def class_distribution(classifier, samples: Float[Tensor, " n *image"]) -> Float64[Tensor, " classes"]:
     """p(y) = 1/N Σ_n p(y | x_n), the classes' shares of samples   (as in Salimans et al. 2016, arXiv:1606.03498).
 
     Doubtful samples count for several classes, each by its probability. An image that is no digit at all gets some

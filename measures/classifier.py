@@ -3,7 +3,8 @@
 import math
 
 import torch
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 from torch.nn import functional
 
 from inference import seeded
@@ -101,7 +102,7 @@ def train_classifier(
     return classifier.eval()
 
 
-def accuracy(classifier, images, labels):
+def accuracy(classifier, images: Float[Tensor, " n *image"], labels):
     """The share of images whose most probable class is their label.
 
     Of reconstructions, with the labels of their originals: how much of what makes an image its class survives.
@@ -122,7 +123,7 @@ def accuracy(classifier, images, labels):
     return (evaluated(classifier, images).argmax(1) == labels).double().mean().item()
 
 
-def features(classifier, images):
+def features(classifier, images: Float[Tensor, " n *image"]) -> Float[Tensor, "n hidden"]:
     """The classifier's penultimate layer, (N, hidden), without dropout and gradients.
 
     >>> features(Classifier((1, 4, 4), hidden=7), torch.rand(3, 1, 4, 4)).shape

@@ -1,7 +1,8 @@
 """How far the features of samples are from those of data."""
 
 import torch
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 
 from data.vision import torchvision
 from inference.evaluation import evaluation_mode
@@ -20,7 +21,7 @@ class _Features(nn.Module):
 
 
 @torch.no_grad()
-def classifier_frechet_distance(classifier, images, samples):
+def classifier_frechet_distance(classifier, images: Float[Tensor, " n *image"], samples: Float[Tensor, " m *image"]):
     """‖m - m'‖² + tr(C + C' - 2 (C C')^½), of the means and covariances of a classifier's features.
 
     The formula of the Fréchet Inception distance (Heusel et al. 2017, arXiv:1706.08500) on the penultimate layer of

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float, Float64, Int64
+from torch import Tensor
 
 CHUNK = 500  # samples whose neighbours are compared with them at a time
 
@@ -53,11 +55,11 @@ def knn_accuracy(codes, labels, test_codes=None, test_labels=None, *, k=5):
 class Neighbours:
     """Of N images, their k nearest: `indices` (N, k) int64, nearest first, and Euclidean `distances` (N, k) float64."""
 
-    indices: torch.Tensor
-    distances: torch.Tensor
+    indices: Int64[Tensor, "n k"]
+    distances: Float64[Tensor, "n k"]
 
 
-def nearest(samples, training, *, k=1):
+def nearest(samples: Float[Tensor, " n *image"], training: Float[Tensor, " m *image"], *, k=1):
     """The k training images nearest to each sample, Euclidean over all pixels.
 
     Shows memorising: compare the samples' distances with those of test images, which cannot have been memorised. Far

@@ -1,7 +1,10 @@
 """The generative program with two levels of latents."""
 
 import pyro
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from distributions.shapes import check_shape
 
 
 class TwoLevel(nn.Module):
@@ -26,8 +29,9 @@ class TwoLevel(nn.Module):
         super().__init__()
         self.prior, self.middle, self.decoder = prior, middle, decoder
 
-    def forward(self, x=None, *, batch=1, **given):
+    def forward(self, x: Float[Tensor, " images *event"] | None = None, *, batch=1, **given):
         with pyro.plate("images", batch if x is None else len(x)):
             z2 = pyro.sample("z2", self.prior())
             z1 = pyro.sample("z1", self.middle(z2))
-            return pyro.sample("x", self.decoder((z1, z2), **given), obs=x)
+            p = self.decoder((z1, z2), **given)
+            return pyro.sample("x", p, obs=None if x is None else check_shape(x, p.event_shape))

@@ -1,7 +1,10 @@
 """The variational auto-encoder's generative program."""
 
 import pyro
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from distributions.shapes import check_shape
 
 
 class VAE(nn.Module):
@@ -25,7 +28,8 @@ class VAE(nn.Module):
         super().__init__()
         self.prior, self.decoder = prior, decoder
 
-    def forward(self, x=None, *, batch=1, **given):
+    def forward(self, x: Float[Tensor, " images *event"] | None = None, *, batch=1, **given):
         with pyro.plate("images", batch if x is None else len(x)):
             z = pyro.sample("z", self.prior())
-            return pyro.sample("x", self.decoder(z, **given), obs=x)
+            p = self.decoder(z, **given)
+            return pyro.sample("x", p, obs=None if x is None else check_shape(x, p.event_shape))

@@ -1,13 +1,17 @@
 """Networks that are given a label beside an image, and beside a latent."""
 
+import math
+
 import torch
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 
 from distributions.labelled import LabelledImages, split
+from distributions.shapes import check_shape
 from nets.mlp import MLP
 
 
-def beside(h, y):
+def beside(h: Float[Tensor, "*#batch features"], y: Float[Tensor, "*#batch classes"]) -> Float[Tensor, "*all wider"]:
     """[h, √n y], h of n elements: a one-hot label is as large as all of h.
 
     As 1 of ten places beside hundreds of features it was heard late, when z had learned the class already.
@@ -39,8 +43,8 @@ class ConditionalEncoder(nn.Module):
         self.body, self.shape, self.classes, self.features = body, tuple(shape), classes, body.features
         self.joint = MLP((body.features + classes,), (body.features,), activation)
 
-    def forward(self, xy):
-        x, y = split(xy, self.shape)
+    def forward(self, xy) -> Float[Tensor, "*batch features"]:
+        x, y = split(check_shape(xy, (math.prod(self.shape) + self.classes,), "images with labels"), self.shape)
         return self.joint(beside(self.body(x), y))
 
     def __repr__(self):

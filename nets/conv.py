@@ -3,12 +3,16 @@
 import math
 
 import torch
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 
+from distributions.shapes import check_shape
 from nets.activations import activated
 
 
-def image_by_image(layers, x):
+def image_by_image(
+    layers, x: Float[Tensor, "*batch channels height width"]
+) -> Float[Tensor, "*batch maps height2 width2"]:
     """layers(x) with any number of dimensions left of (channels, height, width), or none.
 
     >>> image_by_image(nn.Conv2d(1, 5, 3), torch.zeros(2, 7, 1, 28, 28)).shape
@@ -48,8 +52,8 @@ class ConvEncoder(nn.Module):
         self.layers = nn.Sequential(*layers)
         self.features = channels * math.ceil(height / 4) * math.ceil(width / 4)
 
-    def forward(self, x):
-        return image_by_image(self.layers, x).flatten(-3)
+    def forward(self, x) -> Float[Tensor, "*batch features"]:
+        return image_by_image(self.layers, check_shape(x, self.shape)).flatten(-3)
 
     def __repr__(self):
         return f"ConvEncoder({'×'.join(map(str, self.shape))} → {self.features}, {self.activation})"
@@ -82,7 +86,7 @@ class ConvDecoder(nn.Module):
         )
         self.features = (64, height, width)
 
-    def forward(self, h):
+    def forward(self, h: Float[Tensor, "*batch features"]) -> Float[Tensor, "*batch maps height width"]:
         return image_by_image(self.layers, self.image(h).unflatten(-1, self.shape))
 
     def __repr__(self):

@@ -1,7 +1,8 @@
 """Heads of encoders: the last layer, from features h to a distribution over latents."""
 
 import pyro.distributions as dist
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 
 from distributions import BernoulliVector, DiagonalNormal
 
@@ -26,7 +27,7 @@ class NormalHead(nn.Module):
         super().__init__()
         self.linear = nn.Linear(features, 2 * latent)
 
-    def forward(self, h):
+    def forward(self, h: Float[Tensor, "*batch features"]):
         loc, log_variance = self.linear(h).chunk(2, -1)
         return DiagonalNormal(loc, (0.5 * log_variance.clamp(*LOG_VARIANCE)).exp())
 
@@ -50,7 +51,7 @@ class BinaryHead(nn.Module):
         super().__init__()
         self.linear = nn.Linear(features, latent)
 
-    def forward(self, h):
+    def forward(self, h: Float[Tensor, "*batch features"]):
         return BernoulliVector(self.linear(h))
 
     def __repr__(self):
@@ -77,7 +78,7 @@ class DeltaHead(nn.Module):
         super().__init__()
         self.linear = nn.Linear(features, latent)
 
-    def forward(self, h):
+    def forward(self, h: Float[Tensor, "*batch features"]):
         return dist.Delta(self.linear(h), event_dim=1)
 
     def __repr__(self):

@@ -2,8 +2,10 @@
 
 import math
 
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 
+from distributions.shapes import check_shape
 from nets.activations import activated
 
 
@@ -43,10 +45,8 @@ class MLP(nn.Module):
     def features(self):
         return self.hidden[-1]
 
-    def forward(self, x):
-        if x.shape[-len(self.shape) :] != self.shape:
-            sizes = ", ".join(["…", *map(str, self.shape)])
-            raise ValueError(f"{self} expects ({sizes}), got {tuple(x.shape)}")
+    def forward(self, x) -> Float[Tensor, "*batch features"]:
+        x = check_shape(x, self.shape, "images" if len(self.shape) == 3 else "inputs")
         return self.layers(x.flatten(-len(self.shape)))
 
     def __repr__(self):

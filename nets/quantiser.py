@@ -2,8 +2,9 @@
 
 import pyro
 import torch
+from jaxtyping import Float
 from pyro.poutine.runtime import am_i_wrapped
-from torch import nn
+from torch import Tensor, nn
 
 from distributions import Codes, Quantised
 from distributions.codes import squared_distances
@@ -70,7 +71,7 @@ class VectorQuantiser(nn.Module):
         """(K, d), for a prior to borrow."""
         return self.codes
 
-    def forward(self, h):
+    def forward(self, h: Float[Tensor, "*batch features"]):
         encoded = self.linear(h)
         if not self.training:
             return Codes(-squared_distances(encoded, self.codes) / (2 * self.temperature * self.variance), self.codes)
@@ -81,7 +82,7 @@ class VectorQuantiser(nn.Module):
         return q
 
     @torch.no_grad()
-    def learn(self, h):
+    def learn(self, h: Float[Tensor, "n features"]):
         """Moves the codes towards the vectors of a batch (N, features): in place, and waits for no device."""
         encoded, size = self.linear(h).unflatten(-1, (-1, self.codes.shape[-1])).flatten(0, -2), len(self.codes)
         distances, nearest = squared_distances(encoded, self.codes).squeeze(-2).min(-1)

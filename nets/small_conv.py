@@ -2,8 +2,10 @@
 
 import math
 
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 
+from distributions.shapes import check_shape
 from nets.activations import activated
 from nets.conv import image_by_image
 from nets.mlp import MLP
@@ -35,8 +37,8 @@ class SmallConvEncoder(nn.Module):
         self.dense = MLP((64, math.ceil(height / 4), math.ceil(width / 4)), hidden, activation, final)
         self.features = self.dense.features
 
-    def forward(self, x):
-        return self.dense(image_by_image(self.layers, x))
+    def forward(self, x) -> Float[Tensor, "*batch features"]:
+        return self.dense(image_by_image(self.layers, check_shape(x, self.shape)))
 
     def __repr__(self):
         return repr(self.dense).replace("MLP(", f"SmallConvEncoder({'×'.join(map(str, self.shape))} → ")
@@ -76,7 +78,7 @@ class SmallConvDecoder(nn.Module):
             y = layer(y)[..., :height, :width]
         return y
 
-    def forward(self, h):
+    def forward(self, h: Float[Tensor, "*batch features"]) -> Float[Tensor, "*batch maps height width"]:
         return image_by_image(self.double, self.dense(h).unflatten(-1, self.small))
 
     def __repr__(self):

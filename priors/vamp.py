@@ -1,7 +1,8 @@
 """The VampPrior: a mixture of the guide's own posteriors."""
 
 import torch
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 
 from distributions import Mixture
 
@@ -38,7 +39,15 @@ class VampPrior(nn.Module):
     Mixture(50 × DiagonalNormal, equal weights)
     """
 
-    def __init__(self, q, shape, components=500, images=None, trainable=True, weighted=False):
+    def __init__(
+        self,
+        q,
+        shape,
+        components=500,
+        images: Float[Tensor, " components *event"] | None = None,
+        trainable=True,
+        weighted=False,
+    ):
         super().__init__()
         if isinstance(q, nn.Module):
             raise TypeError(f"VampPrior expects a function x → distribution: pass guide.q, not a {type(q).__name__}")
@@ -60,7 +69,7 @@ class VampPrior(nn.Module):
         else:
             self.register_buffer("fixed", images.float().clone())
 
-    def pseudo_inputs(self):
+    def pseudo_inputs(self) -> Float[Tensor, " components *event"]:
         """u: (K, channels, height, width), inside [0, 1]."""
         return self.pseudo_logits.sigmoid() if self.fixed is None else self.fixed
 

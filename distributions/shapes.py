@@ -1,0 +1,21 @@
+"""Whether images have the shape that a network or a model was built for."""
+
+
+def check_shape(images, shape, name="images"):
+    """`images` themselves, (..., *shape); `name` is what an error calls them.
+
+    Without it a tensor of another shape is met by a matrix product that names no argument, or broadcasts with the
+    pixels' distributions to a log-likelihood that is wrong without a word.
+
+    Raises:
+        ValueError: names both shapes.
+
+    >>> import torch
+    >>> check_shape(torch.zeros(784), (1, 28, 28))
+    Traceback (most recent call last):
+    ValueError: images are of shape (784,), expected (N, 1, 28, 28)
+    """
+    if images.shape[-len(shape) :] != tuple(shape):
+        expected = ", ".join(map(str, shape))
+        raise ValueError(f"{name} are of shape {tuple(images.shape)}, expected (N, {expected})")
+    return images

@@ -1,0 +1,133 @@
+"""The job `export`: posterior draws of a finished run, as ArviZ reads them."""
+
+import argparse
+from pathlib import Path
+
+from jobs.extras import require
+from jobs.flags import COUNT, Parser, number
+from specs import SpecError
+
+
+def parser():
+    p = Parser(
+        prog="run.py export",
+        description="Draw z ~ p(z | x) of a run's best epoch, by importance resampling from its guide, and write them "
+        "for arviz.from_netcdf (pip install -r requirements-extras.txt).",
+        argument_default=argparse.SUPPRESS,
+        allow_abbrev=False,
+    )
+    p.add_argument("run", help="the run's folder", metavar="DIR")
+    p.add_argument("--images", help="N, drawn at random (default: 10)", dest="count", **COUNT, default=10)
+    p.add_argument("--samples", help="S draws for each (default: 1000)", **COUNT, default=1000)
+    p.add_argument("--proposals", help="of the guide, to choose them from (default: 10 S)", **COUNT, default=None)
+    p.add_argument("--split", help="which images (default: test)", choices=["train", "valid", "test"], default="test")
+    p.add_argument("--out", help="FILE.nc (default: posterior.nc in the run's folder)", metavar="FILE", default=None)
+    p.add_argument("--data-dir", help="folder of the data sets (default: the run's)", metavar="DIR")
+    p.add_argument("--device", help="where to run (default: auto)", choices=["auto", "cpu", "cuda"], default="auto")
+    p.add_argument("--seed", help="of the draws (default: the run's)", type=number(int, 0), metavar="N")
+    return p
+
+
+def main(argv):
+    given = vars(parser().parse_args(argv))
+    try:
+        require("arviz", "export")
+    except SpecError as error:
+        return f"error: {error}"
+    from jobs import training  # torch comes with it: not before the flags are read
+
+    try:
+        export(given.pop("run"), **given)
+    except training.INPUT_ERRORS as error:
+        return f"error: {error}"
+
+
+def export(run, count, samples, proposals, split, out, device="auto", **given):
+    """Writes FILE.nc and prints where it is, and for how many images the draws are not to be trusted.
+
+    Raises:
+        one of `jobs.training.INPUT_ERRORS`.
+    """
+    import torch
+
+    from assemble import load
+    from data import DataError
+    from inference import posterior_draws, scoring_guide
+    from inference.weights import HEAVY
+    from jobs.folder import Folder, FolderError
+    from jobs.machine import find_device
+    from jobs.scoring import drawn, load_images
+
+    folder, config = Folder.open(run, settings=["dataset", "likelihood", "shape", "sha256", "seed"])
+    device = find_device(device)
+    images = load_images(config | given | {"noise": 0.0}).to(device)
+    if images.sha256 != config["sha256"]:
+        raise DataError(f"{images.name} has changed since {run} was trained on it")
+    model, guide = (program.to(device) for program in load(run))
+    seed = given.get("seed", config["seed"])
+    guide = scoring_guide(model, guide, images.images("valid"), seed=config["seed"])
+    x = images.images(split)
+    index = drawn(len(x), count)
+    x = x[torch.from_numpy(index).to(device)]
+    draws = posterior_draws(model, guide, x, samples, proposals=proposals, seed=seed)
+    attributes = {
+        name: str(config[name]) for name in ("dataset", "model", "prior", "flow", "likelihood") if name in config
+    }
+    attributes |= {"run": str(run), "split": split, "seed": str(seed), "proposals": draws.score.samples}
+    out = Path(out or folder.path / "posterior.nc")
+    try:
+        write(out, draws, x.cpu(), index, attributes)
+    except OSError as error:
+        raise FolderError(f"cannot write {error.filename or out}: {error.strerror or error}") from None
+    heavy = (draws.score.pareto_k > HEAVY).sum().item()
+    print(f"{draws}\nk̂ > {HEAVY} for {heavy} of {len(x)} images, whose draws are more the guide's than the posterior's")
+    print(out)
+
+
+def write(path, draws, x, index, attributes):
+    """posterior: the latents; sample_stats: log_weight; log_likelihood: log p(x | z); observed_data: x; importance:
+    k̂, effective sample size and log p̂(x) of each image. Dimensions: chain (one), draw, image, and the event's.
+
+    Args:
+        path: FILE.nc.
+        draws: `PosteriorDraws`.
+        x: the images (N, *event).
+        index: of each in its split, (N,).
+        attributes: {name: what is said of the file}.
+    """
+    import os
+    import uuid
+    import warnings
+
+    with warnings.catch_warnings():  # of ArviZ's own next version
+        warnings.simplefilter("ignore", FutureWarning)
+        import arviz
+    import xarray
+
+    def dims(name, value, leading):
+        return {name: ["image", *(f"{name}_dim_{i}" for i in range(value.ndim - leading))]}
+
+    values = {name: value.cpu().numpy()[None] for name, value in draws.values.items()}
+    score = draws.score
+    importance = {
+        name: ("image", getattr(score, name).numpy())
+        for name in ("log_likelihood", "monte_carlo_error", "elbo", "ess", "pareto_k")
+    }
+    found = arviz.from_dict(
+        posterior=values,
+        sample_stats={"log_weight": draws.log_weights.numpy()[None]},
+        log_likelihood={"x": draws.log_likelihood.numpy()[None]},
+        observed_data={"x": x.numpy()},
+        coords={"image": index},
+        dims={"log_weight": ["image"], "x": ["image"]}
+        | {k: v for n, z in values.items() for k, v in dims(n, z, 3).items()},
+        attrs=attributes,
+    )
+    found.add_groups({"importance": xarray.Dataset(importance, coords={"image": index})}, warn_on_custom_groups=False)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex}.part")  # HDF5 opens files by their name
+    try:
+        found.to_netcdf(str(temporary))
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,55 @@
+"""Wrong shapes: refused by name, in the REPL by the parts themselves and in tests by the annotations."""
+
+import pytest
+import torch
+from jaxtyping import TypeCheckError
+
+from assemble import assemble
+from distributions import DiagonalNormal
+from inference import ais, elbo_parts, make_update, score
+from inference.weights import log_mean
+from nets import ConvEncoder
+
+WRONG = [(784,), (5, 784), (28, 28), (5, 28, 28), (5, 1, 14, 14), (5, 28, 28, 1)]
+PARTS = [
+    {"net": "mlp"},
+    {"net": "mlp", "likelihood": "normal"},
+    {"net": "small-conv", "likelihood": "normal"},
+    {"condition": "label", "classes": 10},
+    {"model": "two-level"},
+]
+
+
+@pytest.mark.parametrize("parts", PARTS, ids=lambda parts: " ".join(map(str, parts.values())))
+def test_wrongly_shaped_images_are_refused_by_name(parts):
+    model, guide = assemble(**parts, hidden=(8,), latent=2)
+    update = make_update(model, guide)
+    for shape in WRONG:
+        x = torch.zeros(shape)
+        for use in (
+            lambda: guide.q(x),
+            lambda: model(x),
+            lambda: update(x),
+            lambda: score(model, guide, x, samples=2),
+            lambda: ais(model, x, chains=2, temperatures=2),
+            lambda: elbo_parts(model, guide, x),
+        ):
+            with pytest.raises(ValueError, match=r"images .*are of shape .*expected \(N, (1, 28, 28|794)\)"):
+                use()
+
+
+@pytest.mark.parametrize("shape", WRONG)
+def test_encoders_refuse_them_by_name(shape):
+    with pytest.raises(ValueError, match="images are of shape"):
+        ConvEncoder((1, 28, 28))(torch.zeros(shape))
+
+
+def test_annotations_are_checked_here():
+    with pytest.raises(TypeCheckError, match="images"):
+        elbo_parts(*assemble(hidden=(8,), latent=2), torch.zeros(5, 1, 28, 28, dtype=torch.int64))
+    with pytest.raises(TypeCheckError, match='"z"|z:'):
+        DiagonalNormal(torch.zeros(3, 2), torch.ones(3, 2)).pairwise_log_prob(torch.zeros(5, 2).long())
+    with pytest.raises(TypeCheckError, match="log_w"):
+        log_mean(torch.zeros(()))
+    with pytest.raises(TypeCheckError, match="scale"):
+        DiagonalNormal(torch.zeros(3, 2), torch.ones(3, 3))
