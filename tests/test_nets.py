@@ -208,5 +208,5 @@ def test_to_image_has_a_weight_a_pixel_or_a_weight_a_channel():
 
 @pytest.mark.parametrize("shape", [(5, 784), (5, 1, 14, 56), (784,)])
 def test_an_mlp_refuses_images_of_another_shape(shape):
-    with pytest.raises(ValueError, match=r"images are of shape \(.*784,\)|images are of shape \(5, 1, 14, 56\), expected \(N, 1, 28, 28\)"):
+    with pytest.raises(ValueError, match=r"images are of shape .*, expected \(N, 1, 28, 28\)"):
         MLP((1, 28, 28), (8,))(torch.zeros(shape))
