@@ -162,10 +162,10 @@ NETS = {
     "small-conv": (nets.SmallConvEncoder, nets.SmallConvDecoder),
 }
 LIKELIHOODS = {
-    "bernoulli": lambda spec, *sizes: nets.BernoulliHead(*sizes),
-    "normal": lambda spec, *sizes: nets.NormalImageHead(*sizes, learned="learned" in spec.options),
-    "logistic": lambda spec, *sizes: nets.LogisticHead(*sizes),
-    "continuous-bernoulli": lambda spec, *sizes: nets.ContinuousBernoulliHead(*sizes),
+    "bernoulli": lambda spec, features, shape: nets.BernoulliHead(features, shape),
+    "normal": lambda spec, features, shape: nets.NormalImageHead(features, shape, learned="learned" in spec.options),
+    "logistic": lambda spec, features, shape: nets.LogisticHead(features, shape),
+    "continuous-bernoulli": lambda spec, features, shape: nets.ContinuousBernoulliHead(features, shape),
 }
 # The shape of what programs are given, how many numbers a decoder is given beside its latent, and what an encoder's
 # body and a decoder become.

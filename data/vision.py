@@ -2,7 +2,7 @@
 
 import torch
 
-_operators = []  # of torchvision, where we had to declare them: they last as long as the Library object
+_operators: list[torch.library.Library] = []  # declared where torchvision's own do not load: they last as long as this
 
 
 def torchvision():

@@ -69,7 +69,7 @@ def active_units(guide, images: Float[Tensor, " images *event"], samples=100, *,
     if samples < 2 or len(images) < 2:
         raise ValueError(f"active_units expects at least two images and samples, got {len(images)} and {samples}")
     rows = rows or most_rows(images.device)
-    means = {}
+    means: dict = {}
     with evaluation_mode(guide), seeded(seed, device=images.device), pyro.validation_enabled(False):
         for x in images.split(max(1, rows // samples)):
             chunks = [sample_sites(traced(guide, len(part), x)) for part in torch.arange(samples).split(rows)]

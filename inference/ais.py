@@ -123,7 +123,8 @@ def ais(
                 Target(model, x), betas, chains, step_size, leapfrog, scouts=scouts, progress=progress
             )
             results.append(torch.stack([*with_error(log_w), acceptance]).cpu())
-    return AnnealedScore(*torch.cat(results, -1), chains, temperatures)
+    log_likelihood, error, ess, acceptance = torch.cat(results, -1)
+    return AnnealedScore(log_likelihood, error, ess, acceptance, chains, temperatures)
 
 
 def from_prior(target, betas, chains, step_size, leapfrog, scouts=0, progress=iter):

@@ -84,8 +84,8 @@ def decompose(model, guide, images: Float[Tensor, " images *event"], samples=100
         for x in images.split(max(1, rows // samples)):
             chunks = [_terms(joint, guide, x, len(part)) for part in torch.arange(samples).split(rows)]
             blocks.append({key: _estimate([chunk[key] for chunk in chunks]) for key in chunks[0]})
-    whole = {key: None if blocks[0][key] is None else Estimate.cat([b[key] for b in blocks]) for key in blocks[0]}
-    by_site = {kind: {name: e for (k, name), e in whole.items() if k == kind} for kind in ("kl", "dimensions")}
+    whole: dict = {key: None if blocks[0][key] is None else Estimate.cat([b[key] for b in blocks]) for key in blocks[0]}
+    by_site: dict = {kind: {name: e for (k, name), e in whole.items() if k == kind} for kind in ("kl", "dimensions")}
     return Decomposition(
         whole["elbo", None], whole["reconstruction", None], by_site["kl"], by_site["dimensions"], samples
     )

@@ -94,7 +94,8 @@ def gaps(
             _optimise(joint, local, x, steps, particles, lr)
             results.append(_gaps(amortised, _weights(joint, local, x, samples, rows)))
     *estimates, ess = zip(*results)
-    return Gaps(*map(Estimate.cat, estimates), torch.cat(ess), samples)
+    log_likelihood, optimised, amortised, approximation, amortisation = map(Estimate.cat, estimates)
+    return Gaps(log_likelihood, optimised, amortised, approximation, amortisation, torch.cat(ess), samples)
 
 
 def _weights(joint, guide, x, samples, rows):

@@ -108,8 +108,8 @@ class _Recording:
         _copy(before, state)
         graph.replay()
         count = len(self.update.parameters)
-        error = get_total_norm([a - b for a, b in zip(state[:count], expected)])
-        if error <= 1e-2 * get_total_norm([a - b for a, b in zip(expected[:count], before)]):
+        distance = get_total_norm([a - b for a, b in zip(state[:count], expected)])
+        if distance <= 1e-2 * get_total_norm([a - b for a, b in zip(expected[:count], before)]):
             self.graph = graph
         else:
             self.refuse("its replay is not what the eager step computes")

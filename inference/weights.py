@@ -106,9 +106,14 @@ class Score:
     @classmethod
     def of(cls, log_w: Float64[Tensor, "samples images"]):
         """From the log weights, (samples, N)."""
-        parts = log_mean(log_w), log_w.mean(0), effective_sample_size(log_w)
-        parts = *parts, pareto_k(log_w), convergence(log_w)
-        return cls(*(part.cpu() for part in parts), len(log_w))
+        return cls(
+            log_mean(log_w).cpu(),
+            log_w.mean(0).cpu(),
+            effective_sample_size(log_w).cpu(),
+            pareto_k(log_w),
+            convergence(log_w).cpu(),
+            len(log_w),
+        )
 
     @classmethod
     def cat(cls, scores):

@@ -27,7 +27,7 @@ START = 5  # seconds that a process takes before it trains, about
 FEW, MANY = 10, 500  # images
 SLOW = 0.1  # seconds of a step of few images, above which no more are looked at
 REFERENCE = 0.013  # seconds of `pace`'s step where the recipes' hours were measured, a busy core of an AMD EPYC
-_TIMES = {}
+_TIMES: dict = {}
 
 
 def sizes(config):

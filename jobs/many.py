@@ -118,7 +118,7 @@ def _where(run, *names):
     return flags.words({name: run.cell.given[name] for name in names if name in run.cell.given})
 
 
-CHILDREN = set()
+CHILDREN: set[subprocess.Popen] = set()
 
 
 def launch(argv, log, threads=None, cwd=None):

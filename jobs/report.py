@@ -12,8 +12,7 @@ import torch
 from jobs.sections import SECTIONS
 
 TEMPLATE = Path(__file__).with_name("report.html.jinja")
-SHOWN = ("dataset", "model", "net", "hidden", "latent", "likelihood", "prior", "posterior", "flow", "condition")
-SHOWN += ("objective", "beta", "seed")
+SHOWN = "dataset model net hidden latent likelihood prior posterior flow condition objective beta seed".split()
 MEASURE = {"figures": dict, "settings": dict, "notes": list, "tables": list, "pictures": list, "seconds": float}
 OWN = ("samples.png", "reconstructions.png", "analogies.png", "pseudo_inputs.png", "film.png", "curves.png")
 

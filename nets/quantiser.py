@@ -57,6 +57,9 @@ class VectorQuantiser(nn.Module):
     """
 
     temperature = 2.0  # T
+    codes: Tensor
+    counts: Tensor
+    variance: Tensor
 
     def __init__(self, features, latent, codes=64, dimension=DIMENSION):
         super().__init__()
@@ -99,7 +102,7 @@ class VectorQuantiser(nn.Module):
         share = len(encoded) / size
         dead = fresh | (self.counts < DEAD * share)
         place = dead.cumsum(0) - 1
-        dead &= place < len(encoded)
+        dead = dead & (place < len(encoded))
         order = torch.rand(len(encoded), device=h.device).argsort()
         vectors = encoded[order[place.clamp(0, len(encoded) - 1)]]
         vectors = vectors + JITTER * self.variance.sqrt() * torch.randn_like(vectors)

@@ -66,7 +66,7 @@ class VampPrior(nn.Module):
             # components begin as one, training on 4,000 digits ends 3 nats lower.
             start = torch.randn(shape).mul(2).sub(3) if images is None else images.float().clamp(0.01, 0.99).logit()
             self.pseudo_logits, self.fixed = nn.Parameter(start), None
-        else:
+        elif images is not None:
             self.register_buffer("fixed", images.float().clone())
 
     def pseudo_inputs(self) -> Float[Tensor, " components *event"]:
