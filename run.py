@@ -22,7 +22,8 @@ from specs import SpecError, choose
 JOBS = {name: f"jobs.{name}" for name in ("train", "score", "sample", "export", "sweep", "reproduce")}
 
 
-def main(argv):
+def main(argv=None):
+    argv = sys.argv[1:] if argv is None else argv
     words = [] if not argv or argv[0].startswith("-") else argv[:1]
     try:
         job = JOBS[choose("job", words[0], list(JOBS)) if words else "train"]
@@ -39,4 +40,4 @@ def main(argv):
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())
