@@ -6,9 +6,16 @@ from pathlib import Path
 
 DOCS = Path(__file__).parent
 
+LINKS = {  # the README's, as they are here
+    "examples/README.md": "lessons.md",
+    "CITATION.cff": "https://citation-file-format.github.io",
+    "docs/results/": "results.md",
+    "docs/": "",
+}
+
 project, author, copyright = "vampyro", "the vampyro authors", "the vampyro authors"
 extensions = ["sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode", "myst_nb"]
-exclude_patterns = ["_build", "conf.py"]
+exclude_patterns = ["_build", "conf.py", "readme.md"]
 html_theme = "furo"
 html_title = "vampyro"
 html_theme_options = {"source_view_link": None}
@@ -33,7 +40,11 @@ linkcheck_ignore = [r"https://arxiv\.org/.*"]  # many, and slow to answer
 
 
 def copy_lessons(app):
-    """Sphinx reads below docs/ only, and the lessons belong to examples/."""
+    """Sphinx reads below docs/ only, and the lessons belong to examples/, the README to the top."""
+    readme = (DOCS.parent / "README.md").read_text(encoding="utf-8")
+    for link, here in LINKS.items():
+        readme = readme.replace(f"]({link}", f"]({here}")
+    (DOCS / "readme.md").write_text(readme, encoding="utf-8")
     target = DOCS / "lessons"
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir()
