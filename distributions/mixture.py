@@ -42,7 +42,7 @@ class Mixture(dist.TorchDistribution):
 
     arg_constraints = {}
 
-    def __init__(self, components, logits: Float[Tensor, " components"] | None = None, validate_args=None):
+    def __init__(self, components, logits: Float[Tensor, "..."] | None = None, validate_args=None):
         if len(components.batch_shape) != 1:
             raise ValueError(f"Mixture expects components of batch shape (K,), got {tuple(components.batch_shape)}")
         if logits is not None and logits.shape != components.batch_shape:
@@ -63,7 +63,7 @@ class Mixture(dist.TorchDistribution):
         new._validate_args = self._validate_args
         return new
 
-    def component_log_prob(self, z: Float[Tensor, "*points event"]) -> Float[Tensor, "*points components"]:
+    def component_log_prob(self, z: Float[Tensor, "..."]) -> Float[Tensor, "... components"]:
         """log π_k p_k(z) for every component: (..., *event) → (..., K); its softmax is p(k | z)."""
         if not gemm.whole(z.device):
             raise RuntimeError(
@@ -84,7 +84,7 @@ class Mixture(dist.TorchDistribution):
             return -math.log(self.components.batch_shape[0])
         return self.logits.to(dtype).log_softmax(-1)[index]
 
-    def log_prob(self, z: Float[Tensor, "*points event"]) -> Float[Tensor, "..."]:
+    def log_prob(self, z: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
         if self._validate_args:
             self._validate_sample(z)
         if torch.is_grad_enabled():
@@ -122,7 +122,7 @@ class Mixture(dist.TorchDistribution):
             fine.append(_logsumexp_by(n, log_prob, len(points)))
         return torch.logaddexp(torch.cat(fine), rest.to(z.dtype))
 
-    def find(self, z: Float[Tensor, "n event"]) -> tuple[Float[Tensor, " n"], Bool[Tensor, "n components"]]:
+    def find(self, z: Float[Tensor, "n *event"]) -> tuple[Float[Tensor, " n"], Bool[Tensor, "n components"]]:
         """(N, K) which components matter to which point, and before it the log of the others' sum, (N,)."""
         rough = self.component_log_prob(z)
         # Not a number, where z left float32's range, matters too.
