@@ -1,5 +1,7 @@
 """What tests share: a seed, every spec of a family, parameters of trained size, a grid over the plane, a small set."""
 
+import signal
+from contextlib import suppress
 from itertools import combinations
 
 import numpy as np
@@ -13,6 +15,8 @@ import supports
 from nets.conditioner import Conditioner
 from nets.context import ContextMLP
 
+with suppress(ValueError):  # where this is no main thread
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # some shells start what runs behind with Ctrl-C ignored
 torch.set_num_threads(1)  # small tensors: on a busy machine threads wait for one another, fifty times as long
 
 

@@ -209,7 +209,7 @@ class Tiny:
         self.train = to(torch.randint(256, (12, *SHAPE), dtype=torch.uint8))
         self.device, self.indices = self.train.device, to(torch.arange(12))
         self.batch = ImageSet.batch.__get__(self)
-        self.binarize, self.noise = "dynamic", 0.0
+        self.binarize, self.noise, self.classes = "dynamic", 0.0, None
 
     def order(self):
         return self.indices

@@ -276,5 +276,5 @@ def test_images_and_data_sets_are_told_apart():
     model, guide = assemble(hidden=(8,), latent=2, shape=(1, 2, 2))
     with pytest.raises(TypeError, match="got a Tensor"):
         next(fit(make_update(model, guide), torch.zeros(4, 1, 2, 2), epochs=1))
-    with pytest.raises(TypeError, match="got ImageSet"):
+    with pytest.raises(TypeError, match="got ImageSet|parameter 'images'"):
         score(model, guide, data)

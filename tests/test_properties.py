@@ -128,7 +128,7 @@ def test_a_config_is_one_that_a_command_line_gives_or_a_spec_error(changes):
         check(config)
     except SpecError:
         return
-    named = {name: value for name, value in config.items() if value is not None}
+    named = {name: value for name, value in config.items() if value is not None and value is not False}
     argv = [saved._argument("--" + name.replace("_", "-"), value) for name, value in named.items()]
     again = flags.read(argv)[0]
     assert {name: again[name] for name in named} == named
