@@ -59,7 +59,7 @@ class Neighbours:
     distances: Float64[Tensor, "n k"]
 
 
-def nearest(samples: Float[Tensor, " n *image"], training: Float[Tensor, " m *image"], *, k=1):
+def nearest(samples: Float[Tensor, " n *image"], training: Float[Tensor, "m ..."], *, k=1):
     """The k training images nearest to each sample, Euclidean over all pixels.
 
     Shows memorising: compare the samples' distances with those of test images, which cannot have been memorised. Far
