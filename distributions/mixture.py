@@ -122,7 +122,7 @@ class Mixture(dist.TorchDistribution):
             fine.append(_logsumexp_by(n, log_prob, len(points)))
         return torch.logaddexp(torch.cat(fine), rest.to(z.dtype))
 
-    def find(self, z: Float[Tensor, "n *event"]) -> tuple[Float[Tensor, " n"], Bool[Tensor, "n components"]]:
+    def find(self, z: Float[Tensor, "n ..."]) -> tuple[Float[Tensor, " n"], Bool[Tensor, "n components"]]:
         """(N, K) which components matter to which point, and before it the log of the others' sum, (N,)."""
         rough = self.component_log_prob(z)
         # Not a number, where z left float32's range, matters too.

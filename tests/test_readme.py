@@ -12,7 +12,7 @@ def test_it_opens_with_the_two_commands():
     commands = re.findall(r"^    (\S.*)$", README, flags=re.MULTILINE)
     assert commands[:2] == [
         "pip install -r requirements.txt && python run.py --prior vamp --flow planar:5",
-        "pip install -r requirements.txt && python -m pytest -n auto",
+        "pip install -r requirements.txt && python -m pytest -n auto --dist worksteal",
     ]
 
 
