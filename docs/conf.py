@@ -28,6 +28,7 @@ nb_execution_mode = "cache"
 nb_execution_timeout = 600
 nb_execution_raise_on_error = True
 nb_merge_streams = True
+nb_output_stderr = "remove"  # progress bars and their warnings
 
 default_role = "code"  # docstrings say `name` for code
 autodoc_member_order = "bysource"
