@@ -7,10 +7,10 @@ from itertools import pairwise
 import pyro
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from inference.estimate import Estimate, or_none, standard_error
-from inference.evaluation import constant_parts, evaluation_mode
+from inference.evaluation import constant_parts, evaluation_mode, without_gradients
 from inference.hmc import Target, transition
 from inference.memory import rows_that_fit
 from inference.rng import same_noise, seeded
@@ -201,20 +201,6 @@ def prepared(model, device, seed):
         torch.no_grad(),
     ):
         yield
-
-
-@contextmanager
-def without_gradients(program):
-    """Inside, no parameter of an `nn.Module` asks for its gradient; then each is as it was."""
-    parameters = list(program.parameters()) if isinstance(program, nn.Module) else []
-    asked = [parameter.requires_grad for parameter in parameters]
-    try:
-        for parameter in parameters:
-            parameter.requires_grad_(False)
-        yield
-    finally:
-        for parameter, ask in zip(parameters, asked):
-            parameter.requires_grad_(ask)
 
 
 def check(**counts):

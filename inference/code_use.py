@@ -1,14 +1,11 @@
 """Which codes of a codebook the posteriors use."""
 
-import pyro
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from inference.components import ComponentUse
-from inference.evaluation import evaluation_mode
-from inference.rng import seeded
-from inference.top_level import top_level
+from inference.top_level import examined
 
 
 @torch.no_grad()
@@ -34,8 +31,7 @@ def code_use(model, guide, images: Float[Tensor, " images *event"], samples=10, 
     """
     if samples < 1:
         raise ValueError(f"code_use expects samples ≥ 1, got {samples}")
-    with evaluation_mode(model, guide), seeded(seed, device=images.device), pyro.validation_enabled(False):
-        name, p, posteriors = top_level(model, guide, images, batch_size)
+    with examined(model, guide, images, seed, batch_size) as (name, p, posteriors):
         if not hasattr(p, "one_hot"):
             raise ValueError(f"the prior of {name!r} is a {type(p).__name__}: no codes to count")
         shares = [p.one_hot(q.sample((samples,))).double().mean((0, -2)) for q in posteriors]

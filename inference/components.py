@@ -2,14 +2,11 @@
 
 from dataclasses import dataclass
 
-import pyro
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from inference.evaluation import evaluation_mode
-from inference.rng import seeded
-from inference.top_level import top_level
+from inference.top_level import examined
 
 BLOCK = 2**24  # points × components
 
@@ -58,8 +55,7 @@ def component_use(model, guide, images: Float[Tensor, " images *event"], samples
     """
     if samples < 1:
         raise ValueError(f"component_use expects samples ≥ 1, got {samples}")
-    with evaluation_mode(model, guide), seeded(seed, device=images.device), pyro.validation_enabled(False):
-        name, p, posteriors = top_level(model, guide, images, batch_size)
+    with examined(model, guide, images, seed, batch_size) as (name, p, posteriors):
         if not hasattr(p, "component_log_prob"):
             raise ValueError(
                 f"the prior of {name!r} is a {type(p).__name__} and has no component_log_prob: "

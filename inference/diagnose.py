@@ -1,7 +1,7 @@
 """Which number was the first that is not finite: an epoch that failed, repeated with every site watched."""
 
 from contextlib import contextmanager
-from functools import wraps
+from functools import partial, wraps
 
 import pyro
 import torch
@@ -9,6 +9,7 @@ from pyro.distributions.util import scale_and_mask
 from pyro.poutine.messenger import Messenger
 from pyro.poutine.util import site_is_subsample
 
+from inference.evaluation import forwards
 from inference.fit import fit
 
 
@@ -109,16 +110,9 @@ class _Sites(Messenger):
 @contextmanager
 def _watching(programs):
     """A watch over all calls of (model, guide) inside."""
-    watch, forwards = _Watch(), [(program, vars(program).get("forward")) for program in programs[:2]]
-    try:
-        for place, program in zip(PLACES, programs[:2]):
-            program.forward = _within(_Sites(place, watch), program.forward)
+    watch = _Watch()
+    with forwards([(p, partial(_within, _Sites(place, watch))) for place, p in zip(PLACES, programs[:2])]):
         yield watch
-    finally:
-        for program, forward in forwards:
-            vars(program).pop("forward", None)
-            if forward is not None:
-                program.forward = forward
 
 
 def _within(messenger, forward):

@@ -34,6 +34,35 @@ def evaluation_mode(*programs):
 
 
 @contextmanager
+def without_gradients(program):
+    """Inside, no parameter of an `nn.Module` asks for its gradient; then each is as it was."""
+    parameters = list(program.parameters()) if isinstance(program, nn.Module) else []
+    asked = [parameter.requires_grad for parameter in parameters]
+    try:
+        for parameter in parameters:
+            parameter.requires_grad_(False)
+        yield
+    finally:
+        for parameter, ask in zip(parameters, asked):
+            parameter.requires_grad_(ask)
+
+
+@contextmanager
+def forwards(changed):
+    """Inside, `part.forward` is `wrap(part.forward)` for each (part, wrap); then each is as it was."""
+    own = [(part, vars(part).get("forward")) for part, _ in changed]  # None where the class's method serves
+    try:
+        for part, wrap in changed:
+            part.forward = wrap(part.forward)
+        yield
+    finally:
+        for part, forward in own:
+            vars(part).pop("forward", None)
+            if forward is not None:
+                part.forward = forward
+
+
+@contextmanager
 def constant_parts(program):
     """Inside, every part of `program` that is called without arguments (a prior) is computed once.
 
@@ -42,16 +71,8 @@ def constant_parts(program):
     """
     parts = program.modules() if isinstance(program, nn.Module) else []
     parts = [part for part in parts if not inspect.signature(part.forward).parameters]
-    own = [vars(part).get("forward") for part in parts]  # None where the class's method serves, as it does mostly
-    try:
-        for part in parts:
-            part.forward = _once(part.forward)
+    with forwards([(part, _once) for part in parts]):
         yield
-    finally:
-        for part, forward in zip(parts, own):
-            del part.forward
-            if forward is not None:
-                part.forward = forward
 
 
 def _once(forward):

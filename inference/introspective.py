@@ -3,7 +3,6 @@
 import torch
 from pyro import poutine
 from pyro.infer.enum import get_importance_trace
-from pyro.poutine.util import prune_subsample_sites
 from torch import nn
 from torch.distributions import constraints, kl_divergence
 from torch.func import functional_call
@@ -11,7 +10,8 @@ from torch.func import functional_call
 from inference.anneal import ScaleLatents
 from inference.eager import EagerStep
 from inference.elbo import Trace_ELBO, with_closed_forms
-from inference.joint import sample_sites
+from inference.joint import sample_sites, trace_of
+from inference.points import kind_of_numbers
 
 
 class IntrospectiveStep(EagerStep):
@@ -167,15 +167,13 @@ def own_images(model, sites, latents, count, reconstructions):
 
 def as_image(site):
     """A draw of pixels 0 and 1, with their means' gradient; of others the means."""
-    mean, support = site["fn"].mean, site["fn"].support
-    while hasattr(support, "base_constraint"):
-        support = support.base_constraint
-    return site["value"].detach() + (mean - mean.detach()) if support is constraints.boolean else mean
+    mean, drawn = site["fn"].mean, kind_of_numbers(site["fn"]) is constraints.boolean
+    return site["value"].detach() + (mean - mean.detach()) if drawn else mean
 
 
 def kl(model, guide, x):
     """KL(q(z | x) ‖ p(z)) of each image, without the density of x, which grey means may not have: (images,)."""
-    guide_trace = prune_subsample_sites(poutine.trace(guide).get_trace(x))
+    guide_trace = trace_of(guide, x)
     model_trace = poutine.trace(poutine.replay(model, trace=guide_trace)).get_trace(len(x))
     return divergence(sample_sites(model_trace), sample_sites(guide_trace))
 

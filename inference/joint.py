@@ -8,6 +8,11 @@ from inference.evaluation import check_latents
 from inference.staged import Staged
 
 
+def trace_of(program, *inputs):
+    """The program's trace; its plates' own sites are no part."""
+    return prune_subsample_sites(poutine.trace(program).get_trace(*inputs))
+
+
 def traced(program, size, *inputs):
     """The program's trace under a plate of `size` samples, to the left of its plate of images."""
 
@@ -15,7 +20,7 @@ def traced(program, size, *inputs):
         with pyro.plate("samples", size, dim=-2):
             return program(*inputs)
 
-    return prune_subsample_sites(poutine.trace(vectorized).get_trace(*inputs))
+    return trace_of(vectorized, *inputs)
 
 
 def sample_sites(trace):

@@ -4,12 +4,10 @@ from contextlib import contextmanager
 from itertools import count
 
 import torch
-from pyro import poutine
-from pyro.poutine.util import prune_subsample_sites
 from torch.nn.modules.module import register_module_forward_hook
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
-from inference.joint import sample_sites
+from inference.joint import sample_sites, trace_of
 
 
 class LocalGuide:
@@ -77,7 +75,7 @@ def _last_outputs(guide, x):
     """[((call, tensor), value)] of the outputs that depend on x and reach a latent through no other such output."""
     x, outputs = x.detach().clone().requires_grad_(), []
     with _outputs_changed(lambda key, tensor: outputs.append((key, tensor)) or tensor):
-        trace = prune_subsample_sites(poutine.trace(guide).get_trace(x))
+        trace = trace_of(guide, x)
     latents = sample_sites(trace)
     for name, site in latents.items():
         if not site["fn"].has_rsample:

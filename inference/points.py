@@ -4,11 +4,10 @@ import pyro
 import pyro.distributions as dist
 import torch
 from jaxtyping import Float
-from pyro import poutine
 from torch import Tensor
 
 from inference.elbo import elbo_parts
-from inference.joint import sample_sites
+from inference.joint import sample_sites, trace_of
 from inference.rng import same_noise
 
 
@@ -17,6 +16,14 @@ def is_delta(fn):
     while hasattr(fn, "base_dist"):
         fn = fn.base_dist
     return isinstance(fn, dist.Delta)
+
+
+def kind_of_numbers(fn):
+    """What a distribution's draws are made of: its support, unwrapped."""
+    support = fn.support
+    while hasattr(support, "base_constraint"):
+        support = support.base_constraint
+    return support
 
 
 @torch.no_grad()
@@ -29,7 +36,7 @@ def points_of(guide, images: Float[Tensor, " images *event"]):
     torch.Size([5, 2])
     """
     with same_noise(images.device), pyro.validation_enabled(False):
-        sites = sample_sites(poutine.trace(guide).get_trace(images))
+        sites = sample_sites(trace_of(guide, images))
     return {name: site["value"] for name, site in sites.items() if is_delta(site["fn"])}
 
 

@@ -4,17 +4,14 @@ import pyro
 import pyro.distributions as dist
 import torch
 from jaxtyping import Float
-from pyro import poutine
 from pyro.poutine.messenger import Messenger
-from pyro.poutine.util import prune_subsample_sites
 from torch import Tensor, nn
 from torch.distributions import constraints
 
-from inference.ais import without_gradients
 from inference.elbo import Trace_ELBO
-from inference.evaluation import check_latents, constant_parts, evaluation_mode
-from inference.joint import sample_sites
-from inference.points import is_delta, points_of
+from inference.evaluation import check_latents, constant_parts, evaluation_mode, without_gradients
+from inference.joint import sample_sites, trace_of
+from inference.points import is_delta, kind_of_numbers, points_of
 from inference.rng import seeded
 
 HIDDEN = 100
@@ -60,7 +57,7 @@ def scoring_guide(model, guide, images: Float[Tensor, " images *event"], *, seed
         return guide
     with evaluation_mode(model, guide), seeded(seed, device=images.device):
         points, deviations = points_of(guide, images[:MOST]), _deviations(model, images[:MOST])
-        check_latents(deviations, sample_sites(_trace(guide, images[:1])))
+        check_latents(deviations, sample_sites(trace_of(guide, images[:1])))
         proposal = NormalProposal(guide, points, deviations)
         proposal.to(images.device)
         parameters = list(proposal.heads.parameters())
@@ -149,20 +146,13 @@ class _Normals(Messenger):
             msg["fn"] = self.heads[msg["name"]](msg["fn"].rsample(), msg["fn"].event_shape)
 
 
-def _trace(program, images):
-    return prune_subsample_sites(poutine.trace(program).get_trace(images))
-
-
 @torch.no_grad()
 def _deviations(model, images):
     """{latent: (*event)}, the standard deviation of each under the model, of as many draws as there are images."""
     with pyro.validation_enabled(False):
-        sites = sample_sites(_trace(model, images))
+        sites = sample_sites(trace_of(model, images))
     latents = {name: site for name, site in sites.items() if not site["is_observed"]}
     for name, site in latents.items():
-        support = site["fn"].support
-        while hasattr(support, "base_constraint"):
-            support = support.base_constraint
-        if support is not constraints.real:
+        if (support := kind_of_numbers(site["fn"])) is not constraints.real:
             raise ValueError(f"a Normal proposal is for latents on ℝⁿ, and the model's {name!r} lives on {support}")
     return {name: site["value"].std(0, correction=0) for name, site in latents.items()}

@@ -3,16 +3,13 @@
 import math
 from dataclasses import dataclass
 
-import pyro
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from inference.estimate import Estimate
-from inference.evaluation import evaluation_mode
 from inference.points import is_delta
-from inference.rng import seeded
-from inference.top_level import top_level
+from inference.top_level import examined
 
 BLOCK = 2**24  # points × components × dimensions
 
@@ -67,8 +64,7 @@ def surgery(model, guide, images: Float[Tensor, " images *event"], samples=10, *
     """
     if samples < 2:
         raise ValueError(f"surgery expects samples ≥ 2, from which its errors follow, got {samples}")
-    with evaluation_mode(model, guide), seeded(seed, device=images.device), pyro.validation_enabled(False):
-        name, p, posteriors = top_level(model, guide, images, batch_size)
+    with examined(model, guide, images, seed, batch_size) as (name, p, posteriors):
         if is_delta(posteriors[0]):
             raise ValueError(f"the guide's site {name!r} is a Delta, a point, whose KL from a density is infinite")
         draws = [q.sample((samples,)).double() for q in posteriors]

@@ -1,9 +1,19 @@
 """The latent at the top: its prior, and its posterior for every image."""
 
-from pyro import poutine
-from pyro.poutine.util import prune_subsample_sites
+from contextlib import contextmanager
 
-from inference.evaluation import check_latents
+import pyro
+
+from inference.evaluation import check_latents, evaluation_mode
+from inference.joint import trace_of
+from inference.rng import seeded
+
+
+@contextmanager
+def examined(model, guide, images, seed=0, batch_size=500):
+    """Inside, `top_level` of programs in evaluation mode, with noise from the seed and without validation."""
+    with evaluation_mode(model, guide), seeded(seed, device=images.device), pyro.validation_enabled(False):
+        yield top_level(model, guide, images, batch_size)
 
 
 def top_level(model, guide, images, batch_size=500):
@@ -25,8 +35,8 @@ def top_level(model, guide, images, batch_size=500):
     if not len(images):
         raise ValueError("expected at least one image, got none")
     blocks = images.split(batch_size)
-    guide_traces = [prune_subsample_sites(poutine.trace(guide).get_trace(x)) for x in blocks]
-    model_trace = prune_subsample_sites(poutine.trace(model).get_trace(images[:1]))
+    guide_traces = [trace_of(guide, x) for x in blocks]
+    model_trace = trace_of(model, images[:1])
     names, model_names = guide_traces[0].stochastic_nodes, model_trace.stochastic_nodes
     check_latents(model_names, names)
     if names[0] != model_names[0]:
