@@ -138,11 +138,11 @@ POSTERIORS = {
     "bernoulli": lambda spec, *sizes: nets.BinaryHead(*sizes),
     "vq": quantiser,
 }
-MIDDLES = {
+MIDDLES = {  # of two levels, p(z1 | z2)
     "normal": nets.NormalHead,
     "delta": nets.NormalHead,
     "bernoulli": nets.BinaryHead,
-}  # of two levels, p(z1 | z2)
+}
 
 
 def elbo(spec, shape):

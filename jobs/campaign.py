@@ -10,13 +10,14 @@ import latent_plots
 import sweep_plots
 from jobs import table
 from jobs.cells import SweepError, numeric
+from jobs.errors import INPUT_ERRORS
 from jobs.estimate import seconds, spoken
 from jobs.folder import Folder
 from jobs.machine import find_device, find_engine
 from jobs.many import Run, finished, run_all, unmeasured
 from jobs.paired import differences
 from jobs.scoring import load_images
-from jobs.training import INPUT_ERRORS, assembled
+from jobs.training import assembled
 
 CURVES = ("log_likelihood", "elbo", "frechet")  # the metrics that are drawn, where they are there
 

@@ -1,10 +1,9 @@
 """The job `export`: posterior draws of a finished run, as ArviZ reads them."""
 
-import argparse
 from pathlib import Path
 
+from jobs.arguments import COUNT, Parser
 from jobs.extras import require
-from jobs.flags import COUNT, Parser, number
 from specs import SpecError
 
 
@@ -13,18 +12,15 @@ def parser():
         prog="run.py export",
         description="Draw z ~ p(z | x) of a run's best epoch, by importance resampling from its guide, and write them "
         "for arviz.from_netcdf (pip install -r requirements-extras.txt).",
-        argument_default=argparse.SUPPRESS,
-        allow_abbrev=False,
     )
-    p.add_argument("run", help="the run's folder", metavar="DIR")
+    p.add_run()
     p.add_argument("--images", help="N, drawn at random (default: 10)", dest="count", **COUNT, default=10)
     p.add_argument("--samples", help="S draws for each (default: 1000)", **COUNT, default=1000)
     p.add_argument("--proposals", help="of the guide, to choose them from (default: 10 S)", **COUNT, default=None)
     p.add_argument("--split", help="which images (default: test)", choices=["train", "valid", "test"], default="test")
     p.add_argument("--out", help="FILE.nc (default: posterior.nc in the run's folder)", metavar="FILE", default=None)
     p.add_argument("--data-dir", help="folder of the data sets (default: the run's)", metavar="DIR")
-    p.add_argument("--device", help="where to run (default: auto)", choices=["auto", "cpu", "cuda"], default="auto")
-    p.add_argument("--seed", help="of the draws (default: the run's)", type=number(int, 0), metavar="N")
+    p.add_machine("draws")
     return p
 
 
@@ -34,11 +30,11 @@ def main(argv):
         require("arviz", "export")
     except SpecError as error:
         return f"error: {error}"
-    from jobs import training  # torch comes with it: not before the flags are read
+    from jobs.errors import INPUT_ERRORS  # torch comes with it: not before the flags are read
 
     try:
         export(given.pop("run"), **given)
-    except training.INPUT_ERRORS as error:
+    except INPUT_ERRORS as error:
         return f"error: {error}"
 
 
@@ -46,29 +42,22 @@ def export(run, count, samples, proposals, split, out, device="auto", **given):
     """Writes FILE.nc and prints where it is, and for how many images the draws are not to be trusted.
 
     Raises:
-        one of `jobs.training.INPUT_ERRORS`.
+        one of `jobs.errors.INPUT_ERRORS`.
     """
-    import torch
-
-    from assemble import load
-    from data import DataError
     from inference import posterior_draws, scoring_guide
     from inference.weights import HEAVY
-    from jobs.folder import Folder, FolderError
+    from jobs.folder import FolderError
     from jobs.machine import find_device
-    from jobs.scoring import drawn, load_images
+    from jobs.scoring import chosen, drawn, trained
 
-    folder, config = Folder.open(run, settings=["dataset", "likelihood", "shape", "sha256", "seed"])
     device = find_device(device)
-    images = load_images(config | given | {"noise": 0.0}).to(device)
-    if images.sha256 != config["sha256"]:
-        raise DataError(f"{images.name} has changed since {run} was trained on it")
-    model, guide = (program.to(device) for program in load(run))
+    folder, config, images, model, guide = trained(run, **given)
+    images, model, guide = images.to(device), model.to(device), guide.to(device)
     seed = given.get("seed", config["seed"])
     guide = scoring_guide(model, guide, images.images("valid"), seed=config["seed"])
     x = images.images(split)
     index = drawn(len(x), count)
-    x = x[torch.from_numpy(index).to(device)]
+    x = chosen(x, index)
     draws = posterior_draws(model, guide, x, samples, proposals=proposals, seed=seed)
     attributes = {
         name: str(config[name]) for name in ("dataset", "model", "prior", "flow", "likelihood") if name in config

@@ -1,64 +1,10 @@
 """The flags of a training run, read without importing torch."""
 
-import argparse
-import math
 from difflib import get_close_matches
 
-from specs import FAMILIES, SpecError, choose, parse, usage
+from jobs.arguments import COUNT, DEVICES, LARGEST, MANY, Parser, latents, number, spec, specs_of, widths
+from specs import FAMILIES, SpecError, parse, usage
 from supports import check_posterior, resolve_objective
-
-
-def spec(family):
-    """An argparse type: a spec of that family, in full."""
-
-    def read(text):
-        try:
-            return str(parse(family, text))
-        except SpecError as error:
-            raise argparse.ArgumentTypeError(str(error)) from None  # argparse drops a ValueError's text
-
-    return read
-
-
-def number(kind, least, most=math.inf, above=False):
-    """An argparse type: an int or float, finite, at least (or `above`) one bound and at most another."""
-
-    def read(text):
-        try:
-            value = kind(text)
-        except ValueError:
-            value = None
-        if value is None or value == math.inf or not least <= value <= most or (above and value == least):
-            what = "a whole number" if kind is int else "a number"
-            bounds = f"{'above' if above else 'of at least'} {least}" + (
-                f" and at most {most}" if most < math.inf else ""
-            )
-            raise argparse.ArgumentTypeError(f"expected {what} {bounds}, got {text!r}")
-        return value
-
-    return read
-
-
-LARGEST = 1e38  # that a float32 holds, about
-MANY = 10**9  # of anything: what is larger is a slip, and no machine's
-COUNT = {"type": number(int, 1, MANY), "metavar": "N"}
-
-
-def widths(text):
-    """An argparse type: `300,300` → [300, 300]."""
-    return [number(int, 1, MANY)(part) for part in text.split(",")]
-
-
-def latents(text):
-    """An argparse type: `40` → 40, and `40,20` → [40, 20], for a model of two levels."""
-    sizes = widths(text)
-    return sizes[0] if len(sizes) == 1 else sizes
-
-
-def specs_of(family):
-    """An argparse type: one spec of that family, or several with commas between."""
-    return lambda text: ",".join(map(spec(family), text.split(",")))
-
 
 SEVERAL = {
     "flow": "; FLOW1,FLOW2 for z1,z2",
@@ -98,26 +44,12 @@ DEFAULTS = {
     "out": None,
     "tensorboard": False,
 }
-ADDED = {"condition": "none", "tensorboard": False}  # settings that runs lack which were begun before these came
 BESIDE_RESUME = ("epochs", "samples", "test_images", "data_dir", "device", "engine", "tensorboard")
 
 
 def flags_of(names):
     """Settings as they are written on the command line."""
     return ", ".join("--" + name.replace("_", "-") for name in names)
-
-
-class Parser(argparse.ArgumentParser):
-    def error(self, message):
-        self.exit(2, f"error: {message}\n")
-
-    def _check_value(self, action, value):
-        """One of several words is asked for as specs are: with the nearest, where it is none of them."""
-        try:
-            if action.choices is not None:
-                choose(action.dest.replace("_", "-"), value, list(action.choices))
-        except SpecError as error:
-            raise argparse.ArgumentError(action, str(error)) from None
 
 
 DESCRIPTION = "Train a variational auto-encoder, score it, draw its figures."
@@ -128,8 +60,6 @@ def parser(prog="run.py", description=DESCRIPTION, kind=Parser):
         prog=prog,
         description=description,
         epilog="SPEC is NAME[:N][:OPTION…], for example vamp:500:from-data or planar:5:shared.",
-        argument_default=argparse.SUPPRESS,
-        allow_abbrev=False,
     )
 
     def add(group, flag, help, **kwargs):
@@ -202,7 +132,7 @@ def parser(prog="run.py", description=DESCRIPTION, kind=Parser):
     g = p.add_argument_group("scoring and output")
     add(g, "--samples", "importance samples per test image", type=number(int, 1, MANY), metavar="S")
     add(g, "--test-images", "score N test images, drawn at random, the same for every run (default: all)", **COUNT)
-    add(g, "--device", "where to run; auto: cuda if there is one", choices=["auto", "cpu", "cuda"])
+    add(g, "--device", "where to run; auto: cuda if there is one", choices=DEVICES)
     add(g, "--seed", "of everything random", type=number(int, 0, 2**63 - 1), metavar="N")
     add(g, "--out", "the run's folder (default: runs/, named after the run)", metavar="DIR")
     add(g, "--tensorboard", "curves and figures for TensorBoard too (see requirements-extras.txt)", action="store_true")

@@ -9,7 +9,7 @@ import numpy
 from data import atomic
 from inference.checkpoint import load_checkpoint, save_checkpoint
 from jobs.lock import Lock, Locked
-from jobs.saved import check
+from jobs.saved import ADDED, check
 from specs import SpecError
 
 HALF = re.compile(r"checkpoint\.pt\.part|.+\.[0-9a-f]{32}\.part")  # what a killed process was writing
@@ -92,7 +92,8 @@ class Folder:
             raise FolderError(f"no run in {path}: it has no config.json") from None
         except (OSError, ValueError, RecursionError) as error:
             raise FolderError(f"{folder.path / 'config.json'} cannot be read: {error}") from None
-        missing = [name for name in settings if name not in config] if isinstance(config, dict) else list(settings)
+        config = ADDED | config if isinstance(config, dict) else {}
+        missing = [name for name in settings if name not in config]
         if missing:
             raise FolderError(f"{folder.path / 'config.json'} is no run's: it lacks {', '.join(missing[:3])}")
         try:

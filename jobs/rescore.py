@@ -8,18 +8,15 @@ import time
 from contextlib import redirect_stdout
 from io import StringIO
 
-from assemble import ex_post, load
-from data import DataError
 from inference import points_of, seeded
 from inference.processes import Processes
 from jobs.figures import sample_grid
 from jobs.folder import Folder, Reader
 from jobs.machine import find_device
 from jobs.report import read_measure, write_report
-from jobs.scoring import load_images
+from jobs.scoring import quantity, trained
 from jobs.sections import SECTIONS
 from jobs.sections.subject import Subject
-from supports import check_posterior
 
 EVERY = ("split", "count", "draw_seed", "seed", "checkpoint")  # settings that every measure depends on
 
@@ -42,18 +39,11 @@ def rescore(run, measures, command, prior="own", device="auto", **given):
         {name: why} of the measures that were not possible; results.json has that too, under "not measured".
 
     Raises:
-        one of `jobs.training.INPUT_ERRORS`.
+        one of `jobs.errors.INPUT_ERRORS`.
     """
-    folder, config = Folder.open(run, settings=["dataset", "likelihood", "shape", "sha256"])
     device = find_device(device)
     processes = Processes.join(device)
-    images = load_images(config | given | {"noise": 0.0})
-    if images.sha256 != config["sha256"]:
-        raise DataError(f"{images.name} has changed since {run} was trained on it")
-    model, guide = load(run)
-    if prior != "own":
-        check_posterior(config["posterior"], **{"scoring prior": prior})
-        model.prior = ex_post(prior, model, guide, images.images("train"), config["seed"])
+    folder, config, images, model, guide = trained(run, prior, **given)
     model, guide, images = model.to(device), guide.to(device), images.to(device)
     own = {"samples": config["samples"], "seed": config["seed"], "count": config["test_images"]}
     paths = {"data_dir": given.pop("data_dir", config["data_dir"])}
@@ -67,8 +57,8 @@ def rescore(run, measures, command, prior="own", device="auto", **given):
     failed = {}
     with redirect_stdout(sys.stdout if processes.leads else StringIO()):
         print(f"{images}\n{model.prior} · flow {config['flow']} · {device}")
-        if config.get("condition") == "label":
-            print("what is called log p(x) below is log p(x | y), y being the image's own label")
+        if config["condition"] == "label":
+            print(f"what is called log p(x) below is {quantity(config)}, y being the image's own label")
         for name in (name for name in SECTIONS if name in measures):
             if processes.leads or name == "likelihood":  # the one that several processes share, and so the first
                 print(f"\n{name}")

@@ -1,9 +1,8 @@
 """The job `sample`: images drawn from a finished run, as a picture and as numbers."""
 
-import argparse
 from pathlib import Path
 
-from jobs.flags import COUNT, Parser, number
+from jobs.arguments import COUNT, Parser, number
 
 
 def labels(text):
@@ -15,10 +14,8 @@ def parser():
     p = Parser(
         prog="run.py sample",
         description="Draw images from a run's best epoch: z ~ p(z), and the means of p(x | z).",
-        argument_default=argparse.SUPPRESS,
-        allow_abbrev=False,
     )
-    p.add_argument("run", help="the run's folder", metavar="DIR")
+    p.add_run()
     p.add_argument(
         "--label",
         help="of a conditional run: the class to draw, or several in turn, 3,8 (default: all)",
@@ -26,30 +23,32 @@ def parser():
         metavar="Y",
         default=None,
     )
+    p.add_prior()
     p.add_argument("--count", help="how many images (default: 64)", **COUNT, default=64)
     p.add_argument("--draws", help="draw every pixel from p(x | z) too", action="store_true", default=False)
     p.add_argument("--out", help="FILE.png (default: drawn.png in the run's folder)", metavar="FILE", default=None)
     p.add_argument("--npz", help="write arrays `images` and, of a conditional run, `labels` too", metavar="FILE")
-    p.add_argument("--device", help="where to run (default: auto)", choices=["auto", "cpu", "cuda"], default="auto")
-    p.add_argument("--seed", help="of the draws (default: the run's)", type=number(int, 0), metavar="N")
+    p.add_argument("--data-dir", help="of another --prior: folder of the data sets (default: the run's)", metavar="DIR")
+    p.add_machine("draws")
     return p
 
 
 def main(argv):
     given = vars(parser().parse_args(argv))
-    from jobs import training  # torch comes with it: not before the flags are read
+    from jobs.errors import INPUT_ERRORS  # torch comes with it: not before the flags are read
 
     try:
         sample(given.pop("run"), **given)
-    except training.INPUT_ERRORS as error:
+    except INPUT_ERRORS as error:
         return f"error: {error}"
 
 
-def sample(run, label, count, draws, out, npz=None, device="auto", seed=None):
+def sample(run, label, prior, count, draws, out, npz=None, device="auto", seed=None, **given):
     """Writes the picture, and FILE.npz where one is asked for, and prints where they are.
 
     Raises:
-        SpecError: for a label that the run does not know; and as `Folder.open`, `assemble.load`, `find_device`.
+        SpecError: for a label that the run does not know; and as `Folder.open`, `assemble.load`, `find_device`, and
+            of another prior `jobs.scoring.trained`.
     """
     import torch
 
@@ -59,11 +58,13 @@ def sample(run, label, count, draws, out, npz=None, device="auto", seed=None):
     from jobs.figures import generated
     from jobs.folder import Folder, FolderError
     from jobs.machine import find_device
+    from jobs.scoring import trained
 
     folder, config = Folder.open(run, settings=["shape", "seed"])
-    y = asked(run, config.get("classes"), label, count)
+    y = asked(run, config["classes"], label, count)
     device = find_device(device)
-    model, _ = (program.to(device) for program in load(run))  # the guide too, where a prior borrows it
+    programs = load(run) if prior == "own" else trained(run, prior, **given)[-2:]  # its own needs no images
+    model, _ = (program.to(device) for program in programs)  # the guide too, where a prior borrows it
     seed = config["seed"] if seed is None else seed
     with torch.no_grad(), seeded(seed, device=device):
         p = generated(model, count, y)
@@ -72,6 +73,7 @@ def sample(run, label, count, draws, out, npz=None, device="auto", seed=None):
     if y is not None and label is None and config["classes"] <= count and config["classes"] <= 20:
         columns = config["classes"]  # a column for each
     title = f"{'draws from' if draws else 'means of'} p(x | z{'' if y is None else ', y'}), z ~ p(z)"
+    title += "" if prior == "own" else f" = {prior}"
     title += "" if label is None else f", y = {', '.join(map(str, label))}"
     try:
         Folder(out.parent).save_figure(out.name, plots.image_grid(images, columns, title))

@@ -1,7 +1,10 @@
 """Settings as they lie in a run's folder, read as carefully as those on a command line."""
 
-from jobs.flags import DEFAULTS, MANY, Parser, parser
+from jobs.arguments import MANY, Parser
+from jobs.flags import DEFAULTS, parser
 from specs import SpecError
+
+ADDED = {"condition": "none", "tensorboard": False, "classes": None}  # what runs lack that were begun before these
 
 
 class Strict(Parser):

@@ -4,16 +4,10 @@ import argparse
 import shlex
 import sys
 
-from jobs.flags import COUNT, Parser, number, spec
+from jobs.arguments import COUNT, Parser, number
 from jobs.sections import SECTIONS
 from jobs.signals import status
 from specs import SpecError, choose
-
-PRIORS = {
-    "own": "the one that was trained",
-    "aggregate": "1/N Σ q(z | x_n) over all N training images, the best there is for this guide and decoder",
-    "gmm[:K]": "a mixture of K Gaussians (10 unless given), fitted to the codes of all training images",
-}
 
 
 def measures(text):
@@ -30,10 +24,8 @@ def parser():
         prog="run.py score",
         description="Measure a run's best epoch; figures go to results.json, everything to a report.html.",
         epilog="measures: " + "; ".join(f"{name}: {what}" for name, what in SECTIONS.items()),
-        argument_default=argparse.SUPPRESS,
-        allow_abbrev=False,
     )
-    p.add_argument("run", help="the run's folder", metavar="DIR")
+    p.add_run()
     p.add_argument(
         "--measures",
         help="names with commas between, or all (default: likelihood)",
@@ -41,13 +33,7 @@ def parser():
         default=["likelihood"],
         metavar="NAMES",
     )
-    p.add_argument(
-        "--prior",
-        help="; ".join(f"{name}: {what}" for name, what in PRIORS.items()) + " (default: own)",
-        type=spec("scoring prior"),
-        default="own",
-        metavar="SPEC",
-    )
+    p.add_prior()
     p.add_argument("--samples", help="importance samples per image (default: the run's)", **COUNT)
     p.add_argument("--split", help="which images (default: test)", choices=["train", "valid", "test"], default="test")
     p.add_argument("--images", help="N of them, drawn at random (default: as the run)", dest="count", **COUNT)
@@ -55,22 +41,22 @@ def parser():
     p.add_argument("--temperatures", help="of ais (default: 300)", type=number(int, 2), metavar="N", default=300)
     p.add_argument("--other", help="another data set of the same shape, for outliers", metavar="NAME", default=None)
     p.add_argument("--data-dir", help="folder of the data sets (default: the run's)", metavar="DIR")
-    p.add_argument("--device", help="where to run (default: auto)", choices=["auto", "cpu", "cuda"], default="auto")
-    p.add_argument("--seed", help="of the samples (default: the run's)", type=number(int, 0), metavar="N")
+    p.add_machine("samples")
     return p
 
 
 def main(argv):
     given = vars(parser().parse_args(argv))
     from distributions import gemm  # torch comes with it: not before the flags are read
-    from jobs import rescore, training
+    from jobs import rescore
+    from jobs.errors import INPUT_ERRORS
 
     try:
         with gemm.using(gemm.faster()):
             command = shlex.join(["python", "run.py", "score", *argv])
             failed = rescore.rescore(given.pop("run"), command=command, **given)
             return f"error: not measured: {', '.join(failed)}" if failed else None
-    except training.INPUT_ERRORS as error:
+    except INPUT_ERRORS as error:
         return f"error: {error}"
     except KeyboardInterrupt as stop:
         print("\nstopped: what was measured is kept, and the same command goes on", file=sys.stderr)

@@ -7,9 +7,11 @@ import torch
 from tqdm import tqdm
 
 import data
+from assemble import ex_post, load
 from inference import NormalProposal, Score, score
+from jobs.folder import Folder
 from jobs.machine import ALONE
-from supports import check_likelihood
+from supports import check_likelihood, check_posterior
 
 
 def load_images(config):
@@ -17,7 +19,37 @@ def load_images(config):
     how = config["binarize"] or (None if config["likelihood"] == "bernoulli" else "none")
     images = data.load(config["dataset"], config["data_dir"], how).noisy(config["noise"])
     check_likelihood(config["likelihood"], images.values, images.name)
-    return images.labelled() if config.get("condition") == "label" else images
+    return images.labelled() if config["condition"] == "label" else images
+
+
+def check_same(images, config, run):
+    """Raises a DataError where these are not the images of the run's config."""
+    if images.sha256 != config["sha256"]:
+        raise data.DataError(f"{images.name} has changed since {run} was trained on it: train a new run")
+
+
+def trained(run, prior="own", **given):
+    """A run that was trained before: its (folder, config, images, model, guide), the programs those of its best epoch.
+
+    Args:
+        run: the folder.
+        prior: in place of the model's own, `aggregate` or `gmm:K`.
+        given: settings, a data_dir say, in place of the run's.
+
+    Raises:
+        FolderError: as `Folder.open`.
+        DataError: where the images are not to be had, or not those of the run.
+        CheckpointError: as `assemble.load`.
+        SpecError: where such a prior is none for the run's posterior.
+    """
+    folder, config = Folder.open(run, settings=["dataset", "likelihood", "shape", "sha256", "seed"])
+    images = load_images(config | given | {"noise": 0.0})
+    check_same(images, config, run)
+    model, guide = load(run)
+    if prior != "own":
+        check_posterior(config["posterior"], **{"scoring prior": prior})
+        model.prior = ex_post(prior, model, guide, images.images("train"), config["seed"])
+    return folder, config, images, model, guide
 
 
 def drawn(total, count=None, seed=0):
@@ -28,6 +60,11 @@ def drawn(total, count=None, seed=0):
     if count is None:
         return numpy.arange(total)
     return numpy.random.default_rng(seed).permutation(total)[:count]
+
+
+def chosen(tensor, index):
+    """Its rows at such indices, on its device."""
+    return tensor[torch.from_numpy(index).to(tensor.device)]
 
 
 def scored(model, guide, test, samples, seed, processes=ALONE, partial=None):
@@ -68,7 +105,7 @@ def summary(result, config, guide):
 
 def quantity(config):
     """What a run's log-likelihood is of."""
-    return "log p(x | y)" if config.get("condition") == "label" else "log p(x)"
+    return "log p(x | y)" if config["condition"] == "label" else "log p(x)"
 
 
 def sentence(figures, verdict, split="test"):

@@ -16,11 +16,12 @@ def main(argv):
     run = None
     try:
         from distributions import gemm  # torch comes with it: not before the flags are read, so that --help is instant
-        from jobs import training
+        from jobs import begin
+        from jobs.errors import INPUT_ERRORS, ProcessError
 
         try:
-            run = training.start(*settings)
-        except training.INPUT_ERRORS as error:
+            run = begin.start(*settings)
+        except INPUT_ERRORS as error:
             return f"error: {error}"
         quiet = redirect_stdout(sys.stdout if run.processes.leads else StringIO())
         with gemm.using(run.config["gemm"]) as library, quiet:
@@ -30,9 +31,9 @@ def main(argv):
                 try:
                     run.train()
                 except (FloatingPointError, ValueError) as error:  # the second is how stock SVI meets a NaN
-                    return traced(run, error, training.diagnosis)
+                    return traced(run, error, begin.diagnosis)
                 run.report()
-            except training.ProcessError as error:
+            except ProcessError as error:
                 return f"error: {error}; {kept(run)}"
     except OSError as error:
         if run is None:

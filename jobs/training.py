@@ -2,85 +2,29 @@
 
 import platform
 import time
-from contextlib import suppress
 
 import numpy
 import pyro
 import torch
 from tqdm import tqdm
 
-import data
 from assemble import PARTS, assemble
 from builders import OBJECTIVES
 from distributions import gemm
-from inference import Cooldown, EarlyStopping, KLWeight, diagnose, fit, make_update, scoring_guide, seeded, validation
+from inference import Cooldown, EarlyStopping, KLWeight, fit, make_update, scoring_guide, seeded, validation
 from inference.checkpoint import CheckpointError, check_memory, load_weights
-from inference.processes import ProcessError, Processes, Shard
-from jobs import flags
+from inference.processes import Shard
 from jobs.board import Board
 from jobs.extras import require
 from jobs.figures import figures as draw
 from jobs.figures import shoot
-from jobs.folder import Folder, FolderError, Reader
-from jobs.machine import ALONE, DeviceError, find_device, find_engine
+from jobs.folder import FolderError
+from jobs.machine import ALONE, find_device, find_engine
 from jobs.partial import Partial
-from jobs.scoring import as_trained, criterion, drawn, line, load_images, scored, sentence, summary
-from specs import SpecError, parse
+from jobs.scoring import as_trained, chosen, criterion, drawn, line, load_images, scored, sentence, summary
+from specs import parse
 
 SLOW = 30  # seconds of an epoch that a prior's density may take unsaid
-INPUT_ERRORS = (SpecError, data.DataError, FolderError, CheckpointError, DeviceError, ProcessError)
-
-
-def start(config, given, resume):
-    """A new run, or the one in the folder `resume` with what is `given` beside it.
-
-    Raises:
-        one of INPUT_ERRORS, each with what was given, what was expected and how to fix it.
-    """
-    if resume is None:
-        processes = Processes.join(find_device(config["device"]))
-        run = Run(config, processes)
-        run.folder = _led(processes, lambda: Folder.create(run.config))
-        return run
-    folder, saved = Folder.open(resume, settings=[*(set(config) - set(flags.ADDED)), "shape", "sha256"])
-    config = flags.ADDED | saved | given
-    processes = Processes.join(find_device(config["device"]))
-    run = Run(config, processes)
-    if processes.leads and saved.get("processes", 1) != processes.size:
-        print(f"begun in {saved.get('processes', 1)} processes and resumed in {processes.size}: its noise is another")
-    if run.config["sha256"] != saved["sha256"]:
-        raise data.DataError(f"{run.images.name} has changed since {resume} was trained on it: train a new run")
-    folder = _led(processes, lambda: folder.claim() or folder)
-    try:
-        run.restore(folder)
-    except Exception:
-        folder.release()
-        raise
-    return run
-
-
-def _led(processes, claim):
-    """The folder that the leader claims, or the error why not, which every process should hear of."""
-    try:
-        folder = claim() if processes.leads else None
-    except FolderError as error:
-        folder = error
-    shared = processes.shared(folder)
-    if isinstance(shared, FolderError):
-        raise shared
-    return folder or Reader(shared.path)
-
-
-def diagnosis(run):
-    """What was first not finite in the epoch after the last whole one, or None where it is not found again."""
-
-    def agree(found):
-        return next(filter(None, run.processes.gathered(found)), None)
-
-    with suppress(*INPUT_ERRORS):  # data that are gone, say: then nothing can be repeated
-        again = Run(run.config | {"engine": "eager"}, run.processes)
-        again.take_up(run.folder)
-        return diagnose(**again.fitting(), agree=agree)
 
 
 def assembled(config, images):
@@ -242,7 +186,7 @@ class Run:
         self.best.restore()
         test = self.images.images("test")
         index = drawn(len(test), self.config["test_images"])
-        test = test[torch.from_numpy(index).to(test.device)]
+        test = chosen(test, index)
         began = time.perf_counter()
         decides = ("samples", "test_images", "seed", "device", "processes", "gemm")
         partial = Partial(

@@ -14,7 +14,9 @@ from torch import nn
 
 import assemble
 from distributions import DiagonalNormal
-from inference import decompose, elbo_parts, gaps, points_of, score, scoring_guide, surgery, validation
+from inference import decompose, elbo_parts, gaps, points_of, score, scoring_guide, seeded, surgery, validation
+from jobs.figures import generated
+from jobs.scoring import load_images
 from jobs.sections import SECTIONS
 from priors import FittedMixture, StandardNormal
 from specs import SpecError
@@ -252,6 +254,19 @@ def test_the_fitted_prior_has_measures_a_report_and_samples_of_its_own(run):
     assert (run / "measures-gmm-2" / "samples.png").read_bytes() != (run / "samples.png").read_bytes()
     assert "Normal, fitted to the validation images" in (run / "report-gmm-2.html").read_text()
     assert len(np.load(run / "measures-gmm-2" / "likelihood.npz")["log_likelihood"]) == 25
+
+
+def test_samples_are_drawn_from_the_fitted_prior(run, tmp_path):
+    file, config = tmp_path / "drawn.npz", json.loads((run / "config.json").read_text())
+    command = ["sample", run, "--prior", "gmm:2", "--count", 7, "--npz", file, "--device", "cpu"]
+    assert call(*command, "--out", tmp_path / "drawn.png") in (None, 0)
+    model, guide = assemble.load(run)
+    images = load_images(config).images("train")
+    model.prior = assemble.ex_post("gmm:2", model, guide, images, config["seed"])
+    with torch.no_grad(), seeded(config["seed"]):
+        expected = generated(model, 7).mean
+    assert torch.equal(torch.from_numpy(np.load(file)["images"]), expected)
+    assert "does not go with posterior 'delta'" in call("sample", run, "--prior", "aggregate", "--device", "cpu")
 
 
 def test_every_measure_of_a_run_of_points(run, capsys, monkeypatch):

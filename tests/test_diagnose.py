@@ -14,7 +14,7 @@ import specs
 from assemble import assemble
 from inference import IWAE, Cooldown, Trace_ELBO, TraceMeanField_ELBO, diagnose, elbo_parts, make_update
 from inference.checkpoint import load_checkpoint
-from jobs import training
+from jobs import begin, training
 
 
 class Leap(Cooldown):
@@ -162,7 +162,7 @@ def test_what_only_one_engine_meets_is_said_and_another_error_is_no_nan(dataset,
     """A repetition that stays finite names the engine that can go on; a mistake of a program stays its own error."""
     folder = tmp_path / "run"
     monkeypatch.setattr(training, "Cooldown", Leap)
-    monkeypatch.setattr(training, "diagnose", lambda **_: None)
+    monkeypatch.setattr(begin, "diagnose", lambda **_: None)
     status = call(*begun(dataset, folder, 4))
     assert "is nan in epoch 3, but repeated eagerly it is finite" in status
     assert status.endswith(f"go on with: python run.py --resume {folder} --engine eager")

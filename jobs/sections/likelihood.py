@@ -1,7 +1,5 @@
 """log p̂(x) by importance sampling, as the main job reports it, of any split with any number of samples."""
 
-import numpy
-
 import plots
 from inference.weights import sizes
 from jobs.partial import Partial
@@ -20,7 +18,7 @@ def measure(subject):
     result = scored(subject.model, guide, subject.x, settings["samples"], settings["seed"], processes, partial)
     figures = summary(result, subject.config, guide)
     subject.folder.write_arrays(
-        "likelihood.npz", **{name: getattr(result, name).numpy() for name in ARRAYS}, index=numpy.asarray(subject.index)
+        "likelihood.npz", **{name: getattr(result, name).numpy() for name in ARRAYS}, index=subject.index
     )
     partial.remove()
     steps = list(zip(sizes(settings["samples"]), result.curve.mean(-1).tolist()))

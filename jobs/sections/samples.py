@@ -76,7 +76,7 @@ def measure(subject):
             classifier, halves[:count], halves[count : 2 * count]
         )
         notes.append(
-            f"Fréchet distance on that classifier's features (not the Inception FID) {count} samples to as many "
+            f"Fréchet distance on that classifier's features (not the Inception FID) of {count} samples to as many "
             f"training images: {figures['classifier_frechet_distance']:.2f}; between halves of the training images "
             f"{figures['classifier_frechet_distance_of_data']:.2f}."
         )

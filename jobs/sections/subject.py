@@ -6,7 +6,7 @@ from functools import cached_property
 import torch
 
 from inference import scoring_guide
-from jobs.scoring import drawn
+from jobs.scoring import chosen, drawn
 
 
 @dataclass(frozen=True)
@@ -61,14 +61,13 @@ class Subject:
 
     @cached_property
     def x(self):
-        whole = self.images.images(self.settings["split"])
-        return whole[torch.from_numpy(self.index).to(whole.device)]
+        return chosen(self.images.images(self.settings["split"]), self.index)
 
     @cached_property
     def labels(self):
         """int64, or None where the data have none."""
         labels = self.images.labels.get(self.settings["split"])
-        return None if labels is None else labels[torch.from_numpy(self.index).to(labels.device)]
+        return None if labels is None else chosen(labels, self.index)
 
     def few(self, count):
         """The first so many of the images: they are drawn already."""

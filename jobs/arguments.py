@@ -1,0 +1,99 @@
+"""What a command line is made of: the types of its words, read without importing torch, and its parser."""
+
+import argparse
+import math
+
+from specs import SpecError, choose, parse
+
+
+def spec(family):
+    """An argparse type: a spec of that family, in full."""
+
+    def read(text):
+        try:
+            return str(parse(family, text))
+        except SpecError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None  # argparse drops a ValueError's text
+
+    return read
+
+
+def number(kind, least, most=math.inf, above=False):
+    """An argparse type: an int or float, finite, at least (or `above`) one bound and at most another."""
+
+    def read(text):
+        try:
+            value = kind(text)
+        except ValueError:
+            value = None
+        if value is None or value == math.inf or not least <= value <= most or (above and value == least):
+            what = "a whole number" if kind is int else "a number"
+            bounds = f"{'above' if above else 'of at least'} {least}" + (
+                f" and at most {most}" if most < math.inf else ""
+            )
+            raise argparse.ArgumentTypeError(f"expected {what} {bounds}, got {text!r}")
+        return value
+
+    return read
+
+
+LARGEST = 1e38  # that a float32 holds, about
+MANY = 10**9  # of anything: what is larger is a slip, and no machine's
+COUNT = {"type": number(int, 1, MANY), "metavar": "N"}
+DEVICES = ["auto", "cpu", "cuda"]
+PRIORS = {
+    "own": "the one that was trained",
+    "aggregate": "1/N Σ q(z | x_n) over all N training images, the best there is for this guide and decoder",
+    "gmm[:K]": "a mixture of K Gaussians (10 unless given), fitted to the codes of all training images",
+}
+
+
+def widths(text):
+    """An argparse type: `300,300` → [300, 300]."""
+    return [number(int, 1, MANY)(part) for part in text.split(",")]
+
+
+def latents(text):
+    """An argparse type: `40` → 40, and `40,20` → [40, 20], for a model of two levels."""
+    sizes = widths(text)
+    return sizes[0] if len(sizes) == 1 else sizes
+
+
+def specs_of(family):
+    """An argparse type: one spec of that family, or several with commas between."""
+    return lambda text: ",".join(map(spec(family), text.split(",")))
+
+
+class Parser(argparse.ArgumentParser):
+    """Flags are spelt in full, those not given leave no trace but their own default, and an error is one line."""
+
+    def __init__(self, **kwargs):
+        super().__init__(argument_default=argparse.SUPPRESS, allow_abbrev=False, **kwargs)
+
+    def add_run(self):
+        self.add_argument("run", help="the run's folder", metavar="DIR")
+
+    def add_prior(self):
+        self.add_argument(
+            "--prior",
+            help="; ".join(f"{name}: {what}" for name, what in PRIORS.items()) + " (default: own)",
+            type=spec("scoring prior"),
+            default="own",
+            metavar="SPEC",
+        )
+
+    def add_machine(self, noise):
+        """--device and --seed, the seed of `noise`."""
+        self.add_argument("--device", help="where to run (default: auto)", choices=DEVICES, default="auto")
+        self.add_argument("--seed", help=f"of the {noise} (default: the run's)", type=number(int, 0), metavar="N")
+
+    def error(self, message):
+        self.exit(2, f"error: {message}\n")
+
+    def _check_value(self, action, value):
+        """One of several words is asked for as specs are: with the nearest, where it is none of them."""
+        try:
+            if action.choices is not None:
+                choose(action.dest.replace("_", "-"), value, list(action.choices))
+        except SpecError as error:
+            raise argparse.ArgumentError(action, str(error)) from None
