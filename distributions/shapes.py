@@ -1,8 +1,8 @@
 """Whether images have the shape that a network or a model was built for."""
 
 
-def check_shape(images, shape, name="images"):
-    """`images` themselves, (..., *shape); `name` is what an error calls them.
+def check_shape(images, shape, name="images", leading=None):
+    """`images` themselves, (..., *shape); `name` is what an error calls them, `leading` how many dimensions ... are.
 
     Without it a tensor of another shape is met by a matrix product that names no argument, or broadcasts with the
     pixels' distributions to a log-likelihood that is wrong without a word.
@@ -15,7 +15,8 @@ def check_shape(images, shape, name="images"):
     Traceback (most recent call last):
     ValueError: images are of shape (784,), expected (N, 1, 28, 28)
     """
-    if images.shape[-len(shape) :] != tuple(shape):
-        expected = ", ".join(map(str, shape))
-        raise ValueError(f"{name} are of shape {tuple(images.shape)}, expected (N, {expected})")
+    batch = images.ndim - len(shape)
+    if images.shape[max(0, batch) :] != tuple(shape) or leading not in (None, batch):
+        expected = ", ".join(["N", *map(str, shape)])
+        raise ValueError(f"{name} are of shape {tuple(images.shape)}, expected ({expected})")
     return images

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from inference.estimate import Estimate
 from inference.evaluation import evaluation_mode
-from inference.joint import sample_sites, traced
+from inference.joint import inferred
 from inference.memory import most_rows
 from inference.rng import seeded
 
@@ -72,7 +72,7 @@ def active_units(guide, images: Float[Tensor, " images *event"], samples=100, *,
     means: dict = {}
     with evaluation_mode(guide), seeded(seed, device=images.device), pyro.validation_enabled(False):
         for x in images.split(max(1, rows // samples)):
-            chunks = [sample_sites(traced(guide, len(part), x)) for part in torch.arange(samples).split(rows)]
+            chunks = [inferred(guide, len(part), x)[1] for part in torch.arange(samples).split(rows)]
             for name in chunks[0]:
                 draws = torch.cat([_mean_or_sample(chunk[name]) for chunk in chunks])
                 means.setdefault(name, []).append(Estimate.of(draws))

@@ -1,5 +1,6 @@
 """The ELBO taken apart: reconstruction, and the KL of every latent and of every dimension."""
 
+from contextlib import suppress
 from dataclasses import dataclass
 
 import pyro
@@ -7,9 +8,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from inference.elbo import downward
 from inference.estimate import Estimate
 from inference.evaluation import constant_parts, evaluation_mode
-from inference.joint import Joint, sample_sites, traced
+from inference.joint import Joint, inferred, sample_sites
 from inference.memory import most_rows
 from inference.points import is_delta
 from inference.rng import seeded
@@ -108,22 +110,24 @@ def rate_distortion(model, guide, images: Float[Tensor, " images *event"], sampl
 
 def _terms(joint, guide, x, samples):
     """{(kind, site): (samples, batch, …) or None}, one draw of z each."""
-    latents = sample_sites(traced(guide, samples, x))
+    _, latents = inferred(guide, samples, x)
     values = {name: site["value"] for name, site in latents.items()}
     sites = sample_sites(joint.trace(x, values))
     shape = samples, len(x)
     seen = sum(site["fn"].log_prob(site["value"]).double() for name, site in sites.items() if name not in latents)
     terms, elbo = {("reconstruction", None): seen.expand(shape)}, seen
+    closed_forms = downward(sites, latents)
     for name, value in values.items():
         q, p = latents[name]["fn"], sites[name]["fn"]
         if is_delta(q):
             raise ValueError(f"the guide's site {name!r} is a Delta, a point, whose KL from a density is infinite")
-        kl, factors = _kl(q, p, value), (_factors(q), _factors(p))
+        closed, factors = name in closed_forms, (_factors(q), _factors(p))
+        kl = _kl(q, p, value, closed)
         terms["kl", name], elbo = kl.expand(shape), elbo - kl
         if None in factors:
             terms["dimensions", name] = None
         else:
-            terms["dimensions", name] = _kl(*factors, value).expand(*shape, *q.event_shape)
+            terms["dimensions", name] = _kl(*factors, value, closed).expand(*shape, *q.event_shape)
     return {("elbo", None): elbo.expand(shape), **terms}
 
 
@@ -131,12 +135,12 @@ def _estimate(chunks):
     return None if chunks[0] is None else Estimate.of(torch.cat(chunks))
 
 
-def _kl(q, p, z):
-    """KL(q ‖ p) in closed form where there is one, otherwise log q(z) - log p(z)."""
-    try:
-        return torch.distributions.kl_divergence(q, p).double()
-    except NotImplementedError:
-        return q.log_prob(z).double() - p.log_prob(z.double()).double()
+def _kl(q, p, z, closed=True):
+    """KL(q ‖ p) in closed form where there is one and it may be used, otherwise log q(z) - log p(z)."""
+    if closed:
+        with suppress(NotImplementedError):
+            return torch.distributions.kl_divergence(q, p).double()
+    return q.log_prob(z).double() - p.log_prob(z.double()).double()
 
 
 def _factors(fn):

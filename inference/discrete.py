@@ -5,7 +5,7 @@ from pyro.poutine.messenger import Messenger
 from pyro.poutine.util import site_is_subsample
 from torch import nn
 
-from inference.elbo import with_closed_forms
+from inference.elbo import Trace_ELBO, with_closed_forms
 
 
 class StraightThrough(Messenger):
@@ -39,6 +39,8 @@ class Relaxed:
 
     def differentiable_loss(self, model, guide, x):
         return self.objective.differentiable_loss(model, StraightThrough()(guide), x)
+
+    __call__ = differentiable_loss  # what stock SVI asks for
 
     def reference(self):
         return Relaxed(self.objective.reference())
@@ -129,6 +131,8 @@ class TraceEnum_ELBO(pyro.infer.TraceEnum_ELBO):
                     if trace is guide_trace and site["infer"].get("_enumerate_dim") is not None:
                         log_q = log_q + site["unscaled_log_prob"]
         return -(log_q.exp() * elbo).sum()
+
+    loss, loss_and_grads = Trace_ELBO.loss, Trace_ELBO.loss_and_grads  # what stock SVI asks for
 
     def reference(self):
         return _StockEnum(max_plate_nesting=1)

@@ -19,6 +19,12 @@ def learnt(program):
     return {"objective": state} if state else {}
 
 
+def behind(site):
+    """The tensors that a param site may stand for: its value, or what a constraint makes it from (a `PyroParam`)."""
+    value = site["value"]
+    return [value, value.unconstrained()] if hasattr(value, "unconstrained") else [value]
+
+
 class EagerStep:
     """A step of an objective with one fused optimiser and no wait for the device.
 
@@ -68,8 +74,9 @@ class EagerStep:
         """The loss, and an error that names the mistake where a program has one."""
         with pyro.validation_enabled(True), pyro.poutine.trace(param_only=True) as params:
             loss = self.loss(x, self.weight)
-        if params.trace.nodes:
-            names = ", ".join(map(repr, params.trace.nodes))
+        ours = {id(parameter) for parameter in self.parameters.values()}
+        if strangers := [name for name, site in params.trace.nodes.items() if not ours & set(map(id, behind(site)))]:
+            names = ", ".join(map(repr, strangers))
             raise ValueError(f"this engine trains the modules' parameters, not the param sites {names}: use SVI")
         self.checked = True
         return loss

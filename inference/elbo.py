@@ -11,7 +11,8 @@ from pyro.infer.enum import get_importance_trace
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
-from inference.evaluation import check_latents, evaluation_mode
+from inference.evaluation import check_latents, evaluation_mode, unscaled
+from inference.joint import sample_sites
 
 
 class Trace_ELBO(pyro.infer.Trace_ELBO):
@@ -43,6 +44,17 @@ class Trace_ELBO(pyro.infer.Trace_ELBO):
             loss = loss + particle / self.num_particles
         return loss
 
+    def loss(self, model, guide, *args, **kwargs):
+        """As `SVI.evaluate_loss` asks for it: a float."""
+        with torch.no_grad():
+            return float(self.differentiable_loss(model, guide, *args, **kwargs))
+
+    def loss_and_grads(self, model, guide, *args, **kwargs):
+        """As `SVI.step` asks for it: a float, the gradients left with the parameters."""
+        loss = self.differentiable_loss(model, guide, *args, **kwargs)
+        loss.backward()
+        return loss.item()
+
     def elbo(self, sites, latents):
         """Σ log p - Σ log q of one particle, from the model's sites and the guide's, by name."""
         total = 0.0
@@ -61,7 +73,8 @@ class TraceMeanField_ELBO(Trace_ELBO):
     """E_q[log p(x | z)] - KL(q(z | x) ‖ p(z)), the KL in closed form where there is one.
 
     Between diagonal Normals, that is, and between vectors of bits; a latent with a flow posterior or a mixture as its
-    prior is sampled as in `Trace_ELBO`. Of two levels, the KL of the lower is exact given the sampled upper one.
+    prior is sampled as in `Trace_ELBO`, and so is one that the guide draws before what the model draws it from
+    (`downward`). Of two levels, the KL of the lower is exact given the sampled upper one.
     The same expectation as `Trace_ELBO`'s, with less noise; as `pyro.infer.TraceMeanField_ELBO`, without its waits.
     """
 
@@ -74,10 +87,9 @@ class TraceMeanField_ELBO(Trace_ELBO):
 
 def with_closed_forms(model_trace, guide_trace):
     """The two traces with -KL(q ‖ p) in place of log p(z), and 0 of log q(z), at each latent whose KL torch knows."""
-    for name, q in guide_trace.nodes.items():
-        p = model_trace.nodes.get(name)
-        if q["type"] != "sample" or p is None:
-            continue
+    sites, latents = sample_sites(model_trace), sample_sites(guide_trace)
+    for name in downward(sites, latents):
+        p, q = sites[name], latents[name]
         try:
             kl = torch.distributions.kl_divergence(q["fn"], p["fn"])
         except NotImplementedError:
@@ -87,6 +99,25 @@ def with_closed_forms(model_trace, guide_trace):
         q["log_prob"], q["log_prob_sum"] = torch.zeros_like(kl), kl.new_zeros(())
         q["score_parts"] = q["score_parts"]._replace(entropy_term=0)
     return model_trace, guide_trace
+
+
+def downward(model_names, guide_names):
+    """Of the names in both, in the model's order, those before which the guide has all that the model has before them.
+
+    log p(z1 | z2) - log q(z1 | x) may give way to -KL(q(z1 | x) ‖ p(z1 | z2)), its expectation over z1 at a given z2,
+    only where z2 was not drawn from that z1: of a guide that draws upward, q(z1 | x) q(z2 | z1), z2 alone is left.
+
+    >>> downward(["z2", "z1", "x"], ["z2", "z1"]), downward(["z2", "z1", "x"], ["z1", "z2"])
+    (['z2', 'z1'], ['z2'])
+    """
+    place = {name: number for number, name in enumerate(guide_names)}
+    found, last = [], -1
+    for name in model_names:
+        if name in place:
+            if place[name] > last:
+                found.append(name)
+            last = max(last, place[name])
+    return found
 
 
 class IWAE(Trace_ELBO):
@@ -146,10 +177,10 @@ def elbo_parts(model, guide, images: Float[Tensor, " images *event"], batch_size
             check_latents(model_trace.stochastic_nodes, guide_trace.stochastic_nodes)
             for name, site in model_trace.nodes.items():
                 if site["type"] == "sample":
-                    log_prob = site["log_prob_sum"].double()
+                    log_p = unscaled(site).sum().double()
                     if site["is_observed"]:
-                        reconstruction = reconstruction + log_prob
+                        reconstruction = reconstruction + log_p
                     else:
-                        kl = kl + guide_trace.nodes[name]["log_prob_sum"].double() - log_prob
+                        kl = kl + unscaled(guide_trace.nodes[name]).sum().double() - log_p
     reconstruction, kl = float(reconstruction) / len(images), float(kl) / len(images)
     return {"elbo": reconstruction - kl, "reconstruction": reconstruction, "kl": kl}

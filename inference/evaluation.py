@@ -4,6 +4,7 @@ import inspect
 from contextlib import contextmanager
 
 from pyro import poutine
+from pyro.distributions.util import scale_and_mask
 from torch import nn
 
 
@@ -17,6 +18,11 @@ def check_latents(model_latents, guide_latents):
             if names
         )
         raise ValueError(f"model and guide must have the same latent sites: {only}")
+
+
+def unscaled(site):
+    """A site's log-probabilities, masked as the program says; its scale (a plate's N/B, say) is for training alone."""
+    return scale_and_mask(site["unscaled_log_prob"], mask=site["mask"])
 
 
 @contextmanager

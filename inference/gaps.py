@@ -8,9 +8,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from inference.estimate import Estimate
-from inference.evaluation import constant_parts, evaluation_mode
+from inference.evaluation import constant_parts, evaluation_mode, unscaled
 from inference.importance import DRAWN, log_weights
-from inference.joint import Joint, sample_sites, traced
+from inference.joint import Joint, inferred
 from inference.local import LocalGuide
 from inference.memory import most_rows
 from inference.rng import seeded
@@ -109,10 +109,9 @@ def _optimise(joint, local, x, steps, particles, lr):
     optimizer = torch.optim.Adam(local.offsets, lr=lr)
     with torch.enable_grad(), pyro.validation_enabled(False):
         for step in range(steps):
-            trace = traced(local, particles, x)
+            trace, latents = inferred(local, particles, x)
             trace.compute_log_prob()
-            latents = sample_sites(trace)
-            log_prob = sum(site["log_prob"].double() for site in latents.values())
+            log_prob = sum(unscaled(site).double() for site in latents.values())
             elbo = (joint(x, {name: site["value"] for name, site in latents.items()}) - log_prob).mean(0)
             for offset, gradient in zip(local.offsets, torch.autograd.grad(-elbo.sum(), local.offsets)):
                 offset.grad = gradient  # and none for the programs' parameters

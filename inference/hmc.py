@@ -6,6 +6,7 @@ import torch
 from pyro.poutine.messenger import Messenger
 from torch.distributions import biject_to
 
+from inference.evaluation import unscaled
 from inference.joint import sample_sites, traced
 
 
@@ -129,7 +130,7 @@ class Target:
         for name in self.shapes:
             trace.nodes[name]["value"] = trace.nodes[name]["value"].double()
         trace.compute_log_prob()
-        log_probs = {name: site["log_prob"].double() for name, site in sample_sites(trace).items()}
+        log_probs = {name: unscaled(site).double() for name, site in sample_sites(trace).items()}
         prior = sum(log_probs.pop(name) for name in self.shapes) + at.log_det
         return prior, sum(log_probs.values()).expand_as(prior)
 

@@ -7,8 +7,8 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
-from inference.evaluation import constant_parts, evaluation_mode
-from inference.joint import Joint, sample_sites, traced
+from inference.evaluation import constant_parts, evaluation_mode, unscaled
+from inference.joint import Joint, inferred
 from inference.memory import is_out_of_memory, keep_freed_memory, most_rows, rows_that_fit
 from inference.points import is_delta
 from inference.rng import same_noise, seeded
@@ -51,8 +51,7 @@ def proposed(guide, x, samples):
         ValueError: where the guide has a Delta site.
     """
     with pyro.validation_enabled(False):
-        trace = traced(guide, samples, x)
-        latents = sample_sites(trace)
+        trace, latents = inferred(guide, samples, x)
         for name, site in latents.items():
             if is_delta(site["fn"]):
                 raise ValueError(
@@ -60,7 +59,7 @@ def proposed(guide, x, samples):
                     "score with scoring_guide(model, guide, images)"
                 )
         trace.compute_log_prob()
-        log_prob = sum(site["log_prob"].double() for site in latents.values())
+        log_prob = sum(unscaled(site).double() for site in latents.values())
     return {name: site["value"] for name, site in latents.items()}, log_prob
 
 

@@ -1,5 +1,7 @@
 """Encoder against decoder: an objective that two players share, and the step that gives each its own gradient."""
 
+from contextlib import suppress
+
 import torch
 from pyro import poutine
 from pyro.infer.enum import get_importance_trace
@@ -9,7 +11,7 @@ from torch.func import functional_call
 
 from inference.anneal import ScaleLatents
 from inference.eager import EagerStep
-from inference.elbo import Trace_ELBO, with_closed_forms
+from inference.elbo import Trace_ELBO, downward, with_closed_forms
 from inference.joint import sample_sites, trace_of
 from inference.points import kind_of_numbers
 
@@ -180,11 +182,16 @@ def kl(model, guide, x):
 
 def divergence(sites, latents):
     """Σ KL over latent sites of two traces, unweighted: (images,)."""
-    total = 0.0
+    total, closed_forms = 0.0, downward(sites, latents)
     for name, site in latents.items():
         q, p, z = site["fn"], sites[name]["fn"], site["value"]
-        try:
-            total = total + kl_divergence(q, p)
-        except NotImplementedError:
-            total = total + q.log_prob(z) - p.log_prob(z)
+        total = total + kl_of(q, p, z, closed=name in closed_forms)
     return total
+
+
+def kl_of(q, p, z, closed):
+    """KL(q ‖ p) in closed form where there is one and it may be used, otherwise log q(z) - log p(z)."""
+    if closed:
+        with suppress(NotImplementedError):
+            return kl_divergence(q, p)
+    return q.log_prob(z) - p.log_prob(z)

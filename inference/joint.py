@@ -4,7 +4,7 @@ import pyro
 from pyro import poutine
 from pyro.poutine.util import prune_subsample_sites
 
-from inference.evaluation import check_latents
+from inference.evaluation import check_latents, unscaled
 from inference.staged import Staged
 
 
@@ -26,6 +26,28 @@ def traced(program, size, *inputs):
 def sample_sites(trace):
     """{name: site} of a trace's sample sites."""
     return {name: site for name, site in trace.nodes.items() if site["type"] == "sample"}
+
+
+def inferred(guide, size, x):
+    """The guide's trace under a plate of `size` samples, and its latents, {name: site}.
+
+    Raises:
+        ValueError: names a latent that images share, a weight of the decoder say.
+    """
+    trace = traced(guide, size, x)
+    latents = sample_sites(trace)
+    check_own(latents, (size, len(x)))
+    return trace, latents
+
+
+def check_own(latents, shape):
+    """Raises a ValueError that names a latent whose batch shape is not that: (samples, images)."""
+    for name, site in latents.items():
+        if site["fn"].batch_shape != shape:
+            raise ValueError(
+                f"every latent must be one image's own: the site {name!r} has batch shape "
+                f"{tuple(site['fn'].batch_shape)}, where {shape} is expected: draw it inside the plate of images"
+            )
 
 
 class Joint:
@@ -64,23 +86,24 @@ class Joint:
         for name, value in values.items():
             trace.nodes[name]["value"] = value.double()
         trace.compute_log_prob(lambda name, site: name not in self.mixtures)
-        return sum(site["log_prob"].double() for name, site in sample_sites(trace).items() if name not in self.mixtures)
+        return sum(unscaled(site).double() for name, site in sample_sites(trace).items() if name not in self.mixtures)
 
     def trace(self, x, values):
         size = len(next(iter(values.values()))) if values else 1
         trace = traced(poutine.condition(self.model, data=values), size, x)
-        conditioned = [name for name in values if name in sample_sites(trace)]
-        check_latents([*trace.stochastic_nodes, *conditioned], values)
+        latents = {name: site for name, site in sample_sites(trace).items() if name in values}
+        check_latents([*trace.stochastic_nodes, *latents], values)
+        check_own(latents, (size, len(x)))
         return trace
 
     def constant_mixtures(self, x, values):
         """Those sites' distributions that do not depend on x or z: the same components come again.
 
-        Sites that a handler scales or masks stay with the others.
+        Sites that a handler masks stay with the others.
         """
         one, again = (sample_sites(self.trace(x, {n: v[:1] for n, v in values.items()})) for _ in range(2))
         found = {name: one[name]["fn"].expand(()) for name in values if getattr(one[name]["fn"], "refines", False)}
-        found = {name: fn for name, fn in found.items() if one[name]["scale"] == 1 and one[name]["mask"] is None}
+        found = {name: fn for name, fn in found.items() if one[name]["mask"] is None}
         found = {name: fn for name, fn in found.items() if again[name]["fn"].components is fn.components}
         for mixture in found.values():
             mixture.find = Staged(mixture.find)

@@ -34,4 +34,4 @@ class TwoLevel(nn.Module):
             z2 = pyro.sample("z2", self.prior())
             z1 = pyro.sample("z1", self.middle(z2))
             p = self.decoder((z1, z2), **given)
-            return pyro.sample("x", p, obs=None if x is None else check_shape(x, p.event_shape))
+            return pyro.sample("x", p, obs=None if x is None else check_shape(x, p.event_shape, leading=1))

@@ -32,4 +32,4 @@ class VAE(nn.Module):
         with pyro.plate("images", batch if x is None else len(x)):
             z = pyro.sample("z", self.prior())
             p = self.decoder(z, **given)
-            return pyro.sample("x", p, obs=None if x is None else check_shape(x, p.event_shape))
+            return pyro.sample("x", p, obs=None if x is None else check_shape(x, p.event_shape, leading=1))

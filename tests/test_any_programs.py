@@ -1,0 +1,208 @@
+"""Programs and trainers that are not ours: what Pyro allows is computed right, or refused with the reason."""
+
+import math
+
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+from pyro.infer import SVI
+from pyro.nn import PyroModule, PyroParam
+from torch import nn
+from torch.distributions import constraints
+
+import inference
+from assemble import assemble
+from inference import (
+    IWAE,
+    Relaxed,
+    Trace_ELBO,
+    TraceEnum_ELBO,
+    TraceGraph_ELBO,
+    TraceMeanField_ELBO,
+    active_units,
+    ais,
+    decompose,
+    elbo_parts,
+    make_update,
+    posterior_draws,
+    registered,
+    score,
+)
+from models import VAE
+from priors import StandardNormal
+
+
+def chain(x):
+    """p(z2) p(z1 | z2) p(x | z1)."""
+    with pyro.plate("images", len(x)):
+        z2 = pyro.sample("z2", dist.Normal(torch.zeros(1), 1.0).to_event(1))
+        z1 = pyro.sample("z1", dist.Normal(z2, 0.5).to_event(1))
+        pyro.sample("x", dist.Normal(z1, 1.0).to_event(1), obs=x)
+
+
+def upward(x):
+    """q(z1 | x) q(z2 | z1), as Burda et al. 2016 draw: arXiv:1509.00519."""
+    with pyro.plate("images", len(x)):
+        z1 = pyro.sample("z1", dist.Normal(0.5 * x, 0.7).to_event(1))
+        pyro.sample("z2", dist.Normal(0.8 * z1, 0.45).to_event(1))
+
+
+def elbo_of_the_chain(x):
+    """E_q[log p(x, z1, z2) - log q(z1, z2 | x)] over (z1, z2), two Normals, in closed form; summed over images."""
+    square = (0.5 * x).square() + 0.7**2  # E z1²
+    apart = (0.2**2) * square + 0.45**2  # E (z1 - z2)²
+    log_p = -0.5 * (0.64 * square + 0.45**2 + apart / 0.25 + (x - 0.5 * x).square() + 0.49)
+    entropy = 2 * (0.5 + 0.5 * math.log(2 * math.pi)) + math.log(0.7 * 0.45)
+    return (log_p - 1.5 * math.log(2 * math.pi) - math.log(0.5) + entropy).sum().item()
+
+
+def test_closed_forms_stand_only_where_the_guide_draws_downward():
+    x = 1.5 * torch.randn(20, 1)
+    exact = elbo_of_the_chain(x) / len(x)
+    many = x.repeat(2000, 1)
+    for objective in (Trace_ELBO(), TraceMeanField_ELBO()):
+        assert -objective.differentiable_loss(chain, upward, many) / len(many) == pytest.approx(exact, abs=0.03)
+    parts = decompose(chain, upward, x, samples=2000)
+    assert parts.elbo.mean == pytest.approx(exact, abs=0.03)
+    assert parts.rate + parts.distortion == pytest.approx(-exact, abs=0.03)
+
+
+def in_a_plate(total):
+    """A linear model and its guide, in a plate of `total` images of which each call sees some."""
+
+    def plate(x):
+        return pyro.plate("images", total or len(x), subsample=torch.arange(len(x)) if total else None)
+
+    def model(x):
+        with plate(x):
+            z = pyro.sample("z", dist.Normal(torch.zeros(1), 1.0).to_event(1))
+            pyro.sample("x", dist.Normal(z, 1.0).to_event(1), obs=x)
+
+    def guide(x):
+        with plate(x):
+            pyro.sample("z", dist.Normal(0.5 * x, 0.5**0.5).to_event(1))  # the posterior: each weight is p(x)
+
+    return model, guide
+
+
+def test_a_plate_that_is_given_a_batch_scales_no_likelihood():
+    x = torch.randn(7, 1)
+    exact = dist.Normal(0.0, 2**0.5).log_prob(x[:, 0])
+    model, guide = in_a_plate(total=1000)
+    assert score(model, guide, x, samples=3).log_likelihood.tolist() == pytest.approx(exact.tolist(), abs=1e-5)
+    assert elbo_parts(model, guide, x)["elbo"] == pytest.approx(exact.mean().item(), abs=1e-5)
+    assert posterior_draws(model, guide, x, 3).score.elbo.tolist() == pytest.approx(exact.tolist(), abs=1e-5)
+    annealed, of_one = (ais(m, x, chains=6, temperatures=20) for m in (model, in_a_plate(None)[0]))
+    assert annealed.log_likelihood.tolist() == pytest.approx(of_one.log_likelihood.tolist(), abs=1e-6)
+
+
+@pytest.mark.parametrize("posterior", ["normal", "bernoulli"])
+def test_stock_svi_trains_what_our_objectives_say(posterior):
+    model, guide = assemble(posterior=posterior, hidden=(8,), latent=3, shape=(1, 4, 4))
+    x = torch.rand(6, 1, 4, 4).round()
+    if posterior == "normal":
+        objectives = [Trace_ELBO(), TraceMeanField_ELBO(), IWAE(5)]
+    else:
+        baseline = nn.Sequential(nn.Flatten(), nn.Linear(16, 1))
+        objectives = [TraceEnum_ELBO(), Relaxed(Trace_ELBO()), TraceGraph_ELBO(baseline)]
+    parameters = [*model.parameters(), *guide.parameters()]
+    for objective in objectives:
+        pyro.clear_param_store()
+        torch.manual_seed(1)
+        loss = objective.differentiable_loss(model, guide, x)
+        expected = torch.autograd.grad(loss, parameters)
+        seen = []
+
+        def optimizer(found):
+            seen.extend(parameter.grad.clone() for parameter in parameters)
+            assert set(map(id, found)) == set(map(id, parameters))
+
+        svi = SVI(registered(model), registered(guide), pyro.optim.SGD({"lr": 0.0}), objective)
+        svi.optim = optimizer
+        torch.manual_seed(1)
+        assert svi.step(x) == pytest.approx(loss.item(), rel=1e-6)
+        for gradient, ours in zip(seen, expected):
+            torch.testing.assert_close(gradient, ours)
+
+
+class PyroDecoder(PyroModule):
+    def __init__(self):
+        super().__init__()
+        self.net = PyroModule[nn.Linear](2, 5)
+        self.scale = PyroParam(torch.tensor(2.0), constraints.positive)
+
+    def forward(self, x):
+        with pyro.plate("images", len(x)):
+            z = pyro.sample("z", dist.Normal(torch.zeros(2), 1.0).to_event(1))
+            pyro.sample("x", dist.Normal(self.net(z), self.scale).to_event(1), obs=x)
+
+
+class PyroEncoder(PyroModule):
+    def __init__(self):
+        super().__init__()
+        self.net = PyroModule[nn.Linear](5, 2)
+
+    def forward(self, x):
+        with pyro.plate("images", len(x)):
+            pyro.sample("z", dist.Normal(self.net(x), 0.5).to_event(1))
+
+
+def test_pyro_modules_are_trained_as_modules():
+    model, guide = PyroDecoder(), PyroEncoder()
+    x = torch.randn(30, 5)
+    update = make_update(model, guide, lr=0.01)
+    before = {name: parameter.detach().clone() for name, parameter in update.parameters.items()}
+    losses = [update(x)["loss"].item() for _ in range(100)]
+    assert len(before) == 5 and losses[-1] < losses[0] - 0.3
+    assert all(not torch.equal(before[name], parameter) for name, parameter in update.parameters.items())
+
+
+def test_param_sites_of_no_module_are_refused_by_name():
+    decoder = PyroDecoder()
+
+    def model(x):
+        pyro.param("width", torch.tensor(1.0))
+        return decoder(x)
+
+    program = nn.Module()
+    program.forward = model
+    with pytest.raises(ValueError, match="not the param sites 'width', 'scale': use SVI"):
+        make_update(program, PyroEncoder())(torch.randn(3, 5))
+
+
+def bayesian(x):
+    weight = pyro.sample("w", dist.Normal(torch.zeros(3), 1.0).to_event(1))
+    with pyro.plate("images", len(x)):
+        z = pyro.sample("z", dist.Normal(torch.zeros(3), 1.0).to_event(1))
+        pyro.sample("x", dist.Normal((weight * z).sum(-1, keepdim=True), 1.0).to_event(1), obs=x)
+
+
+def bayesian_guide(x):
+    pyro.sample("w", dist.Normal(torch.zeros(3), 1.0).to_event(1))
+    with pyro.plate("images", len(x)):
+        pyro.sample("z", dist.Normal(torch.zeros(len(x), 3), 1.0).to_event(1))
+
+
+@pytest.mark.parametrize("name", ["score", "decompose", "gaps", "posterior_draws", "ais", "active_units"])
+def test_a_latent_that_images_share_is_refused_by_name(name):
+    x, how = torch.randn(5, 1), {} if name == "ais" else {"samples": 20}
+    programs = {"ais": (bayesian,), "active_units": (bayesian_guide,)}.get(name, (bayesian, bayesian_guide))
+    with pytest.raises(ValueError, match="every latent must be one image's own: the site 'w' has batch shape"):
+        getattr(inference, name)(*programs, x, **how)
+
+
+def test_images_with_a_dimension_too_many_are_refused():
+    model, guide = assemble(hidden=(8,), latent=2, shape=(1, 4, 4))
+    for wrong in (torch.zeros(5, 1, 1, 4, 4), torch.zeros(1, 4, 4)):
+        with pytest.raises(ValueError, match=r"images are of shape .*, expected \(N, 1, 4, 4\)"):
+            model(wrong)
+    assert active_units(guide, torch.rand(5, 1, 4, 4))["z"].variance.shape == (2,)
+
+
+def test_images_may_be_single_numbers():
+    decoder = nn.Module()
+    decoder.forward = lambda z: dist.Normal(z.sum(-1), 1.0)
+    assert pyro.poutine.trace(VAE(StandardNormal(2), decoder)).get_trace(torch.zeros(4)).nodes["x"]["value"].shape == (
+        4,
+    )
