@@ -36,7 +36,8 @@ def error_curves(panels, x, note=None):
         if wide:
             axes.set_xscale("log")
         if len(positions) <= 10:
-            axes.set_xticks(positions, [f"{position:g}" for position in positions], fontsize=8)
+            words, slope = [f"{position:g}" for position in positions], 0 if len(positions) <= 6 else 45
+            axes.set_xticks(positions, words, fontsize=8, rotation=slope)
             axes.xaxis.set_minor_locator(NullLocator())
         else:
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
