@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,7 +14,8 @@ import nets
 from assemble import aggregate, load
 from distributions import DiagonalNormal
 from inference import score
-from jobs.sections import SECTIONS
+from jobs.sections import SECTIONS, outliers
+from jobs.sections.subject import Subject
 
 
 def test_a_run_scored_again_has_its_figures_and_the_aggregate_others(dataset, tmp_path):
@@ -88,6 +90,42 @@ def test_measures_of_an_older_checkpoint_go(run):
     assert call("score", run, "--images", 5, "--measures", "prior") in (None, 0)
     assert set(json.loads((run / "results.json").read_text())["measures"]["own"]) == {"prior"}
     assert "valid log-likelihood" not in (run / "report.html").read_text()
+
+
+def by_class(name, count):
+    """A set whose file is sorted by class, as some are: image i has grey level i, and is of class i // 20."""
+    x = torch.arange(count, dtype=torch.uint8).reshape(-1, 1, 1, 1).expand(-1, 1, 6, 5).clone()
+    splits = ("train", "valid", "test")
+    return data.ImageSet(name, x, x, x, {split: torch.arange(count) // 20 for split in splits})
+
+
+@pytest.mark.parametrize("count", [None, 60])
+def test_a_few_images_are_drawn_with_their_labels_and_numbers(count):
+    settings = {"split": "test", "count": count, "draw_seed": 3}
+    subject = Subject(None, None, by_class("sorted", 200), {}, settings, None, None)
+    few, more = subject.few(10), subject.few(100)
+    assert len(few.x) == 10 and len(more.x) == (count or 100) and len(subject.x) == (count or 200)
+    assert (255 * few.x[:, 0, 0, 0]).round().long().tolist() == few.index.tolist() == more.index[:10].tolist()
+    assert few.labels.tolist() == [i // 20 for i in few.index] and len(set(few.labels.tolist())) > 3
+    assert set(more.index) <= set(subject.index)
+
+
+def test_images_of_the_other_set_are_drawn_too(monkeypatch):
+    seen = []
+
+    def scored(model, guide, x, *args, **kwargs):
+        seen.append((255 * x[:, 0, 0, 0]).round())
+        return SimpleNamespace(log_likelihood=x.mean((1, 2, 3)))
+
+    monkeypatch.setattr(outliers, "score", scored)
+    monkeypatch.setattr(outliers, "reconstruction", lambda model, guide, x: SimpleNamespace(mean=x))
+    monkeypatch.setattr(data, "load", lambda name, *_: by_class(name, 256))
+    settings = {"split": "test", "count": 30, "draw_seed": 0, "samples": 5, "seed": 0, "other": "more"}
+    subject = Subject(None, None, by_class("sorted", 200), {"data_dir": None, "seed": 0}, settings, None, None)
+    subject.__dict__["scoring_guide"] = None
+    outliers.measure(subject)
+    own, noise, other = seen
+    assert own.max() > 100 and other.max() > 100 and len(other) == 30
 
 
 def test_an_unknown_measure_is_named(capsys):

@@ -13,7 +13,8 @@ SETTINGS = ("samples", "proposal", "temperatures")  # beside those of every meas
 
 
 def measure(subject):
-    x, settings = subject.few(IMAGES), subject.settings
+    few, settings = subject.few(IMAGES), subject.settings
+    x = few.x
     how = {"chains": CHAINS, "temperatures": settings["temperatures"], "seed": settings["seed"]}
     annealed = ais(subject.model, x, **how, progress=lambda steps: tqdm(steps, desc="annealing", disable=None))
     weighed = score(subject.model, subject.scoring_guide, x, max(settings["samples"], 1000), seed=settings["seed"])
@@ -39,7 +40,7 @@ def measure(subject):
     ]
     rows = [
         (int(i), f"{a:.2f}", f"{w:.2f}", f"{a - w:+.2f}", f"{k:.2f}")
-        for i, a, w, k in zip(subject.index, annealed.log_likelihood, weighed.log_likelihood, weighed.pareto_k)
+        for i, a, w, k in zip(few.index, annealed.log_likelihood, weighed.log_likelihood, weighed.pareto_k)
     ]
     return Measured(
         figures, {}, notes, [("image by image", ("image", "annealed", "importance", "difference", "k̂"), rows)]

@@ -9,7 +9,7 @@ SETTINGS = ("proposal",)  # beside those of every measure
 
 
 def measure(subject):
-    x, seed, guide = subject.few(MOST), subject.settings["seed"], subject.scoring_guide
+    x, seed, guide = subject.few(MOST).x, subject.settings["seed"], subject.scoring_guide
     parts = decompose(subject.model, guide, x, samples=20, seed=seed)
     cut = surgery(subject.model, guide, x, seed=seed)
     units = active_units(guide, x, seed=seed)

@@ -10,7 +10,7 @@ SETTINGS = ("proposal",)  # beside those of every measure
 
 
 def measure(subject):
-    found = gaps(subject.model, subject.scoring_guide, subject.few(IMAGES), seed=subject.settings["seed"])
+    found = gaps(subject.model, subject.scoring_guide, subject.few(IMAGES).x, seed=subject.settings["seed"])
     names = "log_likelihood", "optimised", "amortised", "approximation", "amortisation"
     figures = {name: both(getattr(found, name)) for name in names} | {"images": len(found.ess)}
     note = (

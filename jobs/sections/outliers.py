@@ -6,6 +6,7 @@ import data
 import plots
 from inference import score, seeded
 from jobs.figures import reconstruction
+from jobs.scoring import chosen, drawn
 from jobs.sections.subject import Measured
 from measures import auroc, noise_images
 
@@ -14,7 +15,8 @@ SETTINGS = ("samples", "proposal", "other")  # beside those of every measure
 
 
 def measure(subject):
-    x, settings = subject.few(MOST), subject.settings
+    few, settings = subject.few(MOST), subject.settings
+    x = few.x
     shape, ours = subject.images.image_shape, subject.images
     others = {"noise": noise_images(shape, len(x), seed=settings["seed"], values=ours.values)}
     if settings["other"]:
@@ -23,14 +25,15 @@ def measure(subject):
             images = images.binarized("threshold" if subject.images.binarize == "threshold" else "dynamic")
         if images.image_shape != shape:
             raise data.DataError(f"--other {settings['other']}: its images are {images.image_shape}, not {shape}")
-        others[settings["other"]] = images.images("test")[: len(x)]
+        images = images.images("test")
+        others[settings["other"]] = chosen(images, drawn(len(images), len(x), settings["draw_seed"]))
     samples = min(settings["samples"], 200)
     own = score(subject.model, subject.scoring_guide, x, samples, seed=settings["seed"]).log_likelihood
     figures, pictures, notes = {"samples": samples, "images": len(x), "log_likelihood": own.mean().item()}, {}, []
     for name, images in others.items():
         images = images.to(x.device)
         if ours.classes is not None:  # the labels that the data's images have, one after the other
-            images = ours.inputs(images, subject.labels[: len(images)])
+            images = ours.inputs(images, few.labels[: len(images)])
         theirs = score(subject.model, subject.scoring_guide, images, samples, seed=settings["seed"]).log_likelihood
         area = auroc(own, theirs)
         figures[name] = {"log_likelihood": theirs.mean().item(), "auroc": area}

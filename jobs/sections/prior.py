@@ -14,8 +14,8 @@ SETTINGS = ()  # beside those of every measure
 
 @torch.no_grad()
 def measure(subject):
-    x = subject.few(MOST)
-    labels = None if subject.labels is None else subject.labels[: len(x)]
+    few = subject.few(MOST)
+    x, labels = few.x, few.labels
     figures, pictures, notes = {}, {}, []
     with seeded(subject.settings["seed"], device=x.device):
         site, prior, posteriors = top_level(subject.model, subject.guide, x)

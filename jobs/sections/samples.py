@@ -36,7 +36,7 @@ def measure(subject):
     found = nearest(samples[:SHOWN], training, k=2)
     figures, notes = {"nearest_distance": found.distances[:, 0].mean().item()}, []
     pictures = {"nearest": plots.beside_nearest(samples[:SHOWN], training[found.indices])}
-    own = nearest(subject.images.pictures(subject.few(SHOWN)), training, k=1).distances[:, 0].mean().item()
+    own = nearest(subject.images.pictures(subject.few(SHOWN).x), training, k=1).distances[:, 0].mean().item()
     figures["nearest_distance_of_data"] = own
     notes.append(
         f"The nearest training image lies {figures['nearest_distance']:.2f} from a sample and {own:.2f} from an image "

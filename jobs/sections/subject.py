@@ -1,6 +1,6 @@
 """A run that is measured, and what one measure of it leaves."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import torch
@@ -70,5 +70,6 @@ class Subject:
         return None if labels is None else chosen(labels, self.index)
 
     def few(self, count):
-        """The first so many of the images: they are drawn already."""
-        return self.x[:count]
+        """The same with so many of the images at most: drawn too, and the same ones for every measure."""
+        count = min(count, self.settings["count"] or count)
+        return replace(self, settings=self.settings | {"count": count})
