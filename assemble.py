@@ -188,8 +188,11 @@ EX_POST = {
 }
 
 
-def load(folder):
+def load(folder, contents=None):
     """The trained (model, guide) of a run's folder: its best epoch so far, in evaluation mode.
+
+    Args:
+        contents: the bytes of its checkpoint, where they have been read.
 
     Raises:
         FileNotFoundError: where there is no config.json.
@@ -203,7 +206,7 @@ def load(folder):
     model, guide = assemble(**parts, images=start)
     path = Path(folder) / "checkpoint.pt"
     try:
-        weights = load_checkpoint(path)["best"]["weights"]
+        weights = load_checkpoint(path, contents=contents)["best"]["weights"]
     except LookupError as error:
         raise CheckpointError(f"{path} is no checkpoint of a run: {error!r} is missing") from None
     load_weights(nn.ModuleList([model, guide]), weights, path)

@@ -1,5 +1,6 @@
 """Checkpoints: written whole or not at all, read without executing anything."""
 
+import hashlib
 import io
 import os
 import zipfile
@@ -24,22 +25,40 @@ def save_checkpoint(path, state):
         temporary.unlink(missing_ok=True)
 
 
-def load_checkpoint(path, device="cpu"):
-    """Reads what `save_checkpoint` wrote; a file from a stranger cannot execute code.
+def read_checkpoint(path):
+    """The file's bytes, for `digest` and `load_checkpoint` to be of the same: it may be replaced at any time.
 
     Raises:
-        CheckpointError: missing, corrupt, or holding more than tensors and plain values.
+        CheckpointError: missing, or not to be read.
     """
     try:
-        contents = io.BytesIO(Path(path).read_bytes())
-        if zipfile.is_zipfile(contents) and (damaged := zipfile.ZipFile(contents).testzip()):
-            raise ValueError(f"{damaged} has another checksum than it says")  # torch does not look at checksums
-        contents.seek(0)
-        return torch.load(contents, map_location=device, weights_only=True)
+        return Path(path).read_bytes()
     except FileNotFoundError:
         raise CheckpointError(f"no checkpoint at {path}: nothing was trained there for a whole epoch") from None
     except OSError as error:
         raise CheckpointError(f"the checkpoint {path} cannot be read: {error.strerror or error}") from None
+
+
+def digest(contents):
+    """16 hex digits that tell a checkpoint's bytes from any other's."""
+    return hashlib.sha256(contents).hexdigest()[:16]
+
+
+def load_checkpoint(path, device="cpu", contents=None):
+    """Reads what `save_checkpoint` wrote; a file from a stranger cannot execute code.
+
+    Args:
+        contents: its bytes, where they have been read.
+
+    Raises:
+        CheckpointError: missing, corrupt, or holding more than tensors and plain values.
+    """
+    contents = io.BytesIO(read_checkpoint(path) if contents is None else contents)
+    try:
+        if zipfile.is_zipfile(contents) and (damaged := zipfile.ZipFile(contents).testzip()):
+            raise ValueError(f"{damaged} has another checksum than it says")  # torch does not look at checksums
+        contents.seek(0)
+        return torch.load(contents, map_location=device, weights_only=True)
     except Exception as error:  # zipfile, pickle and torch have a dozen between them for bad bytes
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise CheckpointError(

@@ -51,7 +51,7 @@ def export(run, count, samples, proposals, split, out, device="auto", **given):
     from jobs.scoring import chosen, drawn, trained
 
     device = find_device(device)
-    folder, config, images, model, guide = trained(run, **given)
+    folder, config, _, images, model, guide = trained(run, **given)
     images, model, guide = images.to(device), model.to(device), guide.to(device)
     seed = given.get("seed", config["seed"])
     guide = scoring_guide(model, guide, images.images("valid"), seed=config["seed"])

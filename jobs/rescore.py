@@ -1,6 +1,5 @@
 """A finished run, measured: its likelihood again, and whatever else `jobs.sections` knows."""
 
-import hashlib
 import importlib
 import json
 import sys
@@ -9,7 +8,7 @@ from contextlib import redirect_stdout
 from io import StringIO
 
 from inference import points_of, seeded
-from inference.processes import Processes
+from inference.processes import ProcessError, Processes
 from jobs.figures import sample_grid
 from jobs.folder import Folder, Reader
 from jobs.machine import find_device
@@ -43,12 +42,13 @@ def rescore(run, measures, command, prior="own", device="auto", **given):
     """
     device = find_device(device)
     processes = Processes.join(device)
-    folder, config, images, model, guide = trained(run, prior, **given)
+    folder, config, checkpoint, images, model, guide = trained(run, prior, **given)
     model, guide, images = model.to(device), guide.to(device), images.to(device)
+    if len(set(processes.gathered(checkpoint))) > 1:
+        raise ProcessError(f"{folder.path / 'checkpoint.pt'} was replaced while processes read it: start again")
     own = {"samples": config["samples"], "seed": config["seed"], "count": config["test_images"]}
     paths = {"data_dir": given.pop("data_dir", config["data_dir"])}
-    settings = own | given
-    settings["checkpoint"] = _digest(folder.path / "checkpoint.pt")
+    settings = own | given | {"checkpoint": checkpoint}
     if points_of(guide, images.images("test")[:1]):
         settings["proposal"] = "Normal, fitted to the validation images"
     suffix = "" if prior == "own" else f"-{prior.replace(':', '-')}"
@@ -68,7 +68,7 @@ def rescore(run, measures, command, prior="own", device="auto", **given):
                     failed[name] = str(error)
                     print(f"not measured: {error}")
     if processes.leads:
-        collect(folder, place, prior, settings["checkpoint"], failed)
+        collect(folder, place, prior, checkpoint, failed)
         if prior != "own":
             with seeded(config["seed"], device=device):
                 place.save_figure("samples.png", sample_grid(model, images.classes))
@@ -101,11 +101,6 @@ def _measured(subject, name):
     }
     folder.write(path.name, content)
     return content
-
-
-def _digest(path):
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
 def collect(folder, place, prior, checkpoint, failed):

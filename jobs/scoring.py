@@ -9,6 +9,7 @@ from tqdm import tqdm
 import data
 from assemble import ex_post, load
 from inference import NormalProposal, Score, score
+from inference.checkpoint import digest, read_checkpoint
 from jobs.folder import Folder
 from jobs.machine import ALONE
 from supports import check_likelihood, check_posterior
@@ -29,7 +30,9 @@ def check_same(images, config, run):
 
 
 def trained(run, prior="own", **given):
-    """A run that was trained before: its (folder, config, images, model, guide), the programs those of its best epoch.
+    """A run that was trained before: its (folder, config, checkpoint, images, model, guide).
+
+    The programs are those of its best epoch, in the checkpoint with that digest.
 
     Args:
         run: the folder.
@@ -45,11 +48,12 @@ def trained(run, prior="own", **given):
     folder, config = Folder.open(run, settings=["dataset", "likelihood", "shape", "sha256", "seed"])
     images = load_images(config | given | {"noise": 0.0})
     check_same(images, config, run)
-    model, guide = load(run)
+    contents = read_checkpoint(folder.path / "checkpoint.pt")  # once: a run that trains on replaces it
+    model, guide = load(run, contents)
     if prior != "own":
         check_posterior(config["posterior"], **{"scoring prior": prior})
         model.prior = ex_post(prior, model, guide, images.images("train"), config["seed"])
-    return folder, config, images, model, guide
+    return folder, config, digest(contents), images, model, guide
 
 
 def drawn(total, count=None, seed=0):

@@ -14,6 +14,8 @@ import nets
 from assemble import aggregate, load
 from distributions import DiagonalNormal
 from inference import score
+from inference.checkpoint import digest, load_checkpoint, save_checkpoint
+from jobs import scoring
 from jobs.sections import SECTIONS, outliers
 from jobs.sections.subject import Subject
 
@@ -90,6 +92,30 @@ def test_measures_of_an_older_checkpoint_go(run):
     assert call("score", run, "--images", 5, "--measures", "prior") in (None, 0)
     assert set(json.loads((run / "results.json").read_text())["measures"]["own"]) == {"prior"}
     assert "valid log-likelihood" not in (run / "report.html").read_text()
+
+
+def test_a_checkpoint_replaced_meanwhile_lends_its_name_to_no_figure(dataset, tmp_path, monkeypatch):
+    assert train(dataset, tmp_path / "a", "--epochs", 1) in (None, 0)
+    path = tmp_path / "a" / "checkpoint.pt"
+    loaded, fitted = digest(path.read_bytes()), scoring.ex_post
+
+    def replaced(*args):
+        """As a run that trains on does, while the other prior is fitted."""
+        state = load_checkpoint(path)
+        state["best"]["weights"] = {name: weight + 1 for name, weight in state["best"]["weights"].items()}
+        save_checkpoint(path, state)
+        return fitted(*args)
+
+    def measured():
+        command = ["score", tmp_path / "a", "--prior", "gmm:2", "--images", 5, "--samples", 10, "--device", "cpu"]
+        assert call(*command) is None
+        return json.loads((tmp_path / "a" / "measures-gmm-2" / "likelihood.json").read_text())
+
+    with monkeypatch.context() as patch:
+        patch.setattr(scoring, "ex_post", replaced)
+        before = measured()
+    assert before["settings"]["checkpoint"] == loaded != digest(path.read_bytes())
+    assert measured()["figures"]["log_likelihood"] != before["figures"]["log_likelihood"]
 
 
 def by_class(name, count):
