@@ -123,6 +123,18 @@ class Folder:
         path = self.path / "checkpoint.pt"
         return load_checkpoint(path, device) if path.exists() else None
 
+    def measures(self, checkpoint):
+        """{prior: {measure: its figures}} of results.json, those of the checkpoint with that digest."""
+        try:
+            measures = json.loads((self.path / "results.json").read_text(encoding="utf-8"))["measures"]
+            kept = {
+                prior: {name: it for name, it in figures.items() if it["settings"]["checkpoint"] == checkpoint}
+                for prior, figures in measures.items()
+            }
+        except (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError):  # none, or none of ours
+            return {}
+        return {prior: figures for prior, figures in kept.items() if figures}
+
     def write_arrays(self, name, **arrays):
         """A .npz file."""
         with atomic.writing(self.path / name) as file:

@@ -117,13 +117,12 @@ def collect(folder, place, prior, checkpoint, failed):
             figures[path.stem] = content["figures"] | {"settings": content["settings"]}
     for name, why in failed.items():
         figures.setdefault(name, {"not measured": why, "settings": {"checkpoint": checkpoint}})
+    before = folder.measures(checkpoint)
+    for name, content in before.get(prior, {}).items():
+        if "not measured" in content:
+            figures.setdefault(name, content)
     try:
-        results = json.loads((folder.path / "results.json").read_text(encoding="utf-8"))
-        before = results.get("measures", {})
-        for name, content in before.get(prior, {}).items():
-            if "not measured" in content and content["settings"]["checkpoint"] == checkpoint:
-                figures.setdefault(name, content)
-        results["measures"] = {**before, prior: figures}
-    except (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError):  # none, or none of ours
-        results = {"measures": {prior: figures}}
-    folder.write("results.json", results)
+        results = dict(json.loads((folder.path / "results.json").read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError, RecursionError):  # none, or none of ours
+        results = {}
+    folder.write("results.json", results | {"measures": before | {prior: figures}})

@@ -12,7 +12,7 @@ from assemble import PARTS, assemble
 from builders import OBJECTIVES
 from distributions import gemm
 from inference import Cooldown, EarlyStopping, KLWeight, fit, make_update, scoring_guide, seeded, validation
-from inference.checkpoint import CheckpointError, check_memory, load_weights
+from inference.checkpoint import CheckpointError, check_memory, digest, load_weights, read_checkpoint
 from inference.processes import Shard
 from jobs.board import Board
 from jobs.extras import require
@@ -199,6 +199,8 @@ class Run:
         by = criterion(self.metrics[0])
         seconds = sum(line["seconds"] for line in self.metrics)
         steps = len(self.metrics) * -(-len(self.images.train) // self.config["batch_size"])
+        checkpoint = self.folder.path / "checkpoint.pt"
+        measures = self.folder.measures(digest(read_checkpoint(checkpoint))) if self.processes.leads else {}
         self.folder.write(
             "results.json",
             {
@@ -218,7 +220,8 @@ class Run:
                     "pyro": pyro.__version__,
                     "numpy": numpy.__version__,
                 },
-            },
+            }
+            | ({"measures": measures} if measures else {}),
         )
         self.folder.write_arrays(
             "scores.npz",

@@ -118,6 +118,21 @@ def test_a_checkpoint_replaced_meanwhile_lends_its_name_to_no_figure(dataset, tm
     assert measured()["figures"]["log_likelihood"] != before["figures"]["log_likelihood"]
 
 
+def test_a_finished_run_that_is_resumed_keeps_what_was_measured_of_its_weights(dataset, tmp_path):
+    def measures(*argv):
+        assert call(*argv) is None
+        return json.loads((tmp_path / "a" / "results.json").read_text()).get("measures")
+
+    assert train(dataset, tmp_path / "a", "--epochs", 1) is None
+    score = ["score", tmp_path / "a", "--images", 5, "--samples", 10, "--device", "cpu"]
+    measures(*score)
+    measured = measures(*score, "--prior", "gmm:2")
+    assert set(measured) == {"own", "gmm:2"} and measured["own"]["likelihood"]["images"] == 5
+    assert measures("--resume", tmp_path / "a") == measured
+    assert measures("--resume", tmp_path / "a", "--epochs", 2) is None  # other weights
+    assert set(measures(*score)) == {"own"}
+
+
 def by_class(name, count):
     """A set whose file is sorted by class, as some are: image i has grey level i, and is of class i // 20."""
     x = torch.arange(count, dtype=torch.uint8).reshape(-1, 1, 1, 1).expand(-1, 1, 6, 5).clone()
