@@ -7,6 +7,8 @@ import re
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 
+MANY = 10**9  # of anything: what is larger is a slip, and no machine's
+
 
 class SpecError(ValueError):
     """A spec string that cannot be read, and what would be right."""
@@ -119,7 +121,7 @@ def parse(family, text):
     """Reads a spec of one family (`prior`, `flow`, …); a Spec is passed through.
 
     Raises:
-        SpecError: unknown name or option, N missing where none is taken or < 1, options that exclude each other.
+        SpecError: unknown name or option, N where none is taken, below 1 or above 10⁹, options that exclude each other.
 
     >>> str(parse("flow", "planar"))
     'planar:5'
@@ -151,11 +153,13 @@ def parse(family, text):
             raise SpecError(f"{given}: expected {expected}, got {part!r}{hint}")
         elif form.n is None:
             raise SpecError(f"{given}: {name!r} takes no number, got {part!r}")
-        elif int(part) < 1:
+        elif float(part) < 1:  # int refuses thousands of digits
             hint = " (write 'none' for no flow)" if family == "flow" else ""
             raise SpecError(f"{given}: N must be at least 1{hint}")
+        elif float(part) > MANY:
+            raise SpecError(f"{given}: N must be at most {MANY}")
         else:
-            n = int(part)
+            n = int(float(part))
     if len(clash := [option for option in options if option in form.exclusive]) > 1:
         raise SpecError(f"{given}: {' and '.join(map(repr, clash))} exclude each other")
     return Spec(name, n, frozenset(options))

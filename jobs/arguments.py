@@ -3,7 +3,7 @@
 import argparse
 import math
 
-from specs import SpecError, choose, parse
+from specs import MANY, SpecError, choose, parse
 
 
 def spec(family):
@@ -38,7 +38,6 @@ def number(kind, least, most=math.inf, above=False):
 
 
 LARGEST = 1e38  # that a float32 holds, about
-MANY = 10**9  # of anything: what is larger is a slip, and no machine's
 COUNT = {"type": number(int, 1, MANY), "metavar": "N"}
 DEVICES = ["auto", "cpu", "cuda"]
 PRIORS = {

@@ -2,8 +2,8 @@
 
 from difflib import get_close_matches
 
-from jobs.arguments import COUNT, DEVICES, LARGEST, MANY, Parser, latents, number, spec, specs_of, widths
-from specs import FAMILIES, SpecError, parse, usage
+from jobs.arguments import COUNT, DEVICES, LARGEST, Parser, latents, number, spec, specs_of, widths
+from specs import FAMILIES, MANY, SpecError, parse, usage
 from supports import check_posterior, resolve_objective
 
 SEVERAL = {

@@ -1,8 +1,8 @@
 """Settings as they lie in a run's folder, read as carefully as those on a command line."""
 
-from jobs.arguments import MANY, Parser
+from jobs.arguments import Parser
 from jobs.flags import DEFAULTS, parser
-from specs import SpecError
+from specs import MANY, SpecError
 
 ADDED = {"condition": "none", "tensorboard": False, "classes": None}  # what runs lack that were begun before these
 
