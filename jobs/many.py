@@ -99,7 +99,10 @@ def execute(run, threads=None, cwd=None):
     for argv in steps:
         if STOP.is_set():
             return Outcome(run, time.perf_counter() - began, "not begun")
-        status = launch(argv, log, threads, cwd)
+        try:
+            status = launch(argv, log, threads, cwd)
+        except OSError as error:
+            return Outcome(run, time.perf_counter() - began, f"{error} ({log})")
         if status and (_missing(run) or not unmeasured(run)):
             last = [line for line in log.read_text(errors="replace").splitlines() if line.strip()][-1:]
             why = "stopped" if status in STOPPED else " ".join(last) or f"exit status {status}"

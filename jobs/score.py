@@ -58,6 +58,8 @@ def main(argv):
             return f"error: not measured: {', '.join(failed)}" if failed else None
     except INPUT_ERRORS as error:
         return f"error: {error}"
+    except OSError as error:
+        return f"error: {error}; what was measured is kept, and the same command goes on"
     except KeyboardInterrupt as stop:
         print("\nstopped: what was measured is kept, and the same command goes on", file=sys.stderr)
         return status(stop)

@@ -63,6 +63,8 @@ def main(argv):
         return failed
     except SweepError as error:
         return f"error: {error}"
+    except OSError as error:
+        return f"error: {error}; finished runs and epochs are kept, and the same command goes on"
     except KeyboardInterrupt as stop:
         print("\nstopped: finished runs and epochs are kept, and the same command goes on", file=sys.stderr)
         return status(stop)

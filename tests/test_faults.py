@@ -9,6 +9,7 @@ import os
 import pathlib
 import random
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -24,6 +25,7 @@ from test_run import assert_same, call
 from distributions import gemm
 from inference.checkpoint import load_checkpoint
 from jobs import training
+from jobs.folder import Folder
 
 SMALL = ["--hidden", "8", "--latent", "2", "--batch-size", "32", "--samples", "5", "--device", "cpu"]
 SMALL += ["--engine", "eager", "--prior", "vamp:3", "--optimizer", "adam-normgrad", "--seed", "3"]
@@ -249,6 +251,38 @@ def test_disk_full_at_every_write_in_turn(dataset, whole, tmp_path, monkeypatch)
     assert room >= 8
     assert_clean(folder)
     assert_same(kept(folder), whole[2])
+
+
+def test_disk_full_at_every_write_of_a_measure(dataset, tmp_path, monkeypatch):
+    folder, room, opened = tmp_path / "run", 0, pathlib.Path.open
+    monkeypatch.setattr(training, "draw", lambda *_: {})
+    monkeypatch.setattr(Folder, "save_figure", lambda *_: None)
+    assert call(*begun(dataset, folder, 1)) is None
+    before, whole = json.loads((folder / "results.json").read_text()), tmp_path / "whole"
+    score = ["--images", 3, "--samples", 5, "--device", "cpu"]
+    shutil.copytree(folder, whole)
+    assert call("score", whole, *score) is None
+
+    def small_disk(self, mode="r", *args, **kwargs):
+        return io.BufferedWriter(Disk(self, mode)) if "w" in mode else opened(self, mode, *args, **kwargs)
+
+    while True:
+        Disk.left = room
+        with monkeypatch.context() as patch:
+            patch.setattr(pathlib.Path, "open", small_disk)
+            status = call("score", folder, *score)
+        if status is None:
+            break
+        assert status.startswith("error: ") and "No space left on device" in status and "\n" not in status
+        assert "what was measured is kept, and the same command goes on" in status
+        assert (
+            not list(folder.rglob("*.part"))
+            and json.loads((folder / "results.json").read_text()).items() >= before.items()
+        )
+        room += 1
+    assert room >= 4
+    measured = [json.loads((path / "results.json").read_text())["measures"] for path in (folder, whole)]
+    assert_same(*measured)
 
 
 def test_the_systems_own_limit_on_a_files_size(dataset, tmp_path):

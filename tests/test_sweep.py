@@ -1,6 +1,7 @@
 """Sweeps: what varies is read before any work, every run is an ordinary one, and the table says what they found."""
 
 import csv
+import errno
 import json
 import os
 import signal
@@ -254,6 +255,30 @@ def test_a_run_whose_folder_cannot_be_made_stops_no_other(dataset, tmp_path, her
     status = sweep(dataset, tmp_path, "--vary", "latent=2,3", epochs=1)
     assert "1 not finished" in status and f"cannot write to {tmp_path / 'latent-2_seed0'}: File exists" in status
     assert (tmp_path / "latent-3_seed0" / "results.json").exists()
+
+
+def test_a_full_disk_stops_one_run_and_is_said_of_the_table(dataset, tmp_path, here, monkeypatch):
+    launch, write, full = many.launch, Folder.write_text, OSError(errno.ENOSPC, "No space left on device")
+
+    def launched(argv, log, *rest):
+        if "latent-2" in str(log):
+            raise full
+        return launch(argv, log, *rest)
+
+    def written(self, name, text):
+        if name == "table.md":
+            raise full
+        write(self, name, text)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(many, "launch", launched)
+        status = sweep(dataset, tmp_path / "out", "--vary", "latent=2,3", epochs=1)
+        assert "1 not finished" in status and "latent 2 · seed 0: [Errno 28] No space left on device (" in status
+        patch.setattr(Folder, "write_text", written)
+        status = sweep(dataset, tmp_path / "out", "--vary", "latent=3", epochs=1)
+        assert status.startswith("error: [Errno 28] No space left on device; finished runs") and "\n" not in status
+    assert sweep(dataset, tmp_path / "out", "--vary", "latent=2,3", epochs=1) is None
+    assert (tmp_path / "out" / "table.md").exists()
 
 
 @pytest.mark.parametrize(("stop", "status"), [(KeyboardInterrupt, 130), (Terminated, 143)])
