@@ -38,15 +38,28 @@ def parser():
     p.add_argument("--split", help="which images (default: test)", choices=["train", "valid", "test"], default="test")
     p.add_argument("--images", help="N of them, drawn at random (default: as the run)", dest="count", **COUNT)
     p.add_argument("--draw-seed", help="of the images (default: 0)", type=number(int, 0), metavar="N", default=0)
-    p.add_argument("--temperatures", help="of ais (default: 300)", type=number(int, 2), metavar="N", default=300)
+    p.add_argument("--temperatures", help="of ais (default: 300)", type=number(int, 2), metavar="N", default=None)
     p.add_argument("--other", help="another data set of the same shape, for outliers", metavar="NAME", default=None)
     p.add_argument("--data-dir", help="folder of the data sets (default: the run's)", metavar="DIR")
     p.add_machine("samples")
     return p
 
 
+OF = {"temperatures": "ais", "other": "outliers"}  # settings that one measure alone reads
+
+
+def read(argv):
+    """argv → settings; one line and the end where one of them is of a measure that was not asked for."""
+    p = parser()
+    given = vars(p.parse_args(argv))
+    for name, measure in OF.items():
+        if given[name] is not None and measure not in given["measures"]:
+            p.error(f"--{name} is for the measure {measure}: name it among --measures, or leave --{name} out")
+    return given | {"temperatures": given["temperatures"] or 300}
+
+
 def main(argv):
-    given = vars(parser().parse_args(argv))
+    given = read(argv)
     from distributions import gemm  # torch comes with it: not before the flags are read
     from jobs import rescore
     from jobs.errors import INPUT_ERRORS
