@@ -57,7 +57,7 @@ def main(argv):
         out = Path(own.get("out") or Path("runs") / name)
         first = own.get("seed", 0)
         seeds = range(first, first + own.get("seeds", recipe.seeds))
-        from jobs import campaign  # torch comes with them: not before the flags are read
+        from jobs import campaign, many  # torch comes with them: not before the flags are read
         from jobs import page as pages
 
         by_line()
@@ -69,7 +69,7 @@ def main(argv):
         todo, failed = campaign.ready(work, spare=True)
         print(campaign.estimate([run.cell for run in todo], len(work.runs), jobs, threads))
         failed = campaign.run(todo, failed, jobs, threads, own.get("dask"))
-        changed = {name: value for name, value in shared.items() if name not in ("data_dir", "device", "engine")}
+        changed = {name: value for name, value in shared.items() if name not in many.WHERE}
         paths = page or out / f"{name}.md", picture or out / f"{name}.png"
         if text := pages.write(recipe, work, changed, only, paths):
             print(f"\n{text}\n\npage                {paths[0]}\npicture             {paths[1]}")

@@ -10,6 +10,7 @@ import sys
 import time
 from contextlib import redirect_stdout
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -122,6 +123,18 @@ def test_every_run_is_the_ordinary_one_and_finished_ones_are_left_alone(dataset,
 
     status = sweep(dataset, tmp_path / "out", *argv, epochs=3)
     assert "holds another run (--epochs 2)" in status and "--out" in status and len(here) == count + 1
+
+
+def test_the_same_command_may_ask_for_tensorboard_too(dataset, tmp_path, here, monkeypatch):
+    monkeypatch.setattr("jobs.training.require", lambda *_: None)
+    monkeypatch.setattr("jobs.training.Board", Mock())
+    argv = ["--vary", "latent=2,3", "--tensorboard"]
+    assert sweep(dataset, tmp_path / "out", *argv[:2], epochs=1) is None and len(here) == 2
+    assert sweep(dataset, tmp_path / "out", *argv, epochs=1) is None and len(here) == 2  # finished already
+    (tmp_path / "out" / "latent-2_seed0" / "results.json").unlink()
+    assert sweep(dataset, tmp_path / "out", *argv, epochs=1) is None
+    assert here[2][0] == "--resume" and "--tensorboard" in here[2] and len(here) == 3
+    assert sweep(dataset, tmp_path / "new", *argv, epochs=1) is None and "--tensorboard" in here[3]
 
 
 def test_the_table_has_the_figures_of_the_runs(dataset, tmp_path, here, capsys):
