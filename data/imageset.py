@@ -179,7 +179,7 @@ class ImageSet:
         label as 1 of `classes` places. Binarisation and noise are the pixels' alone.
 
         Raises:
-            DataError: where a split has no labels, or one is negative.
+            DataError: where a split has no labels, or one is negative or larger than there are images.
 
         >>> import data
         >>> images = data.load("mnist5k").labelled()
@@ -197,6 +197,11 @@ class ImageSet:
         labels = torch.cat(list(self.labels.values()))
         if labels.min() < 0:
             raise DataError(f"{self.name} has a label {labels.min()}: number the classes from 0")
+        if labels.max() >= len(labels):  # most classes would be empty, and each takes a place beside every image
+            raise DataError(
+                f"{self.name} has a label {labels.max()}, and only {len(labels)} images: number the classes from 0 "
+                "without gaps"
+            )
         return replace(self, classes=labels.max().item() + 1)
 
     def unlabelled(self):

@@ -195,6 +195,11 @@ def test_data_without_labels_are_refused():
         ImageSet("some", *[ramp().train] * 3, labels={s: ramp().labels[s] for s in ("train", "test")}).labelled()
     with pytest.raises(DataError, match="a label -1"):
         ImageSet("some", *[ramp().train] * 3, labels={s: y - 1 for s, y in ramp().labels.items()}).labelled()
+    with pytest.raises(
+        DataError, match="a label 900000000, and only .* images: number the classes from 0 without gaps"
+    ):
+        labels = {s: y.index_fill(0, torch.tensor(0), 900_000_000) for s, y in ramp().labels.items()}
+        ImageSet("some", *[ramp().train] * 3, labels=labels).labelled()
 
 
 @pytest.fixture(scope="module")
