@@ -1,6 +1,7 @@
 """A run's folder: what lies in it and how it is written."""
 
 import json
+import math
 import re
 from pathlib import Path
 
@@ -107,8 +108,8 @@ class Folder:
             file.write(text.encode(errors="backslashreplace"))  # a file's name need be no text
 
     def write(self, name, content):
-        """A JSON file."""
-        self.write_text(name, json.dumps(content, indent=2) + "\n")
+        """A JSON file that any reader takes: numbers that are not finite are null there."""
+        self.write_text(name, json.dumps(strict(content), indent=2, allow_nan=False) + "\n")
 
     def save(self, state, metrics):
         """The state after an epoch: first the checkpoint, which holds the metrics too, then metrics.jsonl."""
@@ -159,6 +160,19 @@ class Reader(Folder):
 
     def save_figure(self, name, figure):
         pass
+
+
+def strict(content):
+    """As JSON may hold it.
+
+    >>> strict({"mean": float("-inf"), "shares": (0.5, float("nan"))})
+    {'mean': None, 'shares': [0.5, None]}
+    """
+    if isinstance(content, dict):
+        return {name: strict(value) for name, value in content.items()}
+    if isinstance(content, (list, tuple)):
+        return [strict(value) for value in content]
+    return None if isinstance(content, float) and not math.isfinite(content) else content
 
 
 PLAIN = ("normal", "none", "elbo", "elbo:relaxed")  # choices that a folder's name need not say

@@ -85,8 +85,7 @@ def figures_of(folder):
     own = results.get("measures", {}).get("own", {})
     elbo, samples = own.get("elbo", {}), own.get("samples", {})
     found = {
-        "log_likelihood": test["log_likelihood"],
-        "elbo": test["elbo"],
+        **{name: math.nan if test[name] is None else test[name] for name in ("log_likelihood", "elbo")},
         "reconstruction": best.get("reconstruction"),
         "kl": best.get("kl"),
         "rate": elbo.get("rate"),

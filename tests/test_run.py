@@ -297,6 +297,15 @@ def test_bad_data_end_in_one_message(arrays, fragment, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_files_are_json_for_any_reader(tmp_path):
+    figures = {"mean": float("nan"), "convergence": {"10": float("-inf")}, "shares": [0.5, np.float64("inf")]}
+    Folder(tmp_path).write("results.json", figures | {"count": 3, "name": "NaN", "known": True})
+    read = json.loads((tmp_path / "results.json").read_text(), parse_constant=lambda word: 1 / 0)
+    assert read == {"mean": None, "convergence": {"10": None}, "shares": [0.5, None]} | {
+        "count": 3, "name": "NaN", "known": True,
+    }  # fmt: skip
+
+
 def test_corrupt_file(tmp_path):
     (tmp_path / "bad.npz").write_bytes(b"PK\x03\x04 and no more")
     assert "bad.npz" in call("--dataset", tmp_path / "bad.npz", "--out", tmp_path / "out")
