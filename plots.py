@@ -107,16 +107,16 @@ def convergence(steps):
     return figure
 
 
-def pareto_k(values, limit=0.7):
-    """A histogram of k̂ image by image, and the limit above which an estimate is not to be trusted.
+def pareto_k(values, limit):
+    """A histogram of k̂ image by image, and the limit above which an estimate is not to be trusted (`pareto_limit`).
 
-    >>> pareto_k(torch.rand(50))
+    >>> pareto_k(torch.rand(50), 0.67)
     <Figure size 500x320 with 1 Axes>
     """
     figure = Figure(figsize=(5, 3.2), dpi=100, layout="constrained")
     axes = figure.subplots()
     axes.hist(values[values.isfinite()].numpy(), bins=30)
-    axes.axvline(limit, color="C3", label=f"{limit}: {(values > limit).sum()} of {len(values)} images above")
+    axes.axvline(limit, color="C3", label=f"{limit:.2f}: {(values > limit).sum()} of {len(values)} images above")
     axes.set_xlabel("Pareto k̂ of an image's weights")
     axes.set_ylabel("images")
     axes.legend(fontsize=8)

@@ -11,7 +11,7 @@ from torch import Tensor
 from inference.estimate import Estimate, or_none, standard_error
 
 FEWEST = 25  # samples from which a tail of five can be fitted
-HEAVY = 0.7  # k̂ above which no number of samples helps
+HOPELESS = 0.7  # k̂ above which no number of samples helps
 
 
 def sizes(samples):
@@ -57,10 +57,10 @@ def relative_error(ess, samples):
 def pareto_k(log_w: Float[Tensor, "samples images"]) -> Float64[Tensor, " images"]:
     """The shape k̂ of a generalised Pareto distribution, fitted to the largest min(S/5, 3√S) weights: (S, N) → (N,).
 
-    Moments of the weights above 1/k̂ do not exist: from k̂ = 0.5 on not the variance, on which the error is built, and
-    above 0.7 an estimate needs more samples than anyone has   (Vehtari et al. 2024, arXiv:1507.02646). nan for fewer
-    than 25 samples; 0 where the largest weights are all the same, ∞ where fewer than five of them are anything at all
-    beside the largest.
+    Moments of the weights above 1/k̂ do not exist: from k̂ = 0.5 on not the variance, on which the error is built; how
+    large k̂ may be for S samples to suffice, `pareto_limit` says   (Vehtari et al. 2024, arXiv:1507.02646). nan for
+    fewer than 25 samples; 0 where the largest weights are all the same, ∞ where fewer than five of them are anything at
+    all beside the largest.
 
     >>> pareto_k(torch.zeros(100, 2))
     tensor([0., 0.], dtype=torch.float64)
@@ -73,6 +73,19 @@ def pareto_k(log_w: Float[Tensor, "samples images"]) -> Float64[Tensor, " images
     weights = (largest - largest[:, :1]).exp()
     above = weights[:, :-1] - weights[:, -1:]
     return torch.tensor([_shape(x) for x in above], dtype=torch.float64)
+
+
+def pareto_limit(samples):
+    """The largest k̂ with which S samples suffice: min(1 - 1/log₁₀ S, 0.7).
+
+    A mean of heavier weights needs at least 10^(1/(1 - k)) samples, 100 at k = 0.5 and 2,154 at k = 0.7, above which
+    they are soon more than anyone has   (Vehtari et al. 2024, arXiv:1507.02646). That of 25 samples for fewer, which
+    have no k̂.
+
+    >>> [round(pareto_limit(samples), 2) for samples in (30, 100, 1000, 5000)]
+    [0.32, 0.5, 0.67, 0.7]
+    """
+    return min(1 - 1 / math.log10(max(samples, FEWEST)), HOPELESS)
 
 
 def _shape(x):
@@ -141,6 +154,16 @@ class Score:
         """Of the mean log p̂(x), over images; nan for a single one."""
         return standard_error(self.log_likelihood)
 
+    @property
+    def pareto_limit(self):
+        """The k̂ above which so many samples do not suffice."""
+        return pareto_limit(self.samples)
+
+    @property
+    def heavy(self):
+        """Of how many images the weights have a heavier tail than that."""
+        return (self.pareto_k > self.pareto_limit).sum().item()
+
     def summary(self):
         """The figures that `results.json` keeps; None for what one image or one sample does not say."""
         error = Estimate(self.log_likelihood, self.monte_carlo_error).error.item()
@@ -154,7 +177,8 @@ class Score:
             "images": len(self),
             "ess_median": self.ess.median().item(),
             "pareto_k_median": self.pareto_k.median().item() if known and self.pareto_k.median().isfinite() else None,
-            "pareto_k_above_0.7": (self.pareto_k > HEAVY).sum().item() if known else None,
+            "pareto_k_limit": self.pareto_limit if known else None,
+            "pareto_k_heavy": self.heavy if known else None,  # images above the limit
             "convergence": {str(s): mean.item() for s, mean in zip(sizes(self.samples), self.curve.mean(-1))},
         }
 
@@ -166,17 +190,19 @@ class Score:
         steps, means = sizes(self.samples), self.curve.mean(-1)
         half = next(i for i, size in enumerate(steps) if 2 * size >= self.samples)
         rise = f"From {steps[half]} to {self.samples} samples the mean rose by {means[-1] - means[half]:.2f} nats."
-        if heavy := (self.pareto_k > HEAVY).sum().item():
+        limit = f"{self.pareto_limit:.2f}"
+        if self.heavy:
             return (
-                f"{self.samples} samples do not suffice for {heavy} of {len(self)} images (k̂ > {HEAVY}): the tail of "
-                f"their weights is so heavy that log p̂ is too low by more than its error says. {rise}"
+                f"{self.samples} samples do not suffice for {self.heavy} of {len(self)} images: the tail of their "
+                f"weights is so heavy (k̂ > {limit}, the limit for so many samples) that log p̂ is too low by more than "
+                f"its error says. {rise}"
             )
-        most = f"k̂ ≤ {self.pareto_k.max():.2f}, and {HEAVY} is the limit"
+        most = f"k̂ ≤ {self.pareto_k.max():.2f}, and {limit} is the limit for so many samples"
         return f"{self.samples} samples suffice for all {len(self)} images: {most}. {rise}"
 
     def __repr__(self):
         return (
             f"Score(log p̂(x) = {self.log_likelihood.mean():.2f} ± {self.standard_error:.2f} nats per image, "
             f"{len(self)} images, {self.samples} samples, median ESS {self.ess.median():.1f}, "
-            f"k̂ > {HEAVY} for {(self.pareto_k > HEAVY).sum()})"
+            f"k̂ > {self.pareto_limit:.2f} for {self.heavy})"
         )

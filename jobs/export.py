@@ -45,7 +45,6 @@ def export(run, count, samples, proposals, split, out, device="auto", **given):
         one of `jobs.errors.INPUT_ERRORS`.
     """
     from inference import posterior_draws, scoring_guide
-    from inference.weights import HEAVY
     from jobs.folder import FolderError
     from jobs.machine import find_device
     from jobs.scoring import chosen, drawn, trained
@@ -68,8 +67,11 @@ def export(run, count, samples, proposals, split, out, device="auto", **given):
         write(out, draws, x.cpu(), index, attributes)
     except OSError as error:
         raise FolderError(f"cannot write {error.filename or out}: {error.strerror or error}") from None
-    heavy = (draws.score.pareto_k > HEAVY).sum().item()
-    print(f"{draws}\nk̂ > {HEAVY} for {heavy} of {len(x)} images, whose draws are more the guide's than the posterior's")
+    score = draws.score
+    print(
+        f"{draws}\nk̂ > {score.pareto_limit:.2f} for {score.heavy} of {len(x)} images, whose draws are more the guide's "
+        "than the posterior's"
+    )
     print(out)
 
 

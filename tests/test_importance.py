@@ -262,7 +262,8 @@ def test_summary_and_standard_error():
         "images": 4,
         "ess_median": pytest.approx(2.0),
         "pareto_k_median": pytest.approx(0.4),
-        "pareto_k_above_0.7": 1,
+        "pareto_k_limit": pytest.approx(1 - 1 / math.log10(25)),
+        "pareto_k_heavy": 3,
         "convergence": {"1": pytest.approx(-92), "2": pytest.approx(-91), "4": pytest.approx(-90), "8": -89},
     }
     assert "-89.00" in repr(result) and f"{error:.2f}" in repr(result)

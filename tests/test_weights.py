@@ -8,7 +8,7 @@ import torch
 from test_importance import linear_gaussian, programs
 
 from inference import Score, score
-from inference.weights import convergence, pareto_k, sizes
+from inference.weights import convergence, pareto_k, pareto_limit, sizes
 from jobs.partial import Partial
 
 
@@ -82,9 +82,32 @@ def test_the_error_of_the_mean_is_that_of_independent_images():
 def test_a_guide_too_narrow_is_told_from_a_good_one(narrower, words):
     model, guide, x, truth, _ = linear_gaussian(images=5, narrower=narrower)
     result = score(model, guide, x, 2000)
-    assert words in result.verdict and ("k̂ > 0.7" in result.verdict) == (narrower < 0.5)
-    assert result.summary()["pareto_k_above_0.7"] == (result.pareto_k > 0.7).sum()
+    assert words in result.verdict and ("k̂ > 0.70" in result.verdict) == (narrower < 0.5)
+    summary = result.summary()
+    assert summary["pareto_k_limit"] == pytest.approx(1 - 1 / math.log10(2000))
+    assert summary["pareto_k_heavy"] == (result.pareto_k > summary["pareto_k_limit"]).sum()
     assert "too few" in score(model, guide, x, 20).verdict
+
+
+@pytest.mark.parametrize(("samples", "limit"), [(30, 0.32), (100, 0.5), (1000, 0.67), (2155, 0.7), (10**9, 0.7)])
+def test_how_heavy_a_tail_may_be_depends_on_the_samples(samples, limit):
+    """The figures of arXiv:1507.02646: 10^(1/(1 - k)) samples are the fewest for a tail of shape k."""
+    assert pareto_limit(samples) == pytest.approx(limit, abs=0.005)
+    assert limit == 0.7 or samples == pytest.approx(10 ** (1 / (1 - pareto_limit(samples))))
+
+
+def test_a_tail_that_many_samples_tame_is_too_heavy_for_few():
+    k, others = torch.tensor([0.45]).double(), torch.zeros(1).double()
+
+    def of(samples):
+        curve = torch.zeros(len(sizes(samples)), 1).double()
+        return Score(others, others, others + 20, k, curve, samples)
+
+    assert "30 samples do not suffice for 1 of 1 images" in of(30).verdict and "k̂ > 0.32" in of(30).verdict
+    assert "suffice for all" in of(1000).verdict and "0.67 is the limit" in of(1000).verdict
+    assert [of(samples).summary()["pareto_k_heavy"] for samples in (30, 1000)] == [1, 0]
+    assert "k̂ > 0.32 for 1" in repr(of(30)) and "k̂ > 0.67 for 0" in repr(of(1000))
+    assert pareto_limit(1) == pareto_limit(24) == pareto_limit(25)
 
 
 def test_scores_join_and_part():

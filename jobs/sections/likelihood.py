@@ -24,7 +24,10 @@ def measure(subject):
     steps = list(zip(sizes(settings["samples"]), result.curve.mean(-1).tolist()))
     return Measured(
         figures,
-        pictures={"convergence": plots.convergence(steps), "pareto_k": plots.pareto_k(result.pareto_k)},
+        pictures={
+            "convergence": plots.convergence(steps),
+            "pareto_k": plots.pareto_k(result.pareto_k, result.pareto_limit),
+        },
         notes=[sentence(figures, result.verdict, settings["split"])],
         tables=[("the mean from fewer of the same weights", ("samples", "nats"), [(n, f"{v:.3f}") for n, v in steps])],
     )
