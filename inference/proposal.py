@@ -16,7 +16,7 @@ from inference.rng import seeded
 
 HIDDEN = 100
 START = 0.3  # of the prior's deviation, the first scale
-MOST = 2000  # images, from whose points the heads' inputs are standardised
+MOST = 2000  # images, from whose points the heads' inputs are standardised; draws of the model, for its deviations
 
 
 def scoring_guide(model, guide, images: Float[Tensor, " images *event"], *, seed=0, steps=300, batch=100, lr=3e-3):
@@ -56,7 +56,7 @@ def scoring_guide(model, guide, images: Float[Tensor, " images *event"], *, seed
     if not points_of(guide, images[:1]):
         return guide
     with evaluation_mode(model, guide), seeded(seed, device=images.device):
-        points, deviations = points_of(guide, images[:MOST]), _deviations(model, images[:MOST])
+        points, deviations = points_of(guide, images[:MOST]), _deviations(model, images)
         check_latents(deviations, sample_sites(trace_of(guide, images[:1])))
         proposal = NormalProposal(guide, points, deviations)
         proposal.to(images.device)
@@ -148,9 +148,9 @@ class _Normals(Messenger):
 
 @torch.no_grad()
 def _deviations(model, images):
-    """{latent: (*event)}, the standard deviation of each under the model, of as many draws as there are images."""
+    """{latent: (*event)}, the standard deviation of each under the model, of MOST draws however few images there are."""
     with pyro.validation_enabled(False):
-        sites = sample_sites(trace_of(model, images))
+        sites = sample_sites(trace_of(model, images[torch.arange(MOST, device=images.device) % len(images)]))
     latents = {name: site for name, site in sites.items() if not site["is_observed"]}
     for name, site in latents.items():
         if (support := kind_of_numbers(site["fn"])) is not constraints.real:

@@ -54,6 +54,12 @@ def test_a_fitted_mixture_of_float32_codes_scores_in_float64_and_draws_in_float3
     assert (z.mean(0) - mean).abs().max() < 5 * z.std(0).max() / math.sqrt(len(z))
 
 
+def test_any_seed_of_a_run_fits_a_mixture():
+    z = codes(50)
+    fits = [FittedMixture.fit(z, 2, seed) for seed in (3, 2**32 + 3, 2**63 - 1)]
+    assert torch.equal(fits[0].loc, fits[1].loc) and fits[2].loc.isfinite().all()
+
+
 @pytest.mark.parametrize(
     ("z", "components", "message"),
     [
@@ -187,6 +193,17 @@ def test_the_proposal_is_the_seeds_and_moves_nothing(levels):
     assert torch.equal(scores[0], scores[1]) and not torch.equal(scores[0], scores[2])
     assert all(torch.equal(p, before[name]) and p.requires_grad for name, p in both.named_parameters())
     assert set(points_of(guide, x)) == ({"z"} if levels == "vae" else {"z1", "z2"})
+
+
+@pytest.mark.parametrize("images", [1, 3])
+def test_a_proposal_may_be_fitted_to_a_single_image(linear, images):
+    """Its unit is the model's deviation, 1 here, and not that of so many draws."""
+    model, weight, x = linear
+    proposal = scoring_guide(model, Encoder(posterior(weight)[0]), x[:images], steps=300)
+    assert (proposal.heads["z"].unit - 1).abs().max() < 4.5 / math.sqrt(2 * 2000)
+    result = score(model, proposal, x[:images], samples=500)
+    off = (result.log_likelihood - exact(weight, x[:images])) / result.monte_carlo_error.clamp(min=1e-6)
+    assert off.abs().max() < 5
 
 
 def test_points_of_a_bounded_latent_are_refused():
