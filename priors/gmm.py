@@ -41,7 +41,7 @@ class FittedMixture(nn.Module):
         Args:
             codes: (N, latent).
             components: K.
-            seed: of k-means.
+            seed: of k-means, which takes it modulo 2³².
 
         Raises:
             ValueError: where codes are not finite, or fewer than K (latent + 1): a covariance that has full rank takes
@@ -57,7 +57,8 @@ class FittedMixture(nn.Module):
             )
         if not codes.isfinite().all():
             raise ValueError("the codes to fit a mixture to are not all finite")
-        mixture = GaussianMixture(components, max_iter=1000, random_state=seed).fit(codes.double().cpu().numpy())
+        mixture = GaussianMixture(components, max_iter=1000, random_state=seed % 2**32)
+        mixture.fit(codes.double().cpu().numpy())
         loc, covariance, weights = map(torch.from_numpy, (mixture.means_, mixture.covariances_, mixture.weights_))
         return cls(*(tensor.to(codes) for tensor in (loc, torch.linalg.cholesky(covariance), weights)))
 
