@@ -41,7 +41,9 @@ class BernoulliVector(dist.Independent):
         return self.base_dist.logits
 
     def expand(self, batch_shape, _instance=None):
-        return type(self)(self.logits.expand(torch.Size(batch_shape) + self.event_shape), validate_args=False)
+        new = type(self)(self.logits.expand(torch.Size(batch_shape) + self.event_shape), validate_args=False)
+        new._validate_args = self._validate_args
+        return new
 
     def log_prob(self, z):
         if self._validate_args:
@@ -89,7 +91,9 @@ class BernoulliVector(dist.Independent):
 
     def straight_through(self):
         """The same bits, with a gradient."""
-        return StraightThroughBernoulli(self.logits, validate_args=False)
+        new = StraightThroughBernoulli(self.logits, validate_args=False)
+        new._validate_args = self._validate_args
+        return new
 
     def __repr__(self):
         return (

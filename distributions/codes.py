@@ -78,6 +78,7 @@ class Codes(TorchDistribution):
         new.log_probs = self.log_probs.expand(*batch_shape, *self.log_probs.shape[-2:])
         new.codebook = self.codebook
         super(Codes, new).__init__(torch.Size(batch_shape), self.event_shape, validate_args=False)
+        new._validate_args = self._validate_args
         return new
 
     def sample(self, sample_shape=torch.Size()):
@@ -139,7 +140,9 @@ class AutoregressiveCodes(TorchDistribution):
         return _CodeVectors(self.codebook)
 
     def expand(self, batch_shape, _instance=None):
-        return AutoregressiveCodes(self.logits, self.codebook, self.positions, batch_shape, validate_args=False)
+        new = AutoregressiveCodes(self.logits, self.codebook, self.positions, batch_shape, validate_args=False)
+        new._validate_args = self._validate_args
+        return new
 
     @torch.no_grad()
     def sample(self, sample_shape=torch.Size()):
@@ -200,6 +203,7 @@ class Quantised(TorchDistribution):
         shape = torch.Size(batch_shape) + self.event_shape
         new.encoded, new.codebook, new.codes = self.encoded.expand(shape), self.codebook, self.codes.expand(shape)
         super(Quantised, new).__init__(torch.Size(batch_shape), self.event_shape, validate_args=False)
+        new._validate_args = self._validate_args
         return new
 
     def rsample(self, sample_shape=torch.Size()):

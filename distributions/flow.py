@@ -31,7 +31,9 @@ class FlowDistribution(dist.TransformedDistribution):
         self.transform = transform
 
     def expand(self, batch_shape, _instance=None):
-        return FlowDistribution(self.base_dist.expand(batch_shape), self.transform, validate_args=False)
+        new = FlowDistribution(self.base_dist.expand(batch_shape), self.transform, validate_args=False)
+        new._validate_args = self._validate_args
+        return new
 
     def select(self, index, dtype):
         """Those of the batch, by their index, in that precision."""

@@ -39,7 +39,9 @@ class DiagonalNormal(dist.Independent):
 
     def expand(self, batch_shape, _instance=None):
         shape = torch.Size(batch_shape) + self.event_shape
-        return DiagonalNormal(self.loc.expand(shape), self.scale.expand(shape), validate_args=False)
+        new = DiagonalNormal(self.loc.expand(shape), self.scale.expand(shape), validate_args=False)
+        new._validate_args = self._validate_args
+        return new
 
     def select(self, index, dtype):
         """Those of the batch, by their index, in that precision."""

@@ -148,7 +148,7 @@ class _Normals(Messenger):
 
 @torch.no_grad()
 def _deviations(model, images):
-    """{latent: (*event)}, the standard deviation of each under the model, of MOST draws however few images there are."""
+    """{latent: (*event)}, standard deviations under the model, by MOST draws however few images there are."""
     with pyro.validation_enabled(False):
         sites = sample_sites(trace_of(model, images[torch.arange(MOST, device=images.device) % len(images)]))
     latents = {name: site for name, site in sites.items() if not site["is_observed"]}

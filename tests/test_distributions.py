@@ -16,6 +16,7 @@ import builders
 import distributions
 import specs
 from distributions import DiagonalNormal, FlowDistribution, LinearBernoulli, Mixture
+from flows.planar import Planar
 
 FEATURES = 4
 every_flow = pytest.mark.parametrize("flow", every("flow", 3))
@@ -321,6 +322,73 @@ def test_expanded_diagonal_normal_is_one_still():
     assert isinstance(wide, DiagonalNormal) and wide.batch_shape == (5, 3)
     z = torch.randn(5, 3, 2)
     assert torch.equal(wide.log_prob(z), q.log_prob(z))
+
+
+# Validation. {name: (a distribution of no batch, a value that it has no density for)}
+
+NAN = torch.full((2,), math.nan)
+CODEBOOK = torch.eye(3)
+INVALID = {
+    "AutoregressiveCodes": (lambda: distributions.AutoregressiveCodes(lambda hot: 0 * hot, CODEBOOK, 2), torch.ones(6)),
+    "BernoulliVector": (lambda: distributions.BernoulliVector(torch.zeros(2)), torch.full((2,), 0.5)),
+    "Codes": (lambda: distributions.Codes(torch.zeros(2, 3), CODEBOOK), torch.ones(6)),
+    "ContinuousBernoulli": (lambda: distributions.ContinuousBernoulli(torch.tensor(0.0)), torch.tensor(1.5)),
+    "DiagonalNormal": (lambda: DiagonalNormal(torch.zeros(2), torch.ones(2)), NAN),
+    "DiscretisedLogistic": (
+        lambda: distributions.DiscretisedLogistic(torch.tensor(0.5), torch.tensor(1.0)),
+        torch.tensor(0.5),
+    ),
+    "FlowDistribution": (
+        lambda: FlowDistribution(
+            DiagonalNormal(torch.zeros(2), torch.ones(2)), Planar(torch.ones(1, 2), torch.ones(1, 2), torch.ones(1))
+        ),
+        NAN,
+    ),
+    "FullNormal": (lambda: distributions.FullNormal(torch.zeros(2), scale_tril=torch.eye(2)), NAN),
+    "LabelledImages": (
+        lambda: distributions.LabelledImages(
+            lambda z, y: dist.Bernoulli(z[..., :1, None, None].expand(*y.shape[:-1], 1, 1, 1)).to_event(3),
+            torch.ones(2),
+            (1, 1, 1),
+            classes=2,
+        ),
+        torch.tensor([0.5, 1.0, 0.0]),
+    ),
+    "LinearBernoulli": (
+        lambda: LinearBernoulli(torch.ones(2), torch.ones(1, 2), torch.ones(1), (1,)),
+        torch.ones(1) / 2,
+    ),
+    "Mixture": (lambda: Mixture(pair()), NAN.double()),
+    "Quantised": (lambda: distributions.Quantised(torch.ones(6), CODEBOOK), torch.ones(6)),
+    "StraightThroughBernoulli": (
+        lambda: distributions.BernoulliVector(torch.zeros(2)).straight_through(),
+        torch.full((2,), 0.5),
+    ),
+}
+
+
+@pytest.mark.parametrize("plate", [False, True])
+@pytest.mark.parametrize("name", INVALID)
+def test_what_has_no_density_is_refused_in_a_plate_as_outside(name, plate):
+    """A plate expands the priors' distributions: validation must outlive that."""
+    build, value = INVALID[name]
+
+    def program():
+        if not plate:
+            return pyro.sample("z", build(), obs=value)
+        with pyro.plate("images", 3):
+            return pyro.sample("z", build(), obs=value.expand(3, *value.shape))
+
+    with pyro.validation_enabled(False):
+        trace = pyro.poutine.trace(program).get_trace()
+        assert trace.nodes["z"]["fn"].batch_shape == ((3,) if plate else ())
+        trace.compute_log_prob()
+    with pyro.validation_enabled(True), pytest.raises(ValueError):
+        pyro.poutine.trace(program).get_trace().compute_log_prob()
+
+
+def test_every_distribution_is_asked_what_it_refuses():
+    assert set(INVALID) == {*distributions.__all__, "StraightThroughBernoulli"}
 
 
 # Bernoulli images whose logits are linear in h
