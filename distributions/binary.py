@@ -58,6 +58,10 @@ class BernoulliVector(dist.Independent):
         probs = self.logits.sigmoid().expand(self._extended_shape(sample_shape))
         return (torch.rand_like(probs) < probs).to(probs.dtype)
 
+    def select(self, index, dtype=None):
+        """Those of the batch, by their index, in that precision or their own."""
+        return type(self)(self.logits[index].to(dtype or self.logits.dtype), validate_args=False)
+
     def pairwise_log_prob(self, z: Float[Tensor, "*points latent"]) -> Float[Tensor, "*points components"]:
         """log p_k(z_n) = z_n·l_k + Σ_d log σ(-l_kd) for every point and component: one matrix product.
 

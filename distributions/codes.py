@@ -81,6 +81,10 @@ class Codes(TorchDistribution):
         new._validate_args = self._validate_args
         return new
 
+    def select(self, index, dtype=None):
+        """Those of the batch, by their index, in that precision or their own."""
+        return Codes(self.log_probs[index].to(dtype or self.log_probs.dtype), self.codebook, validate_args=False)
+
     def sample(self, sample_shape=torch.Size()):
         return self.codebook[_drawn(self.log_probs, sample_shape)].flatten(-2)
 

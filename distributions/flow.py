@@ -35,10 +35,19 @@ class FlowDistribution(dist.TransformedDistribution):
         new._validate_args = self._validate_args
         return new
 
-    def select(self, index, dtype):
-        """Those of the batch, by their index, in that precision."""
+    @property
+    def select(self):
+        """(index, dtype) → those of the batch, by their index, in that precision or their own.
+
+        Missing where the base has none.
+        """
+        if not isinstance(self.base_dist, DiagonalNormal):
+            raise AttributeError("select")
+        return self._select
+
+    def _select(self, index, dtype=None):
         base = self.base_dist.select(index, dtype)
-        return FlowDistribution(base, self.transform.select(index, dtype), validate_args=False)
+        return FlowDistribution(base, self.transform.select(index, base.loc.dtype), validate_args=False)
 
     @property
     def log_prob_of(self):

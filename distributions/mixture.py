@@ -22,7 +22,8 @@ class Mixture(dist.TorchDistribution):
     Args:
         components: a distribution of batch shape (K,). If it has a method
             `pairwise_log_prob(z)`, (..., *event) → (..., K), that is how it is scored;
-            otherwise by broadcasting.
+            otherwise by broadcasting. If it has `select(index)`, (N,) → those of the batch, N points
+            cost one draw of each; otherwise every component draws as often as the busiest.
         logits: (K,), or None for equal weights.
 
     `log_prob` computes in the precision of its argument: `log_prob(z.double())` is how a
@@ -138,6 +139,8 @@ class Mixture(dist.TorchDistribution):
         count = self.components.batch_shape[0]
         weights = torch.ones(count) if self.logits is None else self.logits.softmax(-1)
         index = torch.multinomial(weights, shape.numel(), replacement=True)
+        if hasattr(self.components, "select"):
+            return self.components.select(index).sample().reshape(shape + self.event_shape)
         # Every component draws as often as the busiest one is asked for; point n takes draw number
         # rank[n] of component index[n], where rank counts the earlier points of the same component.
         totals = index.bincount(minlength=count)

@@ -43,8 +43,9 @@ class DiagonalNormal(dist.Independent):
         new._validate_args = self._validate_args
         return new
 
-    def select(self, index, dtype):
-        """Those of the batch, by their index, in that precision."""
+    def select(self, index, dtype=None):
+        """Those of the batch, by their index, in that precision or their own."""
+        dtype = dtype or self.loc.dtype
         return DiagonalNormal(self.loc[index].to(dtype), self.scale[index].to(dtype), validate_args=False)
 
     def pairwise_log_prob(self, z: Float[Tensor, "*points latent"]) -> Float[Tensor, "*points components"]:

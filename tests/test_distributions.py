@@ -289,6 +289,52 @@ def test_sample_shapes(sample_shape, batch_shape):
     assert z.dtype == torch.float64 and not z.requires_grad
 
 
+@every_flow
+def test_a_draw_is_of_the_component_that_was_drawn_for_it(flow, posteriors):
+    """Components so narrow that each is its centre, flown: by its own flow, as often as its weight says."""
+    build, _ = posteriors(flow, 5, 3, log_scale=-25.0)
+    with torch.no_grad():
+        q, logits = build(), torch.tensor([0.0, 2.0, 1.0, -1.0, 0.5], dtype=torch.float64)
+        base = q if flow == "none" else q.base_dist
+        centres = base.loc if flow == "none" else q.transform(base.loc)
+        z = Mixture(q, logits).sample((40, 50))
+    distance, owner = (z.unsqueeze(-2) - centres).norm(dim=-1).min(-1)
+    assert distance.max() < 1e-6
+    counts, weights = owner.flatten().bincount(minlength=5), logits.softmax(0)
+    assert ((counts / 2000 - weights).abs() < 4.5 * (weights * (1 - weights) / 2000).sqrt()).all()
+
+
+@pytest.mark.parametrize(
+    "components",
+    [
+        DiagonalNormal(torch.randn(50, 8), torch.ones(50, 8)),
+        FlowDistribution(
+            DiagonalNormal(torch.randn(50, 8), torch.ones(50, 8)),
+            Planar(torch.randn(50, 2, 8), torch.randn(50, 2, 8), torch.randn(50, 2)),
+        ),
+        distributions.BernoulliVector(torch.randn(50, 8)),
+        distributions.Codes(torch.randn(50, 2, 4), torch.eye(4)),
+    ],
+    ids=lambda q: type(q).__name__,
+)
+def test_a_component_of_nearly_all_the_weight_does_not_make_all_draw_as_often(components):
+    logits = torch.zeros(50)
+    logits[7] = 12.0
+    with Largest() as mode:
+        z = Mixture(components, logits).sample((1000,))
+    assert z.shape == (1000, 8) and mode.size <= 1000 * 8 * 2  # two layers' parameters for each point
+
+
+def test_components_that_cannot_be_selected_are_drawn_from_too():
+    loc = torch.tensor([[-50.0, 0.0], [0.0, 3.0], [50.0, 1.0]])
+    p = Mixture(distributions.FullNormal(loc, scale_tril=torch.eye(2).expand(3, 2, 2)), torch.tensor([0.0, 2.0, -1.0]))
+    z = p.sample((5000,))
+    owner, weights = (z[:, 0] / 50).round().long() + 1, p.logits.softmax(0)
+    counts = owner.bincount(minlength=3)
+    assert ((counts / 5000 - weights).abs() < 4.5 * (weights * (1 - weights) / 5000).sqrt()).all()
+    assert all(((z[owner == k].mean(0) - loc[k]).abs() < 4.5 / counts[k] ** 0.5).all() for k in range(3))
+
+
 # What is refused, and torch's registry
 
 
