@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import nets.activations
 import specs
 from specs import FAMILIES, Spec, SpecError, choose, parse
 
@@ -116,6 +117,31 @@ def test_every_name_can_be_built_and_every_builder_named():
         dicts = builders.PRIORS_OF.values() if family == "prior" else [tables[family.upper() + "S"]]
         assert {name for names in dicts for name in names} == set(FAMILIES[family])
     assert {"own", *assemble.EX_POST} == set(FAMILIES["scoring prior"])
+
+
+def test_every_table_knows_every_name_of_its_family():
+    """A part must stand in all of these: one that is missing somewhere would be met by a bare KeyError."""
+    import builders
+    import supports
+    from inference.step import ENGINES
+
+    posteriors = set(FAMILIES["posterior"])
+    assert set(builders.POSTERIORS) == set(builders.PRIORS_OF) == set(supports.POSTERIORS) == posteriors
+    models = {name: supports.fitting(name, "model")[0] or ["two-level"] for name in posteriors}
+    assert set(builders.MIDDLES) == {name for name, fit in models.items() if "two-level" in fit}
+    for posterior in posteriors:
+        said = {name for name in FAMILIES["prior"] if name in (supports.fitting(posterior, "prior")[0] or [name])}
+        assert said <= set(builders.PRIORS_OF[posterior])
+        for family in supports.POSTERIORS[posterior][1]:
+            assert family in FAMILIES and set(supports.fitting(posterior, family)[0]) <= set(FAMILIES[family])
+    assert set(supports.LIKELIHOODS) == set(FAMILIES["likelihood"])
+    assert set(supports.LIKELIHOODS.values()) <= set(supports.VALUES)
+    assert set(specs.FLOW_LENGTHS) == set(builders.TRANSFORMS) == set(FAMILIES["flow"]) - {"none"}
+    assert set(nets.activations.ACTIVATIONS) == set(FAMILIES["activation"])
+    for name, make in builders.OBJECTIVES.items():
+        objective = make(parse("objective", name), (1, 2, 2))
+        assert set(getattr(objective, "engines", ENGINES)) <= set(ENGINES)
+    assert set(specs.ESTIMATORS) <= set(FAMILIES["objective"]["elbo"].options)
 
 
 def test_a_name_put_in_at_run_time_is_as_good_as_the_rest(monkeypatch):
