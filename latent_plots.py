@@ -58,8 +58,9 @@ def component_bars(use, share=0.1, title="use of each component"):
     axes.set_ylim(bottom=max(1e-6, 0.5 * min(share / count, float(use[use > 0].min()))))
     axes.set_title(f"{title}: {effective:.1f} of {count} effective", fontsize=10)
     axes.set_xlabel("component, sorted")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_ylabel("mean responsibility")
-    axes.legend()
+    axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
     return figure
 
 

@@ -13,6 +13,7 @@ python run.py --help                                 every flag and its default
 """
 
 import importlib
+import os
 import sys
 
 from jobs.signals import status, terminable
@@ -35,6 +36,9 @@ def main(argv=None):
     try:
         with terminable():
             return importlib.import_module(job).main(argv[len(words) :])
+    except BrokenPipeError:  # who read what is printed has had enough, head say
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except KeyboardInterrupt as stop:  # before there was anything to keep
         return status(stop)
 

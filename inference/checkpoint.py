@@ -34,7 +34,9 @@ def read_checkpoint(path):
     try:
         return Path(path).read_bytes()
     except FileNotFoundError:
-        raise CheckpointError(f"no checkpoint at {path}: nothing was trained there for a whole epoch") from None
+        raise CheckpointError(
+            f"no checkpoint at {path}: it is missing, or nothing was trained there for a whole epoch"
+        ) from None
     except OSError as error:
         raise CheckpointError(f"the checkpoint {path} cannot be read: {error.strerror or error}") from None
 

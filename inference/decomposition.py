@@ -112,6 +112,7 @@ def _terms(joint, guide, x, samples):
     """{(kind, site): (samples, batch, …) or None}, one draw of z each."""
     _, latents = inferred(guide, samples, x)
     values = {name: site["value"] for name, site in latents.items()}
+    joint.check(x, values)
     sites = sample_sites(joint.trace(x, values))
     shape = samples, len(x)
     seen = sum(site["fn"].log_prob(site["value"]).double() for name, site in sites.items() if name not in latents)

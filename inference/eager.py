@@ -2,6 +2,7 @@
 
 import pyro
 import torch
+from pyro.nn import PyroModule
 
 from inference.anneal import ScaleLatents
 from inference.learning import Learning
@@ -17,12 +18,6 @@ def learnt(program):
     """Of what is `trained`, that which is no part of the programs, under one name."""
     state = program[2:].state_dict()
     return {"objective": state} if state else {}
-
-
-def behind(site):
-    """The tensors that a param site may stand for: its value, or what a constraint makes it from (a `PyroParam`)."""
-    value = site["value"]
-    return [value, value.unconstrained()] if hasattr(value, "unconstrained") else [value]
 
 
 class EagerStep:
@@ -74,12 +69,19 @@ class EagerStep:
         """The loss, and an error that names the mistake where a program has one."""
         with pyro.validation_enabled(True), pyro.poutine.trace(param_only=True) as params:
             loss = self.loss(x, self.weight)
-        ours = {id(parameter) for parameter in self.parameters.values()}
-        if strangers := [name for name, site in params.trace.nodes.items() if not ours & set(map(id, behind(site)))]:
+        if strangers := [name for name, site in params.trace.nodes.items() if not self.trains(name, site["value"])]:
             names = ", ".join(map(repr, strangers))
             raise ValueError(f"this engine trains the modules' parameters, not the param sites {names}: use SVI")
         self.checked = True
         return loss
+
+    def trains(self, name, value):
+        """Whether a param site is one of the parameters, or made from one by a constraint."""
+        # A PyroModule's parameter is known by its name: its site shows what Pyro's store first had under that.
+        own = [program for program in self.program if isinstance(program, PyroModule)]
+        names = {n.removesuffix("_unconstrained") for program in own for n, _ in program.named_parameters()}
+        made_from = value.unconstrained() if hasattr(value, "unconstrained") else value
+        return name in names or any(made_from is parameter for parameter in self.parameters.values())
 
     def set_lr(self, lr):
         for group in self.optimizer.param_groups:

@@ -11,7 +11,7 @@ from pyro.infer.enum import get_importance_trace
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
-from inference.evaluation import check_latents, evaluation_mode, unscaled
+from inference.evaluation import check_latents, check_support, evaluation_mode, unscaled
 from inference.joint import sample_sites
 
 
@@ -166,7 +166,8 @@ def elbo_parts(model, guide, images: Float[Tensor, " images *event"], batch_size
         dict of floats, nats per image: `elbo`, `reconstruction`, `kl`.
 
     Raises:
-        ValueError: where there are no images, or model and guide do not have the same latent sites.
+        ValueError: where there are no images, the model has no mass on them, or model and guide do not have the same
+            latent sites.
     """
     if not len(images):
         raise ValueError("elbo_parts expects at least one image, got none")
@@ -175,6 +176,7 @@ def elbo_parts(model, guide, images: Float[Tensor, " images *event"], batch_size
         for x in images.split(batch_size):
             model_trace, guide_trace = get_importance_trace("flat", 1, model, guide, (x,), {})
             check_latents(model_trace.stochastic_nodes, guide_trace.stochastic_nodes)
+            check_support(sample_sites(model_trace))
             for name, site in model_trace.nodes.items():
                 if site["type"] == "sample":
                     log_p = unscaled(site).sum().double()

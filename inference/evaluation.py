@@ -20,6 +20,25 @@ def check_latents(model_latents, guide_latents):
         raise ValueError(f"model and guide must have the same latent sites: {only}")
 
 
+def kind_of_numbers(fn):
+    """What a distribution's draws are made of: its support, unwrapped."""
+    support = fn.support
+    while hasattr(support, "base_constraint"):
+        support = support.base_constraint
+    return support
+
+
+def check_support(sites):
+    """Raises a ValueError that names an observed site where the model has no mass on what was observed."""
+    for name, site in sites.items():
+        fn, value = site["fn"], site["value"]
+        if site["is_observed"] and site["mask"] is None and not fn.support.check(value).all():
+            raise ValueError(
+                f"the model has no mass on these images: its site {name!r} lives on {kind_of_numbers(fn)}, and they "
+                f"hold numbers from {value.min():g} to {value.max():g}: binarise or rescale them as in training"
+            )
+
+
 def unscaled(site):
     """A site's log-probabilities, masked as the program says; its scale (a plate's N/B, say) is for training alone."""
     return scale_and_mask(site["unscaled_log_prob"], mask=site["mask"])

@@ -6,7 +6,7 @@ import torch
 from pyro.poutine.messenger import Messenger
 from torch.distributions import biject_to
 
-from inference.evaluation import unscaled
+from inference.evaluation import check_support, unscaled
 from inference.joint import sample_sites, traced
 
 
@@ -99,6 +99,7 @@ class Target:
         self.model, self.x = model, x
         with torch.no_grad():  # what a prior keeps from its first call has no graph
             sites = sample_sites(traced(model, 1, x))
+        check_support(sites)
         latents = {name: site for name, site in sites.items() if not site["is_observed"]}
         if not latents:
             raise ValueError("the model has no latent site, so its log p(x) needs no sampling")

@@ -71,6 +71,8 @@ def weighed(joint, x, values, guide_log_prob, rows):
         return joint(x, {name: value[part] for name, value in values.items()}) - guide_log_prob[part]
 
     # Gradients and validation are off within each piece of work, never across a yield: that is the caller's time.
+    with torch.no_grad(), pyro.validation_enabled(False):
+        joint.check(x, values)
     start, chunk = 0, evenly(samples, rows // len(x))
     while start < samples:
         stop = min(start + chunk, samples)

@@ -12,8 +12,8 @@ from torch.func import functional_call
 from inference.anneal import ScaleLatents
 from inference.eager import EagerStep
 from inference.elbo import Trace_ELBO, downward, with_closed_forms
+from inference.evaluation import kind_of_numbers
 from inference.joint import sample_sites, trace_of
-from inference.points import kind_of_numbers
 
 
 class IntrospectiveStep(EagerStep):

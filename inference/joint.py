@@ -4,7 +4,7 @@ import pyro
 from pyro import poutine
 from pyro.poutine.util import prune_subsample_sites
 
-from inference.evaluation import check_latents, unscaled
+from inference.evaluation import check_latents, check_support, unscaled
 from inference.staged import Staged
 
 
@@ -78,6 +78,11 @@ class Joint:
         for name, mixture in self.mixtures.items():
             log_prob = log_prob + mixture.log_prob(values[name].double())
         return log_prob
+
+    def check(self, x, values):
+        """Raises a ValueError where the model has no mass on these images; once for each block of them."""
+        sites = sample_sites(self.trace(x, {name: value[:1] for name, value in values.items()}))
+        check_support({name: site for name, site in sites.items() if name not in values})
 
     def others(self, x, *values):
         """Of all sites but the mixtures."""

@@ -18,14 +18,6 @@ def is_delta(fn):
     return isinstance(fn, dist.Delta)
 
 
-def kind_of_numbers(fn):
-    """What a distribution's draws are made of: its support, unwrapped."""
-    support = fn.support
-    while hasattr(support, "base_constraint"):
-        support = support.base_constraint
-    return support
-
-
 @torch.no_grad()
 def points_of(guide, images: Float[Tensor, " images *event"]):
     """{site: (N, *event)}, the guide's latents that are points; {} for a guide with a density.

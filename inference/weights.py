@@ -201,8 +201,8 @@ class Score:
         return f"{self.samples} samples suffice for all {len(self)} images: {most}. {rise}"
 
     def __repr__(self):
+        tail = "too few for k̂" if self.pareto_k.isnan().any() else f"k̂ > {self.pareto_limit:.2f} for {self.heavy}"
         return (
             f"Score(log p̂(x) = {self.log_likelihood.mean():.2f} ± {self.standard_error:.2f} nats per image, "
-            f"{len(self)} images, {self.samples} samples, median ESS {self.ess.median():.1f}, "
-            f"k̂ > {self.pareto_limit:.2f} for {self.heavy})"
+            f"{len(self)} images, {self.samples} samples, median ESS {self.ess.median():.1f}, {tail})"
         )

@@ -2,6 +2,7 @@
 
 import argparse
 import math
+from difflib import get_close_matches
 
 from specs import MANY, SpecError, choose, parse
 
@@ -85,6 +86,15 @@ class Parser(argparse.ArgumentParser):
         """--device and --seed, the seed of `noise`."""
         self.add_argument("--device", help="where to run (default: auto)", choices=DEVICES, default="auto")
         self.add_argument("--seed", help=f"of the {noise} (default: the run's)", type=number(int, 0), metavar="N")
+
+    def named(self, argv):
+        """{setting: value} of what argv names; one line and the end where there is no such flag."""
+        namespace, unknown = self.parse_known_args(argv)
+        if unknown:
+            close = get_close_matches(unknown[0].split("=")[0], self._option_string_actions, n=1)
+            hint = f"; did you mean {close[0]}?" if close else ""
+            self.error(f"unknown flag {unknown[0]!r}{hint} (--help lists them all)")
+        return vars(namespace)
 
     def error(self, message):
         self.exit(2, f"error: {message}\n")

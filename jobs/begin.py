@@ -23,6 +23,10 @@ def start(config, given, resume):
         run.folder = _led(processes, lambda: Folder.create(run.config))
         return run
     folder, saved = Folder.open(resume, settings=[*config, "shape", "sha256"])
+    if (folder.path / "metrics.jsonl").exists() and not (folder.path / "checkpoint.pt").exists():
+        raise FolderError(
+            f"{folder.path} has trained, but its checkpoint.pt is missing: put it back, or train a new run"
+        )
     config = saved | given
     processes = Processes.join(find_device(config["device"]))
     run = Run(config, processes)

@@ -25,7 +25,7 @@ def parser():
 
 
 def main(argv):
-    given = vars(parser().parse_args(argv))
+    given = parser().named(argv)
     try:
         require("arviz", "export")
     except SpecError as error:
@@ -45,6 +45,7 @@ def export(run, count, samples, proposals, split, out, device="auto", **given):
         one of `jobs.errors.INPUT_ERRORS`.
     """
     from inference import posterior_draws, scoring_guide
+    from inference.weights import FEWEST
     from jobs.folder import FolderError
     from jobs.machine import find_device
     from jobs.scoring import chosen, drawn, trained
@@ -68,10 +69,14 @@ def export(run, count, samples, proposals, split, out, device="auto", **given):
     except OSError as error:
         raise FolderError(f"cannot write {error.filename or out}: {error.strerror or error}") from None
     score = draws.score
-    print(
-        f"{draws}\nk̂ > {score.pareto_limit:.2f} for {score.heavy} of {len(x)} images, whose draws are more the guide's "
-        "than the posterior's"
-    )
+    print(draws)
+    if score.pareto_k.isnan().any():
+        print(f"{score.samples} proposals are too few to say whether they reach the posterior: take at least {FEWEST}")
+    elif score.heavy:
+        print(
+            f"k̂ > {score.pareto_limit:.2f} for {score.heavy} of {len(x)} images, whose draws are more the guide's than "
+            "the posterior's"
+        )
     print(out)
 
 

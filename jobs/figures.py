@@ -31,7 +31,7 @@ def figures(model, guide, images, metrics, film, seed):
             u = model.prior.pseudo_inputs()
             u = u[torch.randperm(len(u), device=u.device)[:100]]
             captions = None if images.classes is None else u[:, -images.classes :].argmax(1).tolist()
-            title = f"{len(u)} of the pseudo-inputs" + ("" if captions is None else ", with their likeliest labels")
+            title = f"{len(u)} pseudo-inputs" + ("" if captions is None else ", with their likeliest labels")
             drawn["pseudo_inputs.png"] = plots.image_grid(images.pictures(u), title=title, captions=captions)
     if film:
         strip, epochs = images.pictures(torch.cat(list(film.values())).float() / 255), ", ".join(film)

@@ -1,7 +1,5 @@
 """The flags of a training run, read without importing torch."""
 
-from difflib import get_close_matches
-
 from jobs.arguments import COUNT, DEVICES, LARGEST, Parser, latents, number, spec, specs_of, widths
 from specs import FAMILIES, MANY, SpecError, parse, usage
 from supports import check_posterior, resolve_objective
@@ -59,7 +57,8 @@ def parser(prog="run.py", description=DESCRIPTION, kind=Parser):
     p = kind(
         prog=prog,
         description=description,
-        epilog="SPEC is NAME[:N][:OPTION…], for example vamp:500:from-data or planar:5:shared.",
+        epilog="SPEC is NAME[:N][:OPTION…], for example vamp:500:from-data or planar:5:shared. What can be done with a "
+        "finished run, and with many: run.py score, sample, export, sweep, reproduce, each with its --help.",
     )
 
     def add(group, flag, help, **kwargs):
@@ -145,16 +144,6 @@ def parser(prog="run.py", description=DESCRIPTION, kind=Parser):
     return p
 
 
-def named(p, argv):
-    """{setting: value} of what argv names; one line and the end where the parser knows no such flag."""
-    namespace, unknown = p.parse_known_args(argv)
-    if unknown:
-        close = get_close_matches(unknown[0].split("=")[0], p._option_string_actions, n=1)
-        hint = f"; did you mean {close[0]}?" if close else ""
-        p.error(f"unknown flag {unknown[0]!r}{hint} (--help lists them all)")
-    return vars(namespace)
-
-
 def words(settings):
     """Settings as a command line, which reads back to them.
 
@@ -176,7 +165,7 @@ def _written(value):
 def read(argv):
     """argv → (config, given, resume): every setting, those that argv names, and the folder to resume or None."""
     p = parser()
-    given = named(p, argv)
+    given = p.named(argv)
     resume = given.pop("resume", None)
     if resume is not None:
         extra = [name for name in given if name not in BESIDE_RESUME]

@@ -10,9 +10,9 @@ COMMON = ("dataset", "binarize", "likelihood", "sha256")  # what two runs' log-l
 def differences(cells, folders):
     """{cell's name: "+0.32 ± 0.05"}: mean log p̂ of a cell less that of the first, over images and seeds.
 
-    Its error is over images; images that are hard for one model are hard for all, so it is much smaller than either
-    row's. Empty where runs were scored on different images, or on log p(x) here and log p(x | y) there, or where only
-    one cell is there.
+    Its error is over images, which are hard for one model where they are hard for all, so that of one seed it is much
+    smaller than either row's; and over seeds, where there are several. Empty where runs were scored on different
+    images, or on log p(x) here and log p(x | y) there, or where only one cell is there.
 
     Args:
         cells: `Cell`s.
@@ -36,19 +36,24 @@ def differences(cells, folders):
                 return {}
             scores.append(values)
         if scores:
-            found[cell.label] = numpy.mean(scores, 0)
+            found[cell.label] = numpy.stack(scores)
     if len(found) < 2:
         return {}
     first, *_ = found.values()
-    return {name: against(scores - first) for name, scores in found.items()}
+    return {name: against(scores, first) for name, scores in found.items()}
 
 
-def against(apart):
+def against(scores, first):
+    """Both (seeds, images).
+
+    >>> one = numpy.array([[1.0, 2.0, 3.0]])
+    >>> against(one, 0 * one), against(one, one), against(numpy.array([[1.0, 2], [3, 4]]), numpy.zeros((2, 2)))
+    ('+2.00 ± 0.58', '0', '+2.50 ± 1.12')
     """
-    >>> against(numpy.array([1.0, 2.0, 3.0])), against(numpy.zeros(3))
-    ('+2.00 ± 0.58', '0')
-    """
+    apart = scores.mean(0) - first.mean(0)
     if not apart.any():
         return "0"
-    error = apart.std(ddof=1) / len(apart) ** 0.5 if len(apart) > 1 else float("nan")
-    return f"{apart.mean():+.2f} ± {error:.2f}"
+    variance = apart.var(ddof=1) / len(apart) if len(apart) > 1 else float("nan")
+    for seeds in (scores.mean(1), first.mean(1)):
+        variance += seeds.var(ddof=1) / len(seeds) if len(seeds) > 1 else 0.0
+    return f"{apart.mean():+.2f} ± {variance**0.5:.2f}"

@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from jobs import flags, recipes
+from jobs import recipes
 from jobs.cells import SweepError, cells
 from jobs.signals import status
 from jobs.sweep import by_line, split
@@ -43,7 +43,7 @@ def cells_of(recipe, given=None, only=None):
 def main(argv):
     p = parser()
     try:
-        given = flags.named(p, argv)
+        given = p.named(argv)
         name, only = given.pop("recipe", None), given.pop("only", None)
         page, picture = given.pop("page", None), given.pop("picture", None)
         listed = given.pop("list", False)

@@ -34,7 +34,7 @@ def parser():
 
 
 def main(argv):
-    given = vars(parser().parse_args(argv))
+    given = parser().named(argv)
     from jobs.errors import INPUT_ERRORS  # torch comes with it: not before the flags are read
 
     try:

@@ -51,7 +51,7 @@ OF = {"temperatures": "ais", "other": "outliers"}  # settings that one measure a
 def read(argv):
     """argv → settings; one line and the end where one of them is of a measure that was not asked for."""
     p = parser()
-    given = vars(p.parse_args(argv))
+    given = p.named(argv)
     for name, measure in OF.items():
         if given[name] is not None and measure not in given["measures"]:
             p.error(f"--{name} is for the measure {measure}: name it among --measures, or leave --{name} out")

@@ -43,7 +43,7 @@ def split(given):
 def main(argv):
     p = parser("run.py sweep", "Train a run for every value of what varies; one table and one picture of all.")
     try:
-        own, shared = split(flags.named(p, argv))
+        own, shared = split(p.named(argv))
         axes = [vary(text) for text in own.get("vary", ())]
         made = cells(axes, shared)
         name = "_".join(["sweep", made[0].config["dataset"], *(axis.name for axis in axes)])

@@ -157,6 +157,12 @@ class Run:
                 f"slow: the exact density of {self.model.prior} takes about {seconds:.0f} s of each epoch; "
                 "fewer components, or a flow that inverts faster (planar, radial, coupling), would take less"
             )
+        if self.config["warmup"] > self.config["epochs"]:
+            weight = self.config["beta"] * self.config["epochs"] / self.config["warmup"]
+            print(
+                f"--warmup {self.config['warmup']} is longer than --epochs {self.config['epochs']}: "
+                f"the KL term's weight ends at {weight:.2g}"
+            )
         print(f"{self.model.prior} · flow {self.config['flow']} · {self.images.device} → {self.folder.path}")
         if self.best.done:
             print(f"early stopping ended this run after epoch {self.epoch}")
@@ -193,6 +199,7 @@ class Run:
             self.folder.path / f"scores.partial-{self.processes.rank}.npz",
             {name: self.config[name] for name in decides} | {"epoch": self.best.epoch},
         )
+        print(f"scoring epoch {self.best.epoch}, {self.config['samples']} samples for each of {len(test)} test images")
         guide = scoring_guide(self.model, self.guide, self.images.images("valid"), seed=self.config["seed"])
         result = scored(self.model, guide, test, self.config["samples"], self.config["seed"], self.processes, partial)
         figures = summary(result, self.config, guide)

@@ -27,7 +27,7 @@ class VampPrior(nn.Module):
     forward: () → Mixture, batch shape (), event shape (latent,).
 
     Raises:
-        ValueError: where `images` has another shape or leaves [0, 1], or is missing though not trainable.
+        ValueError: where K < 1, `images` has another shape or leaves [0, 1], or is missing though not trainable.
         TypeError: where `q` is the guide itself.
 
     >>> import nets, guides
@@ -51,6 +51,8 @@ class VampPrior(nn.Module):
         super().__init__()
         if isinstance(q, nn.Module):
             raise TypeError(f"VampPrior expects a function x → distribution: pass guide.q, not a {type(q).__name__}")
+        if components < 1:
+            raise ValueError(f"VampPrior expects components ≥ 1, got {components}")
         shape = (components, *shape)
         if images is None and not trainable:
             raise ValueError("a VampPrior with fixed pseudo-inputs needs the images to fix them to")

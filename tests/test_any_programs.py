@@ -156,6 +156,7 @@ def test_pyro_modules_are_trained_as_modules():
     losses = [update(x)["loss"].item() for _ in range(100)]
     assert len(before) == 5 and losses[-1] < losses[0] - 0.3
     assert all(not torch.equal(before[name], parameter) for name, parameter in update.parameters.items())
+    make_update(PyroDecoder(), PyroEncoder())(x)  # others of these names, of which Pyro's store knows the first
 
 
 def test_param_sites_of_no_module_are_refused_by_name():
@@ -167,7 +168,7 @@ def test_param_sites_of_no_module_are_refused_by_name():
 
     program = nn.Module()
     program.forward = model
-    with pytest.raises(ValueError, match="not the param sites 'width', 'scale': use SVI"):
+    with pytest.raises(ValueError, match="not the param sites .*'width', 'scale': use SVI"):
         make_update(program, PyroEncoder())(torch.randn(3, 5))
 
 
@@ -198,6 +199,16 @@ def test_images_with_a_dimension_too_many_are_refused():
         with pytest.raises(ValueError, match=r"images are of shape .*, expected \(N, 1, 4, 4\)"):
             model(wrong)
     assert active_units(guide, torch.rand(5, 1, 4, 4))["z"].variance.shape == (2,)
+
+
+@pytest.mark.parametrize("name", ["score", "elbo_parts", "decompose", "ais", "posterior_draws", "gaps"])
+def test_images_on_which_the_model_has_no_mass_are_refused(name):
+    model, guide = assemble(hidden=(8,), latent=2, shape=(1, 4, 4))
+    x = torch.rand(5, 1, 4, 4)
+    x[:, 0, 0, 0] = 2.0
+    programs = (model,) if name == "ais" else (model, guide)
+    with pytest.raises(ValueError, match="no mass on these images: its site 'x' lives on Boolean.* to 2: binarise"):
+        getattr(inference, name)(*programs, x)
 
 
 def test_images_may_be_single_numbers():

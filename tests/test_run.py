@@ -189,6 +189,28 @@ def test_resume_needs_nothing_but_config_and_checkpoint(dataset, tmp_path, file,
     assert_same(first, state(tmp_path / "a"))
 
 
+def test_a_run_that_lost_its_checkpoint_does_not_begin_again_over_it(dataset, tmp_path):
+    assert train(dataset, tmp_path / "a", "--epochs", 1) is None
+    (tmp_path / "a" / "checkpoint.pt").unlink()
+    before = {path.name: path.read_bytes() for path in (tmp_path / "a").iterdir()}
+    assert "its checkpoint.pt is missing: put it back" in call("--resume", tmp_path / "a")
+    assert {path.name: path.read_bytes() for path in (tmp_path / "a").iterdir()} == before
+
+
+def test_a_warm_up_that_does_not_end_is_said(dataset, tmp_path, capsys):
+    assert train(dataset, tmp_path / "a", "--epochs", 1, "--warmup", 50, "--beta", 2) is None
+    assert "--warmup 50 is longer than --epochs 1: the KL term's weight ends at 0.04" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "flag"),
+    [(["score", "--measure"], "--measures"), (["sample", "--lable"], "--label"), (["export", "--image"], "--images")],
+)
+def test_every_job_knows_what_a_misspelt_flag_was_meant_to_be(words, flag, capsys):
+    assert call(words[0], "runs/a", words[1], "3") == 2
+    assert f"unknown flag {words[1]!r}; did you mean {flag}?" in capsys.readouterr().err
+
+
 def test_resume_on_other_data_is_refused(dataset, tmp_path):
     copy = tmp_path / "copy.npz"
     copy.write_bytes(dataset.read_bytes())

@@ -146,3 +146,7 @@ def test_an_interrupted_scoring_goes_on_to_the_same_figures(tmp_path, monkeypatc
         score(model, guide, x, 60, rows=600, done=Partial(path, {"seed": 0}).load())
     path.write_bytes(path.read_bytes()[:100])
     assert Partial(path, {"seed": 0}).load() == []
+
+
+def test_a_score_of_few_samples_claims_no_tails():
+    assert "too few for k̂)" in repr(Score.of(torch.randn(10, 4, dtype=torch.float64)))
