@@ -45,6 +45,8 @@ def main(argv):
     try:
         own, shared = split(p.named(argv))
         axes = [vary(text) for text in own.get("vary", ())]
+        if not axes and own.get("seeds", 1) == 1:
+            raise SweepError("nothing varies: give --vary NAME=V,V, prior=standard,vamp say, or --seeds N")
         made = cells(axes, shared)
         name = "_".join(["sweep", made[0].config["dataset"], *(axis.name for axis in axes)])
         out = Path(own.get("out") or Path("runs") / clean(name))

@@ -2,7 +2,6 @@
 
 from functools import partial
 
-import pyro
 import pytest
 import torch
 from conftest import as_trained
@@ -232,15 +231,12 @@ def test_a_saved_step_goes_on_exactly(optimizer, tmp_path):
 
 @each_of_grid
 def test_no_step_waits_for_the_device(kind, prior, flow):
-    """But where a mixture is drawn from: it asks how often its busiest component is wanted."""
     model, guide, _ = programs(kind, prior, flow)
     step = step_of(model, guide, game(20))
     step(images())
-    with Waits() as drawing, torch.no_grad(), pyro.validation_enabled(False):
-        model(batch=7)
     with Waits() as waits:
         step.backward(images())
-    assert waits.count == drawing.count == ("vamp" in prior)
+    assert not waits.count
 
 
 def test_one_optimiser_over_both_players_is_two(float64):

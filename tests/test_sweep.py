@@ -163,9 +163,15 @@ def test_the_table_has_the_figures_of_the_runs(dataset, tmp_path, here, capsys):
         for n in (2, 3)
     ]
     apart = scores[1] - scores[0]
-    expected = f"{apart.mean():+.2f} ± {apart.std(ddof=1) / 5:.2f}"  # over 25 images
+    over_seeds = [np.var([test["log_likelihood"] for test in runs], ddof=1) / 2 for runs in results.values()]
+    expected = f"{apart.mean():+.2f} ± {(apart.var(ddof=1) / 25 + sum(over_seeds)) ** 0.5:.2f}"  # and over 25 images
     assert expected in (tmp_path / "out" / "table.md").read_text() and expected in capsys.readouterr().out
     assert (tmp_path / "out" / "sweep.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_sweep_in_which_nothing_varies_is_refused(dataset, tmp_path):
+    assert "nothing varies: give --vary" in sweep(dataset, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_sweep_over_beta_draws_rate_and_distortion(dataset, tmp_path, here):
