@@ -23,7 +23,8 @@ def start(config, given, resume):
         run.folder = _led(processes, lambda: Folder.create(run.config))
         return run
     folder, saved = Folder.open(resume, settings=[*config, "shape", "sha256"])
-    if (folder.path / "metrics.jsonl").exists() and not (folder.path / "checkpoint.pt").exists():
+    metrics = folder.path / "metrics.jsonl"  # empty where a run was stopped before its first epoch was whole
+    if metrics.exists() and metrics.stat().st_size and not (folder.path / "checkpoint.pt").exists():
         raise FolderError(
             f"{folder.path} has trained, but its checkpoint.pt is missing: put it back, or train a new run"
         )

@@ -327,7 +327,7 @@ def test_stop_at_random_moments(number, expected, dataset, whole, tmp_path):
 def test_a_scheduler_may_repeat_itself_and_the_last_whole_epoch_is_named(dataset, tmp_path):
     folder = tmp_path / "run"
     child = Child(folder, begun(dataset, folder, 10**6))
-    until((folder / "checkpoint.pt").exists)
+    until(lambda: (folder / "metrics.jsonl").exists() and len((folder / "metrics.jsonl").read_bytes().splitlines()) > 1)
     child.send(signal.SIGTERM), child.send(signal.SIGTERM)
     status, words = child.ended()
     epoch = load_checkpoint(folder / "checkpoint.pt")["epoch"]
