@@ -10,7 +10,7 @@ from torch import Tensor
 
 from inference.elbo import downward
 from inference.estimate import Estimate
-from inference.evaluation import constant_parts, evaluation_mode
+from inference.evaluation import check_support, constant_parts, evaluation_mode
 from inference.joint import Joint, inferred, sample_sites
 from inference.memory import most_rows
 from inference.points import is_delta
@@ -112,17 +112,17 @@ def _terms(joint, guide, x, samples):
     """{(kind, site): (samples, batch, …) or None}, one draw of z each."""
     _, latents = inferred(guide, samples, x)
     values = {name: site["value"] for name, site in latents.items()}
-    joint.check(x, values)
     sites = sample_sites(joint.trace(x, values))
+    check_support(sites, values)
     shape = samples, len(x)
     seen = sum(site["fn"].log_prob(site["value"]).double() for name, site in sites.items() if name not in latents)
     terms, elbo = {("reconstruction", None): seen.expand(shape)}, seen
-    closed_forms = downward(sites, latents)
+    replaceable = downward(sites, latents)
     for name, value in values.items():
         q, p = latents[name]["fn"], sites[name]["fn"]
         if is_delta(q):
             raise ValueError(f"the guide's site {name!r} is a Delta, a point, whose KL from a density is infinite")
-        closed, factors = name in closed_forms, (_factors(q), _factors(p))
+        closed, factors = name in replaceable, (_factors(q), _factors(p))
         kl = _kl(q, p, value, closed)
         terms["kl", name], elbo = kl.expand(shape), elbo - kl
         if None in factors:

@@ -1,6 +1,7 @@
 """The evidence lower bound: for training, and taken apart for reading."""
 
 import math
+from contextlib import suppress
 
 import pyro
 import pyro.infer
@@ -88,17 +89,22 @@ class TraceMeanField_ELBO(Trace_ELBO):
 def with_closed_forms(model_trace, guide_trace):
     """The two traces with -KL(q ‖ p) in place of log p(z), and 0 of log q(z), at each latent whose KL torch knows."""
     sites, latents = sample_sites(model_trace), sample_sites(guide_trace)
-    for name in downward(sites, latents):
+    for name, kl in closed_forms(sites, latents).items():
         p, q = sites[name], latents[name]
-        try:
-            kl = torch.distributions.kl_divergence(q["fn"], p["fn"])
-        except NotImplementedError:
-            continue
         kl = scale_and_mask(kl, scale=q["scale"], mask=q["mask"])
         p["log_prob"], p["log_prob_sum"] = -kl, -kl.sum()
         q["log_prob"], q["log_prob_sum"] = torch.zeros_like(kl), kl.new_zeros(())
         q["score_parts"] = q["score_parts"]._replace(entropy_term=0)
     return model_trace, guide_trace
+
+
+def closed_forms(sites, latents):
+    """{name: KL(q ‖ p)} of the latents whose KL torch knows and where it may stand for log q - log p (`downward`)."""
+    found = {}
+    for name in downward(sites, latents):
+        with suppress(NotImplementedError):
+            found[name] = torch.distributions.kl_divergence(latents[name]["fn"], sites[name]["fn"])
+    return found
 
 
 def downward(model_names, guide_names):

@@ -28,11 +28,11 @@ def kind_of_numbers(fn):
     return support
 
 
-def check_support(sites):
-    """Raises a ValueError that names an observed site where the model has no mass on what was observed."""
+def check_support(sites, latents=()):
+    """Raises a ValueError that names an observed site, no latent, where the model has no mass on what was observed."""
     for name, site in sites.items():
         fn, value = site["fn"], site["value"]
-        if site["is_observed"] and site["mask"] is None and not fn.support.check(value).all():
+        if name not in latents and site["is_observed"] and site["mask"] is None and not fn.support.check(value).all():
             raise ValueError(
                 f"the model has no mass on these images: its site {name!r} lives on {kind_of_numbers(fn)}, and they "
                 f"hold numbers from {value.min():g} to {value.max():g}: binarise or rescale them as in training"

@@ -81,8 +81,7 @@ class Joint:
 
     def check(self, x, values):
         """Raises a ValueError where the model has no mass on these images; once for each block of them."""
-        sites = sample_sites(self.trace(x, {name: value[:1] for name, value in values.items()}))
-        check_support({name: site for name, site in sites.items() if name not in values})
+        check_support(sample_sites(self.trace(x, {name: value[:1] for name, value in values.items()})), values)
 
     def others(self, x, *values):
         """Of all sites but the mixtures."""

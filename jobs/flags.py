@@ -63,9 +63,7 @@ def parser(prog="run.py", description=DESCRIPTION, kind=Parser):
 
     def add(group, flag, help, **kwargs):
         default = DEFAULTS.get(flag[2:].replace("-", "_"))
-        if isinstance(default, list):
-            default = ",".join(map(str, default))
-        shown = "" if default is None or default is False else f" (default: {default})"
+        shown = "" if default is None or default is False else f" (default: {written(default)})"
         group.add_argument(flag, help=help + shown, **kwargs)
 
     def add_spec(group, flag):
@@ -154,11 +152,12 @@ def words(settings):
         word
         for name, value in settings.items()
         if value is not None and value is not False
-        for word in (flags_of([name]), *([] if value is True else [_written(value)]))
+        for word in (flags_of([name]), *([] if value is True else [written(value)]))
     ]
 
 
-def _written(value):
+def written(value):
+    """A value as the command line has it."""
     return ",".join(map(str, value)) if isinstance(value, list) else str(value)
 
 

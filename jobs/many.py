@@ -63,15 +63,20 @@ def finished(run):
 
 def _missing(run):
     """What is still to be done: `test`, and measures; a later process may know more than this one's beginning."""
-    results = _json(run.folder / "results.json") or {}
-    measured = results.get("measures", {}).get("own", {})
+    results, measured = _results(run)
     return [name for name in ("test",) if name not in results] + [m for m in run.measures if m not in measured]
 
 
 def unmeasured(run):
     """{measure: why} of those that are not possible of this run, and so are not missing."""
-    measured = (_json(run.folder / "results.json") or {}).get("measures", {}).get("own", {})
+    _, measured = _results(run)
     return {m: measured[m]["not measured"] for m in run.measures if "not measured" in measured.get(m, ())}
+
+
+def _results(run):
+    """What results.json has, and of it the measures under the run's own prior."""
+    results = _json(run.folder / "results.json") or {}
+    return results, results.get("measures", {}).get("own", {})
 
 
 def execute(run, threads=None, cwd=None):
@@ -112,7 +117,7 @@ def execute(run, threads=None, cwd=None):
 
 def _training(run):
     if (run.folder / "config.json").exists():
-        return ["--resume", str(run.folder), *_where(run, "data_dir", "device", "engine", "tensorboard")]
+        return ["--resume", str(run.folder), *_where(run, *(name for name in WHERE if name != "out"))]
     return [*run.cell.words(run.seed), "--out", str(run.folder)]
 
 

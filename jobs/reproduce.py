@@ -6,7 +6,7 @@ from pathlib import Path
 from jobs import recipes
 from jobs.cells import SweepError, cells
 from jobs.signals import status
-from jobs.sweep import by_line, split
+from jobs.sweep import KEPT, by_line, split
 from jobs.sweep import parser as sweep_parser
 from specs import SpecError
 
@@ -77,9 +77,9 @@ def main(argv):
     except (SweepError, SpecError) as error:
         return f"error: {error}"
     except OSError as error:
-        return f"error: {error}; finished runs and epochs are kept, and the same command goes on"
+        return f"error: {error}; {KEPT}"
     except KeyboardInterrupt as stop:
-        print("\nstopped: finished runs and epochs are kept, and the same command goes on", file=sys.stderr)
+        print(f"\nstopped: {KEPT}", file=sys.stderr)
         return status(stop)
 
 

@@ -1,7 +1,7 @@
 """Settings as they lie in a run's folder, read as carefully as those on a command line."""
 
 from jobs.arguments import Parser
-from jobs.flags import DEFAULTS, parser
+from jobs.flags import DEFAULTS, parser, written
 from specs import MANY, SpecError
 
 ADDED = {"condition": "none", "tensorboard": False, "classes": None}  # what runs lack that were begun before these
@@ -39,6 +39,4 @@ def check(config):
 
 
 def _argument(flag, value):
-    if value is True:
-        return flag
-    return f"{flag}={','.join(map(str, value)) if isinstance(value, list) else value}"
+    return flag if value is True else f"{flag}={written(value)}"

@@ -14,6 +14,9 @@ EPILOG = (
 )
 
 
+KEPT = "finished runs and epochs are kept, and the same command goes on"
+
+
 def parser(prog, description, varied=True):
     """The training flags, and those of many runs."""
     p = flags.parser(prog, description)
@@ -66,9 +69,9 @@ def main(argv):
     except SweepError as error:
         return f"error: {error}"
     except OSError as error:
-        return f"error: {error}; finished runs and epochs are kept, and the same command goes on"
+        return f"error: {error}; {KEPT}"
     except KeyboardInterrupt as stop:
-        print("\nstopped: finished runs and epochs are kept, and the same command goes on", file=sys.stderr)
+        print(f"\nstopped: {KEPT}", file=sys.stderr)
         return status(stop)
 
 
