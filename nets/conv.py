@@ -19,9 +19,10 @@ def image_by_image(
     torch.Size([2, 7, 5, 26, 26])
     """
     images = x.reshape(-1, *x.shape[-3:])
-    # Feature maps are large: where none is kept for a gradient, only so many are there at a time.
-    parts = [images] if torch.is_grad_enabled() else images.split(1024)
-    y = torch.cat([layers(part) for part in parts])
+    if torch.is_grad_enabled():
+        y = layers(images)
+    else:  # Feature maps are large: where none is kept for a gradient, only so many are there at a time.
+        y = torch.cat([layers(part) for part in images.split(1024)])
     return y.reshape(*x.shape[:-3], *y.shape[1:])
 
 

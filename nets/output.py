@@ -35,7 +35,10 @@ class ToImage(nn.Linear):
 
     def forward(self, h):
         if self.is_map:
-            y = (self.weight @ h.flatten(-2) + self.bias.unsqueeze(-1)).flatten(-2)
+            pixels = h.flatten(-2)
+            # Expanded by hand: matmul would transpose the maps instead, which takes four times as long as the products.
+            weight = self.weight.expand(*pixels.shape[:-2], -1, -1)
+            y = (weight @ pixels + self.bias.unsqueeze(-1)).flatten(-2)
         else:
             y = super().forward(h)
         return y.unflatten(-1, (self.count, *self.shape)).unbind(-1 - len(self.shape))
