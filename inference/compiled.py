@@ -51,7 +51,7 @@ class CompiledStep(EagerStep):
         theirs = torch.autograd.grad(loss, list(self.parameters.values()), allow_unused=True)
         size = get_total_norm([gradient for gradient in theirs if gradient is not None])
         for name, a, b in zip(self.parameters, ours, theirs):
-            # Of each its own length, and no less than float32 leaves of the whole's. Rounding is 1e-5; but ReLU units that
-            # it moves across zero change the small gradients of a convolutional decoder by 1e-3.
+            # Of each its own length, and no less than float32 leaves of the whole's. Rounding is 1e-5, but where it
+            # moves ReLU units across zero a convolutional decoder's small gradients change by 1e-3.
             if b is not None and not (error := (a - b).norm()) <= 5e-3 * b.norm() + 1e-6 * size:
                 raise ArithmeticError(f"the compiled gradient of {name} is off by {error / b.norm():.1g} of its length")

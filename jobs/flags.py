@@ -1,5 +1,7 @@
 """The flags of a training run, read without importing torch."""
 
+from argparse import SUPPRESS
+
 from jobs.arguments import COUNT, DEVICES, LARGEST, Parser, latents, number, spec, specs_of, widths
 from specs import FAMILIES, MANY, SpecError, parse, usage
 from supports import check_posterior, resolve_objective
@@ -53,7 +55,8 @@ def flags_of(names):
 DESCRIPTION = "Train a variational auto-encoder, score it, draw its figures."
 
 
-def parser(prog="run.py", description=DESCRIPTION, kind=Parser):
+def parser(prog="run.py", description=DESCRIPTION, kind=Parser, many=False):
+    """The flags of a run, or of `many` runs, none of which is resumed by itself."""
     p = kind(
         prog=prog,
         description=description,
@@ -131,12 +134,13 @@ def parser(prog="run.py", description=DESCRIPTION, kind=Parser):
     add(g, "--test-images", "score N test images, drawn at random, the same for every run (default: all)", **COUNT)
     add(g, "--device", "where to run; auto: cuda if there is one", choices=DEVICES)
     add(g, "--seed", "of everything random", type=number(int, 0, 2**63 - 1), metavar="N")
-    add(g, "--out", "the run's folder (default: runs/, named after the run)", metavar="DIR")
+    whose = "the folder of all runs" if many else "the run's folder"
+    add(g, "--out", f"{whose} (default: below runs/, by its name)", metavar="DIR")
     add(g, "--tensorboard", "curves and figures for TensorBoard too (see requirements-extras.txt)", action="store_true")
     add(
         g,
         "--resume",
-        f"go on with the run in DIR; beside it only {flags_of(BESIDE_RESUME)}",
+        SUPPRESS if many else f"go on with the run in DIR; beside it only {flags_of(BESIDE_RESUME)}",
         metavar="DIR",
     )
     return p

@@ -41,15 +41,13 @@ def cells_of(recipe, given=None, only=None):
 
 
 def main(argv):
-    p = parser()
+    given = parser().named(argv)
+    if given.pop("list", False):
+        return table_of_contents()
     try:
-        given = p.named(argv)
         name, only = given.pop("recipe", None), given.pop("only", None)
         page, picture = given.pop("page", None), given.pop("picture", None)
-        listed = given.pop("list", False)
         own, shared = split(given)
-        if listed:
-            return table_of_contents()
         if not name:
             raise SweepError(f"which recipe? There are {', '.join(recipes.names())}; --list says more")
         recipe = recipes.read(name)

@@ -13,7 +13,7 @@ from jobs.figures import sample_grid
 from jobs.folder import Folder, Reader
 from jobs.machine import find_device
 from jobs.report import read_measure, write_report
-from jobs.scoring import quantity, trained
+from jobs.scoring import load_other, quantity, trained
 from jobs.sections import SECTIONS
 from jobs.sections.subject import Subject
 
@@ -46,14 +46,15 @@ def rescore(run, measures, command, prior="own", device="auto", **given):
     model, guide, images = model.to(device), guide.to(device), images.to(device)
     if len(set(processes.gathered(checkpoint))) > 1:
         raise ProcessError(f"{folder.path / 'checkpoint.pt'} was replaced while processes read it: start again")
+    data_dir = given.pop("data_dir", config["data_dir"])
+    other = load_other(given["other"], data_dir, images) if given.get("other") else None
     own = {"samples": config["samples"], "seed": config["seed"], "count": config["test_images"]}
-    paths = {"data_dir": given.pop("data_dir", config["data_dir"])}
     settings = own | given | {"checkpoint": checkpoint}
     if points_of(guide, images.images("test")[:1]):
         settings["proposal"] = "Normal, fitted to the validation images"
     suffix = "" if prior == "own" else f"-{prior.replace(':', '-')}"
     place = (Folder if processes.leads else Reader)(folder.path / f"measures{suffix}")
-    subject = Subject(model, guide, images, config | paths, settings, place, processes)
+    subject = Subject(model, guide, images, config | {"data_dir": data_dir}, settings, place, processes, other)
     failed = {}
     with redirect_stdout(sys.stdout if processes.leads else StringIO()):
         print(f"{images}\n{model.prior} · flow {config['flow']} · {device}")

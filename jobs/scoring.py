@@ -23,6 +23,20 @@ def load_images(config):
     return images.labelled() if config["condition"] == "label" else images
 
 
+def load_other(name, data_dir, images):
+    """Another data set, to be measured beside the run's images and binary where those are.
+
+    Raises:
+        DataError: where it is not to be had, or is of another shape.
+    """
+    other = data.load(name, data_dir, "none")
+    if other.image_shape != images.image_shape:
+        raise data.DataError(f"--other {name}: its images are {other.image_shape}, not {images.image_shape}")
+    if images.binary and not other.binary:
+        return other.binarized("threshold" if images.binarize == "threshold" else "dynamic")
+    return other
+
+
 def check_same(images, config, run):
     """Raises a DataError where these are not the images of the run's config."""
     if images.sha256 != config["sha256"]:

@@ -19,7 +19,7 @@ KEPT = "finished runs and epochs are kept, and the same command goes on"
 
 def parser(prog, description, varied=True):
     """The training flags, and those of many runs."""
-    p = flags.parser(prog, description)
+    p = flags.parser(prog, description, many=True)
     p.epilog = EPILOG if varied else None
     g = p.add_argument_group("sweep")
     if varied:

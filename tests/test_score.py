@@ -160,9 +160,9 @@ def test_images_of_the_other_set_are_drawn_too(monkeypatch):
 
     monkeypatch.setattr(outliers, "score", scored)
     monkeypatch.setattr(outliers, "reconstruction", lambda model, guide, x: SimpleNamespace(mean=x))
-    monkeypatch.setattr(data, "load", lambda name, *_: by_class(name, 256))
     settings = {"split": "test", "count": 30, "draw_seed": 0, "samples": 5, "seed": 0, "other": "more"}
-    subject = Subject(None, None, by_class("sorted", 200), {"data_dir": None, "seed": 0}, settings, None, None)
+    more = by_class("more", 256)
+    subject = Subject(None, None, by_class("sorted", 200), {"seed": 0}, settings, None, None, more)
     subject.__dict__["scoring_guide"] = None
     outliers.measure(subject)
     own, noise, other = seen
@@ -180,6 +180,15 @@ def test_a_setting_of_a_measure_that_was_not_asked_for_is_refused(flag, measure,
     assert f"error: {flag} is for the measure {measure}" in (said := capsys.readouterr().err) and said.count("\n") == 1
     for measures in (measure, "all"):
         assert "no run in somewhere" in call("score", "somewhere", flag, "50", "--measures", measures)
+
+
+@pytest.mark.parametrize(
+    "other, said", [("mnist5", "did you mean 'mnist5k'?"), ("mnist5k", "its images are (1, 28, 28)")]
+)
+def test_another_set_that_cannot_be_measured_is_refused_before_any_measure(other, said, dataset, tmp_path):
+    train(dataset, tmp_path / "a", "--epochs", 1)
+    assert said in call("score", tmp_path / "a", "--measures", "elbo,outliers", "--other", other)
+    assert not (tmp_path / "a" / "measures").exists()
 
 
 def test_the_aggregate_is_the_mean_of_all_posteriors(dataset, tmp_path):

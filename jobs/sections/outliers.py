@@ -2,7 +2,6 @@
 
 import torch
 
-import data
 import plots
 from inference import score, seeded
 from jobs.figures import reconstruction
@@ -20,12 +19,7 @@ def measure(subject):
     shape, ours = subject.images.image_shape, subject.images
     others = {"noise": noise_images(shape, len(x), seed=settings["seed"], values=ours.values)}
     if settings["other"]:
-        images = data.load(settings["other"], subject.config["data_dir"], "none")
-        if subject.images.binary and not images.binary:
-            images = images.binarized("threshold" if subject.images.binarize == "threshold" else "dynamic")
-        if images.image_shape != shape:
-            raise data.DataError(f"--other {settings['other']}: its images are {images.image_shape}, not {shape}")
-        images = images.images("test")
+        images = subject.other.images("test")
         others[settings["other"]] = chosen(images, drawn(len(images), len(x), settings["draw_seed"]))
     samples = min(settings["samples"], 200)
     own = score(subject.model, subject.scoring_guide, x, samples, seed=settings["seed"]).log_likelihood

@@ -34,10 +34,11 @@ class Subject:
         model, guide: of the run's best epoch.
         images: an `ImageSet`; one that gives labels too, where the model is conditional.
         config: the run's.
-        settings: samples, split, count (None for all images), seed, draw_seed, temperatures, other (a data set or
-            None), checkpoint (a digest); of a guide of points what takes its place, `proposal`.
+        settings: samples, split, count (None for all images), seed, draw_seed, temperatures, other (a data set's name
+            or None), checkpoint (a digest); of a guide of points what takes its place, `proposal`.
         folder: a `Folder`, for what should outlive an interruption.
         processes: who shares the scoring.
+        other: that other data set, an `ImageSet` or None.
     """
 
     model: torch.nn.Module
@@ -47,6 +48,7 @@ class Subject:
     settings: dict
     folder: object
     processes: object
+    other: object = None
 
     @cached_property
     def index(self):
