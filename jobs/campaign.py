@@ -162,9 +162,11 @@ def report(work):
 
 
 def beside(work):
-    """A column of paired differences, where all runs were scored on the same images."""
-    found = differences(work.cells, work.folders)
-    return {"log_likelihood": {"less the first row (paired)": found}} if found else {}
+    """A column of paired differences between runs that were scored on the same images."""
+    groups = differences(work.cells, work.folders)
+    which = "first row" if len(groups) == 1 else "first row of the same images"
+    found = {name: text for group in groups for name, text in group.items()}
+    return {"log_likelihood": {f"less the {which} (paired)": found}} if found else {}
 
 
 def what_bars_are(rows):

@@ -11,16 +11,19 @@ def differences(cells, folders):
     """{cell's name: "+0.32 ± 0.05"}: mean log p̂ of a cell less that of the first, over images and seeds.
 
     Its error is over images, which are hard for one model where they are hard for all, so that of one seed it is much
-    smaller than either row's; and over seeds, where there are several. Empty where runs were scored on different
-    images, or on log p(x) here and log p(x | y) there, or where only one cell is there.
+    smaller than either row's; and over seeds, where there are several.
 
     Args:
         cells: `Cell`s.
         folders: for each, the folders of its seeds.
+
+    Returns:
+        such a dict for each set of images (and for log p(x) and log p(x | y) of the same) that two cells or more were
+        scored on; a cell whose seeds were not all scored on the same is in none.
     """
-    found, common = {}, None
+    found = {}
     for cell, places in zip(cells, folders, strict=True):
-        scores = []
+        scores = {}
         for place in places:
             try:
                 config = json.loads((place / "config.json").read_text(encoding="utf-8"))
@@ -30,17 +33,13 @@ def differences(cells, folders):
                     index, values = file["index"], file["log_likelihood"]
             except (OSError, ValueError, LookupError):
                 continue
-            own = [config.get(name) for name in COMMON], quantity, index.tolist()
-            common = common or own
-            if own != common:
-                return {}
-            scores.append(values)
-        if scores:
-            found[cell.label] = numpy.stack(scores)
-    if len(found) < 2:
-        return {}
-    first, *_ = found.values()
-    return {name: against(scores, first) for name, scores in found.items()}
+            common = json.dumps([[config.get(name) for name in COMMON], quantity, index.tolist()])
+            scores.setdefault(common, []).append(values)
+        if len(scores) == 1:
+            ((common, values),) = scores.items()
+            found.setdefault(common, {})[cell.label] = numpy.stack(values)
+    groups = [group for group in found.values() if len(group) > 1]
+    return [{name: against(scores, next(iter(group.values()))) for name, scores in group.items()} for group in groups]
 
 
 def against(scores, first):

@@ -395,8 +395,11 @@ def test_likelihoods_of_images_and_of_images_given_labels_are_not_taken_for_one(
     given, not_given, both = slice(2, 4), slice(2), slice(4)
     assert "| log p̂(x), nats |" in header(not_given) and "| log p̂(x | y), nats |" in header(given)
     assert "| log p̂(x) or log p̂(x | y), nats |" in header(both)
-    assert differences(made[given], folders[given])["label / 2"] == "+1.00 ± 0.00"
-    assert differences(made[both], folders[both]) == {}
+    assert differences(made[given], folders[given]) == [{"label / 1": "0", "label / 2": "+1.00 ± 0.00"}]
+    apart = [{f"{condition} / 1": "0", f"{condition} / 2": "+1.00 ± 0.00"} for condition in ("none", "label")]
+    assert differences(made[both], folders[both]) == apart
+    assert differences(made[1:3], folders[1:3]) == []  # one of each
+    assert differences(made[:1], [folders[0] + folders[2]]) == []  # and one whose seeds are not of the same
 
 
 def test_figures_over_seeds():
