@@ -1,4 +1,4 @@
-"""Float32 matrix products: whether they are whole, and on a CPU the library that is faster at them.
+"""Float32 products: whether they are whole, and on a CPU the library that is faster at them.
 
 torch multiplies on a CPU by its BLAS, MKL mostly, or, where it is allowed to round the factors, by oneDNN. On a
 processor without instructions for rounded factors oneDNN keeps them whole, and on some of those it is twice as fast.
@@ -29,7 +29,7 @@ def whole(device="cpu"):
 
 @contextmanager
 def using(library):
-    """Inside, float32 products on a CPU come from that library; yields its name.
+    """Inside, float32 products on a CPU come from that library, and a GPU's convolutions are whole; yields its name.
 
     Args:
         library: "blas", or "onednn", which is used only where it keeps products whole.
@@ -65,26 +65,37 @@ def faster():
 
 @contextmanager
 def _mode(mode):
-    """Inside, a CPU's products are in that mode, and `torch.get_float32_matmul_precision()` has a word for it.
+    """Inside, a CPU's products are in that mode and a GPU's convolutions whole; of its other products nothing changes.
 
-    torch has two ways to say how products are rounded, and asking by the older one, one word for all devices, raises
-    where the newer says otherwise. So both are set; of a GPU's products nothing changes.
+    torch has two ways to say how products are rounded, and asking by the older one, one word for all devices or all of
+    cuDNN, raises where the newer says otherwise. So both are set.
     """
-    cpu, cuda = torch.backends.mkldnn.matmul, torch.backends.cuda.matmul
-    before = cpu.fp32_precision, cuda.fp32_precision
-    try:
-        word = torch.get_float32_matmul_precision()
-    except RuntimeError:  # they disagree already: that is the caller's
-        word = None
-    try:
-        if word is not None:
-            torch.set_float32_matmul_precision(WORDS.get(mode, word))
-        cpu.fp32_precision, cuda.fp32_precision = mode, before[1]
-        yield
-    finally:
+    cpu, cuda, cudnn = torch.backends.mkldnn.matmul, torch.backends.cuda.matmul, torch.backends.cudnn
+    settings = [cpu, cuda, cudnn.conv, cudnn.rnn]
+    before = [setting.fp32_precision for setting in settings]
+    word, rounds = _asked(torch.get_float32_matmul_precision), _asked(lambda: cudnn.allow_tf32)
+
+    def say(word, rounds, precisions):
         if word is not None:
             torch.set_float32_matmul_precision(word)
-        cpu.fp32_precision, cuda.fp32_precision = before
+        if rounds is not None:
+            cudnn.allow_tf32 = rounds
+        for setting, precision in zip(settings, precisions):
+            setting.fp32_precision = precision
+
+    try:
+        say(word and WORDS.get(mode, word), rounds and False, (mode, before[1], "ieee", "ieee"))
+        yield
+    finally:
+        say(word, rounds, before)
+
+
+def _asked(question):
+    """What the older way says, or None where it and the newer disagree already: that is the caller's."""
+    try:
+        return question()
+    except RuntimeError:
+        return None
 
 
 def _factors():

@@ -116,7 +116,8 @@ class Mixture(dist.TorchDistribution):
         rest, matters = self.find(z.float())
         if matters.sum() > MANY * matters.numel():
             return _logsumexp(self.component_log_prob(z))
-        size, fine = max(1, int(len(z) * PAIRS / matters.sum())), []
+        pairs = PAIRS if z.device.type == "cpu" else 256 * PAIRS  # a cache's fill, or a GPU's
+        size, fine = max(1, int(len(z) * pairs / matters.sum())), []
         for points, chosen in zip(z.split(size), matters.split(size)):
             n, k = chosen.nonzero(as_tuple=True)
             log_prob = self.components.log_prob_of(points, n, k) + self._log_weight(z.dtype, k)

@@ -64,6 +64,7 @@ class CouplingFlow(Flow):
 
     def __init__(self, features, latent, length=4, shared=False, hidden=64):
         super().__init__(length, shared)
+        self.latent = latent
         halves = latent // 2, latent - latent // 2
         self.nets = nn.ModuleList(
             ContextMLP(halves[layer % 2], features, self.transform.numbers * halves[1 - layer % 2], hidden, shared)
@@ -71,4 +72,4 @@ class CouplingFlow(Flow):
         )
 
     def forward(self, h):
-        return self.transform([net(h) for net in self.nets])
+        return self.transform([net(h) for net in self.nets], self.latent)

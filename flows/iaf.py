@@ -56,10 +56,11 @@ class IAFFlow(Flow):
 
     def __init__(self, features, latent, length=4, shared=False):
         super().__init__(length, shared)
+        self.latent = latent
         masks = autoregressive(latent)
         self.nets = nn.ModuleList(
             ContextMLP(latent, features, 2 * latent, UNITS * latent, shared, masks) for _ in range(length)
         )
 
     def forward(self, h):
-        return IAF([net(h) for net in self.nets])
+        return IAF([net(h) for net in self.nets], self.latent)

@@ -104,6 +104,10 @@ class Planar(Bijection):
         return self.b.shape[:-1]
 
     @property
+    def latent(self):
+        return self.w.shape[-1]
+
+    @property
     def length(self):
         return self.b.shape[-1]
 

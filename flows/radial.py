@@ -37,6 +37,10 @@ class Radial(Bijection):
         return self.alpha.shape[:-1]
 
     @property
+    def latent(self):
+        return self.centre.shape[-1]
+
+    @property
     def length(self):
         return self.alpha.shape[-1]
 

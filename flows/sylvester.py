@@ -45,6 +45,10 @@ class Sylvester(Bijection):
         return self.b.shape[:-2]
 
     @property
+    def latent(self):
+        return self.q.shape[-2]
+
+    @property
     def length(self):
         return self.b.shape[-2]
 

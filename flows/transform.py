@@ -17,10 +17,10 @@ class Bijection(Transform):
 
     where the log-determinant is (...), or a number where it is the same everywhere: 0.0 of a rotation.
 
-    It has `length`, and `batch_shape`, that of its parameters: () says that one map serves every point, (K,) that
-    component k has its own, and then the points are (..., K, latent). Its tensors stand in attributes, each
-    (*batch_shape, …): a VampPrior scores some components only, and `select` indexes every tensor that it finds.
-    Where one has no such batch, override `_index`.
+    It has `length`, `latent` (None where it maps vectors of any size), and `batch_shape`, that of its parameters: ()
+    says that one map serves every point, (K,) that component k has its own, and then the points are (..., K, latent).
+    Its tensors stand in attributes, each (*batch_shape, …): a VampPrior scores some components only, and `select`
+    indexes every tensor that it finds. Where one has no such batch, override `_index`.
 
     It remembers the last pair, as Pyro expects of a transform, so that scoring one's own sample is free; a pair that
     was computed without gradients is forgotten where they are wanted.
@@ -36,10 +36,17 @@ class Bijection(Transform):
 
     domain = codomain = constraints.real_vector
     bijective = True
+    latent = None
 
     def __init__(self):
         super().__init__(cache_size=1)
         self._log_det, self._has_graph = None, False  # of the remembered pair
+
+    @property
+    def inv(self):
+        inverse = super().inv
+        self._inv = None  # it knows this map: were it known in turn, a graph would live until garbage is collected
+        return inverse
 
     def __call__(self, x):
         self._forget_if_without_graph()
@@ -53,12 +60,21 @@ class Bijection(Transform):
         if torch.is_grad_enabled() and not self._has_graph:
             self._cached_x_y = None, None
 
+    def _check(self, x):
+        """Parameters of one dimension would broadcast, and the log-determinant be another map's."""
+        if self.latent not in (None, x.shape[-1]):
+            raise ValueError(
+                f"{self} maps vectors of {self.latent}, got {x.shape[-1]}: build the flow with that latent"
+            )
+
     def _call(self, x):
+        self._check(x)
         y, log_det = self.push(x)
         self._remember(log_det, x)
         return y
 
     def _inverse(self, y):
+        self._check(y)
         x, log_det = self.pull(y)
         self._remember(log_det, x)
         return x
@@ -96,11 +112,12 @@ class NetBijection(Bijection):
 
     Args:
         nets: a `Perceptron` for each layer.
+        latent: size of the vectors.
     """
 
-    def __init__(self, nets):
+    def __init__(self, nets, latent=None):
         super().__init__()
-        self.nets = nets
+        self.nets, self.latent = nets, latent
 
     @property
     def batch_shape(self):

@@ -1,5 +1,6 @@
 """A training step on CUDA that Python does not touch: recorded once, then replayed."""
 
+import gc
 import logging
 
 import torch
@@ -29,6 +30,8 @@ class GraphStep(EagerStep):
         for group in self.optimizer.param_groups:
             group["capturable"] = True
             group["lr"] = torch.tensor(group["lr"], device=self.weight.device)  # a recorded float would stay as it is
+        # The first steps, and a short last batch, are meant to run unrecorded: no reason for torch to warn of them.
+        self.optimizer._warned_capturable_if_run_uncaptured = True
         self.graph = None
 
     def set_lr(self, lr):
@@ -64,6 +67,7 @@ class _Recording:
         self.offsets = torch.arange(batch_size, device=data.device)
         self.total = torch.zeros((), dtype=torch.float64, device=data.device)
         self.graph, self.warm, self.refused = None, 0, False
+        self.stream = torch.cuda.Stream()  # of the first steps and of the recording: one cache of memory for both
 
     def start(self, order):
         self.order.copy_(order)
@@ -80,11 +84,10 @@ class _Recording:
         if self.graph is not None:
             self.graph.replay()
         elif self.warm < WARM_UP:
-            stream = torch.cuda.Stream()
-            stream.wait_stream(torch.cuda.current_stream())
-            with torch.cuda.stream(stream):
+            self.stream.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(self.stream):
                 self.body()
-            torch.cuda.current_stream().wait_stream(stream)
+            torch.cuda.current_stream().wait_stream(self.stream)
             self.warm += 1
         elif not self.record():
             self.body()
@@ -93,12 +96,14 @@ class _Recording:
         """Whether the step was computed: recorded, replayed and found to be the eager one, or else computed eagerly."""
         if self.refused:
             return False
+        gc.collect()  # a graph of autograd's that some cycle keeps, from another stream, would spoil the recording
         graph = torch.cuda.CUDAGraph()
         try:
-            with torch.cuda.graph(graph):
+            # The outer one brings this stream back where a failed recording leaves its own.
+            with torch.cuda.stream(self.stream), torch.cuda.graph(graph, stream=self.stream):
                 self.body()
         except RuntimeError as error:
-            self.refuse(first_line(error))
+            self.refuse(first_line(error.__context__ or error))  # the first of two: ending a failed recording fails too
             return False
         state = self.state()
         before = [tensor.clone() for tensor in state]

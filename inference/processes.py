@@ -1,12 +1,16 @@
 """Several processes that train one program, as torchrun starts them: one gradient, one optimiser's state, N noises."""
 
+import atexit
 import os
 from contextlib import contextmanager
+from datetime import timedelta
 
 import torch
 import torch.distributed as dist
 
 from inference.rng import reseed
+
+PATIENCE = timedelta(hours=12)  # how long one process waits for another
 
 
 class ProcessError(RuntimeError):
@@ -43,9 +47,11 @@ class Processes:
             torch.cuda.set_device(local)
         if not dist.is_initialized():
             try:
-                dist.init_process_group("nccl" if cuda else "gloo")
+                # Gradients go by NCCL; what is said in words, and waiting, by gloo. One may score for an hour longer.
+                dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=PATIENCE)
             except (RuntimeError, ValueError) as error:
                 raise ProcessError(f"cannot join the other processes ({error}): start all with torchrun") from None
+            atexit.register(dist.destroy_process_group)
         return cls(dist.get_rank(), dist.get_world_size())
 
     @property

@@ -29,7 +29,10 @@ def start(config, given, resume):
             f"{folder.path} has trained, but its checkpoint.pt is missing: put it back, or train a new run"
         )
     config = saved | given
-    processes = Processes.join(find_device(config["device"]))
+    device = find_device(config["device"])
+    if device.type != saved["device"] and "engine" not in given:
+        config["engine"] = "auto"  # the other's may not run here
+    processes = Processes.join(device)
     run = Run(config, processes)
     if processes.leads and saved.get("processes", 1) != processes.size:
         print(f"begun in {saved.get('processes', 1)} processes and resumed in {processes.size}: its noise is another")

@@ -63,9 +63,11 @@ def main(argv):
     from distributions import gemm  # torch comes with it: not before the flags are read
     from jobs import rescore
     from jobs.errors import INPUT_ERRORS
+    from jobs.machine import find_device
 
     try:
-        with gemm.using(gemm.faster()):
+        on_cpu = find_device(given["device"]).type == "cpu"
+        with gemm.using(gemm.faster() if on_cpu else "blas"):
             command = shlex.join(["python", "run.py", "score", *argv])
             failed = rescore.rescore(given.pop("run"), command=command, **given)
             return f"error: not measured: {', '.join(failed)}" if failed else None

@@ -225,7 +225,7 @@ def moved(program, to):
 
 @each_pair
 @pytest.mark.parametrize("how", ["fake", "meta"])
-def test_the_recorded_step_looks_at_no_value_and_stays_on_its_device(prior, flow, how, monkeypatch):
+def test_the_recorded_step_looks_at_no_value_and_stays_on_its_device(prior, flow, how, no_streams, monkeypatch):
     """What a CUDA graph records, on tensors without values: fake ones stop at every question about one, and meta ones
     at every tensor that another device holds. The optimiser is torch's own and left out."""
     model, guide = programs(prior, flow)
@@ -279,7 +279,7 @@ def test_the_recorded_epoch_is_the_eager_epoch(no_streams, monkeypatch):
             self.body()
 
     class Capture(contextlib.nullcontext):
-        def __init__(self, graph):
+        def __init__(self, graph, stream):
             graph.body = recording[-1].body
             super().__init__()
 
@@ -324,11 +324,12 @@ def test_on_cuda_the_graph_computes_what_eager_computes():
         results.append((losses, both.state_dict()))
     (expected, _), (losses, _) = results
     assert losses == pytest.approx(expected, rel=0.02) and losses[-1] < losses[0]
+    assert update.graph.graph is not None  # and was not refused
 
 
-def test_a_replay_that_is_not_the_step_is_refused(monkeypatch, caplog):
+def test_a_replay_that_is_not_the_step_is_refused(no_streams, monkeypatch, caplog):
     class Idle(contextlib.nullcontext):
-        def __init__(self, graph=None):
+        def __init__(self, graph=None, stream=None):
             super().__init__()
 
         def replay(self):
@@ -356,8 +357,11 @@ def test_a_replay_that_is_not_the_step_is_refused(monkeypatch, caplog):
 
 
 def test_a_step_that_cannot_be_recorded_is_computed_eagerly(no_streams, monkeypatch, caplog):
-    def refuses(graph):
-        raise RuntimeError("operation not permitted when stream is capturing\nand more")
+    def refuses(graph, stream):
+        try:
+            raise RuntimeError("operation not permitted when stream is capturing\nand more")
+        except RuntimeError:
+            raise RuntimeError("capture failed due to a previous error")
 
     monkeypatch.setattr(torch.cuda, "CUDAGraph", object)
     monkeypatch.setattr(torch.cuda, "graph", refuses)

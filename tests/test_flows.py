@@ -1,7 +1,9 @@
 """Every flow against autograd's Jacobian, finite differences, grids, and itself run backwards."""
 
 import copy
+import gc
 import math
+import weakref
 
 import pytest
 import torch
@@ -97,6 +99,28 @@ def test_log_determinant_is_that_of_autograds_jacobian(spec, build):
         assert gap(transform.log_abs_det_jacobian(back, y), truth) < 1e-9  # right after an inverse,
         transform(torch.randn_like(x))
         assert gap(transform.log_abs_det_jacobian(x, y), truth) < 1e-9  # and after another point
+
+
+@every_flow
+def test_a_graph_goes_when_its_density_does_and_waits_for_no_collector(spec, build):
+    flow, h = build(spec), features()
+    gc.disable()
+    try:
+        density = FlowDistribution(base(), flow(h))
+        alive = weakref.ref(density.transform)
+        density.log_prob(torch.randn(BATCH, 3, dtype=torch.float64)).sum().backward()
+        del density
+        assert alive() is None
+    finally:
+        gc.enable()
+
+
+@every_flow
+def test_a_flow_is_of_one_size(spec, build):
+    transform = build(spec)(features())
+    for way in (transform, transform.inv):
+        with pytest.raises(ValueError, match="maps vectors of 3, got 1"):
+            way(torch.zeros(BATCH, 1, dtype=torch.float64))
 
 
 @every_flow

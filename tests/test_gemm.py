@@ -24,6 +24,13 @@ def test_products_are_whole_and_the_setting_comes_back(library, mode):
     assert mode() == before
 
 
+def test_convolutions_of_a_gpu_keep_all_bits_inside_and_are_as_before_outside():
+    before = torch.backends.cudnn.allow_tf32
+    with gemm.using("blas"):
+        assert torch.backends.cudnn.conv.fp32_precision == "ieee" and not torch.backends.cudnn.allow_tf32
+    assert torch.backends.cudnn.allow_tf32 == before
+
+
 def test_where_onednn_rounds_it_is_not_used(monkeypatch):
     monkeypatch.setattr(gemm, "_error", {"bf16": 1e-3, "tf32": 1e-3}.get)
     with gemm.using("onednn") as name:
