@@ -10,10 +10,9 @@ from torch import Tensor
 
 from inference.elbo import downward
 from inference.estimate import Estimate
-from inference.evaluation import check_support, constant_parts, evaluation_mode
+from inference.evaluation import check_density, check_support, constant_parts, evaluation_mode
 from inference.joint import Joint, inferred, sample_sites
 from inference.memory import most_rows
-from inference.points import is_delta
 from inference.rng import seeded
 
 
@@ -120,8 +119,7 @@ def _terms(joint, guide, x, samples):
     replaceable = downward(sites, latents)
     for name, value in values.items():
         q, p = latents[name]["fn"], sites[name]["fn"]
-        if is_delta(q):
-            raise ValueError(f"the guide's site {name!r} is a Delta, a point, whose KL from a density is infinite")
+        check_density(name, q)
         closed, factors = name in replaceable, (_factors(q), _factors(p))
         kl = _kl(q, p, value, closed)
         terms["kl", name], elbo = kl.expand(shape), elbo - kl

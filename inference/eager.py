@@ -7,6 +7,7 @@ from pyro.nn import PyroModule
 from inference.anneal import ScaleLatents
 from inference.learning import Learning
 from inference.optimizers import OPTIMIZERS
+from inference.pair import check_trained, watched
 
 
 def trained(model, guide, objective):
@@ -33,7 +34,7 @@ class EagerStep:
         self.weight, self.reduce, self.checked = weight, reduce, False
         self.learn = Learning(guide, reduce)
 
-        def loss(x, weight):
+        def loss(x, weight, model=model, guide=guide):
             weighted = ScaleLatents(weight)
             return objective.differentiable_loss(weighted(model), weighted(guide), x) / len(x)
 
@@ -67,11 +68,13 @@ class EagerStep:
 
     def validated(self, x):
         """The loss, and an error that names the mistake where a program has one."""
+        model, guide = self.program[:2]
         with pyro.validation_enabled(True), pyro.poutine.trace(param_only=True) as params:
-            loss = self.loss(x, self.weight)
+            loss = watched(lambda *pair: self.loss(x, self.weight, *pair), model, guide)
         if strangers := [name for name, site in params.trace.nodes.items() if not self.trains(name, site["value"])]:
             names = ", ".join(map(repr, strangers))
             raise ValueError(f"this engine trains the modules' parameters, not the param sites {names}: use SVI")
+        check_trained(loss, self.parameters.values())
         self.checked = True
         return loss
 

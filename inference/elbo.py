@@ -12,8 +12,9 @@ from pyro.infer.enum import get_importance_trace
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
-from inference.evaluation import check_latents, check_support, evaluation_mode, unscaled
+from inference.evaluation import check_density, check_latents, check_support, evaluation_mode, unscaled
 from inference.joint import sample_sites
+from inference.pair import check_pair
 
 
 class Trace_ELBO(pyro.infer.Trace_ELBO):
@@ -159,7 +160,6 @@ class IWAE(Trace_ELBO):
         return self
 
 
-@torch.no_grad()
 def elbo_parts(model, guide, images: Float[Tensor, " images *event"], batch_size=500):
     """ELBO = E_q[log p(x | z)] - E_q[log q(z | x) - log p(z)], one sample of z for each image.
 
@@ -172,23 +172,32 @@ def elbo_parts(model, guide, images: Float[Tensor, " images *event"], batch_size
         dict of floats, nats per image: `elbo`, `reconstruction`, `kl`.
 
     Raises:
-        ValueError: where there are no images, the model has no mass on them, or model and guide do not have the same
-            latent sites.
+        ValueError: where there are no images, the model has no mass on them, model and guide do not have the same
+            latent sites, or those are points, whose objective bounds nothing: see `validation`.
     """
+    reconstruction, kl = terms(model, guide, images, batch_size, points=False)
+    return {"elbo": reconstruction - kl, "reconstruction": reconstruction, "kl": kl}
+
+
+@torch.no_grad()
+def terms(model, guide, images, batch_size=500, points=True):
+    """log p(x | z) and log q(z | x) - log p(z), floats, means over images; `points`: whether latents may be such."""
     if not len(images):
         raise ValueError("elbo_parts expects at least one image, got none")
     reconstruction = kl = 0.0
     with evaluation_mode(model, guide), pyro.validation_enabled(False):
         for x in images.split(batch_size):
-            model_trace, guide_trace = get_importance_trace("flat", 1, model, guide, (x,), {})
-            check_latents(model_trace.stochastic_nodes, guide_trace.stochastic_nodes)
-            check_support(sample_sites(model_trace))
-            for name, site in model_trace.nodes.items():
-                if site["type"] == "sample":
-                    log_p = unscaled(site).sum().double()
-                    if site["is_observed"]:
-                        reconstruction = reconstruction + log_p
-                    else:
-                        kl = kl + unscaled(guide_trace.nodes[name]).sum().double() - log_p
-    reconstruction, kl = float(reconstruction) / len(images), float(kl) / len(images)
-    return {"elbo": reconstruction - kl, "reconstruction": reconstruction, "kl": kl}
+            traces = get_importance_trace("flat", 1, model, guide, (x,), {})
+            check_latents(*(trace.stochastic_nodes for trace in traces))
+            sites, latents = map(sample_sites, traces)
+            check_pair(sites, latents)
+            check_support(sites)
+            for name, site in sites.items():
+                log_p = unscaled(site).sum().double()
+                if site["is_observed"]:
+                    reconstruction = reconstruction + log_p
+                    continue
+                if not points:
+                    check_density(name, latents[name]["fn"])
+                kl = kl + unscaled(latents[name]).sum().double() - log_p
+    return float(reconstruction) / len(images), float(kl) / len(images)

@@ -3,6 +3,7 @@
 import inspect
 from contextlib import contextmanager
 
+import pyro.distributions as dist
 from pyro import poutine
 from pyro.distributions.util import scale_and_mask
 from torch import nn
@@ -18,6 +19,19 @@ def check_latents(model_latents, guide_latents):
             if names
         )
         raise ValueError(f"model and guide must have the same latent sites: {only}")
+
+
+def is_delta(fn):
+    """Whether a distribution is a point, however it is wrapped."""
+    while hasattr(fn, "base_dist"):
+        fn = fn.base_dist
+    return isinstance(fn, dist.Delta)
+
+
+def check_density(name, fn):
+    """Raises a ValueError that names a guide's site that is a point."""
+    if is_delta(fn):
+        raise ValueError(f"the guide's site {name!r} is a Delta, a point, whose KL from a density is infinite")
 
 
 def kind_of_numbers(fn):
@@ -37,6 +51,16 @@ def check_support(sites, latents=()):
                 f"the model has no mass on these images: its site {name!r} lives on {kind_of_numbers(fn)}, and they "
                 f"hold numbers from {value.min():g} to {value.max():g}: binarise or rescale them as in training"
             )
+
+
+def check_event(site):
+    """Raises a ValueError that names a site whose value is of another shape than its distribution draws."""
+    event, shape = site["fn"].event_shape, site["value"].shape
+    if shape[len(shape) - len(event) :] != event:
+        raise ValueError(
+            f"the site {site['name']!r} was given a value of shape {tuple(shape)}, and its distribution draws "
+            f"{tuple(event)}: model and guide must be of one latent size, and networks of the images' shape"
+        )
 
 
 def unscaled(site):

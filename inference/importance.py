@@ -7,10 +7,9 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
-from inference.evaluation import constant_parts, evaluation_mode, unscaled
+from inference.evaluation import constant_parts, evaluation_mode, is_delta, unscaled
 from inference.joint import Joint, inferred
 from inference.memory import is_out_of_memory, keep_freed_memory, most_rows, rows_that_fit
-from inference.points import is_delta
 from inference.rng import same_noise, seeded
 from inference.weights import Score
 

@@ -32,7 +32,7 @@ class IntrospectiveStep(EagerStep):
         self.parts = {}
         still = Still(model, guide)
 
-        def losses(x, weight):
+        def losses(x, weight, model=model, guide=guide):
             weighted = ScaleLatents(weight)
             return objective.losses(weighted(model), weighted(guide), still.draw, x, weight)
 

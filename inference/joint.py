@@ -4,7 +4,7 @@ import pyro
 from pyro import poutine
 from pyro.poutine.util import prune_subsample_sites
 
-from inference.evaluation import check_latents, check_support, unscaled
+from inference.evaluation import check_event, check_latents, check_support, unscaled
 from inference.staged import Staged
 
 
@@ -97,6 +97,8 @@ class Joint:
         trace = traced(poutine.condition(self.model, data=values), size, x)
         latents = {name: site for name, site in sample_sites(trace).items() if name in values}
         check_latents([*trace.stochastic_nodes, *latents], values)
+        for site in latents.values():
+            check_event(site)
         check_own(latents, (size, len(x)))
         return trace
 

@@ -1,21 +1,14 @@
 """Guides whose latents are points: an auto-encoder's codes."""
 
 import pyro
-import pyro.distributions as dist
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from inference.elbo import elbo_parts
+from inference.elbo import elbo_parts, terms
+from inference.evaluation import is_delta
 from inference.joint import sample_sites, trace_of
 from inference.rng import same_noise
-
-
-def is_delta(fn):
-    """Whether a distribution is a point, however it is wrapped."""
-    while hasattr(fn, "base_dist"):
-        fn = fn.base_dist
-    return isinstance(fn, dist.Delta)
 
 
 @torch.no_grad()
@@ -47,8 +40,8 @@ def validation(model, guide, images: Float[Tensor, " images *event"], weight=1.0
     >>> list(validation(*assemble(posterior="delta", hidden=(8,), latent=2, shape=(1, 4, 4)), torch.zeros(5, 1, 4, 4)))
     ['objective', 'reconstruction', 'log_prior']
     """
-    parts = elbo_parts(model, guide, images)
     if not points_of(guide, images[:1]):
-        return parts
-    reconstruction, log_prior = parts["reconstruction"], -parts["kl"]  # log q is 0 at a point
+        return elbo_parts(model, guide, images)
+    reconstruction, minus_log_prior = terms(model, guide, images)  # log q is 0 at a point
+    log_prior = -minus_log_prior
     return {"objective": reconstruction + weight * log_prior, "reconstruction": reconstruction, "log_prior": log_prior}

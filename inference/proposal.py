@@ -9,9 +9,16 @@ from torch import Tensor, nn
 from torch.distributions import constraints
 
 from inference.elbo import Trace_ELBO
-from inference.evaluation import check_latents, constant_parts, evaluation_mode, kind_of_numbers, without_gradients
+from inference.evaluation import (
+    check_latents,
+    constant_parts,
+    evaluation_mode,
+    is_delta,
+    kind_of_numbers,
+    without_gradients,
+)
 from inference.joint import sample_sites, trace_of
-from inference.points import is_delta, points_of
+from inference.points import points_of
 from inference.rng import seeded
 
 HIDDEN = 100

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from inference.estimate import Estimate
-from inference.points import is_delta
+from inference.evaluation import check_density
 from inference.top_level import examined
 
 BLOCK = 2**24  # points × components × dimensions
@@ -65,8 +65,7 @@ def surgery(model, guide, images: Float[Tensor, " images *event"], samples=10, *
     if samples < 2:
         raise ValueError(f"surgery expects samples ≥ 2, from which its errors follow, got {samples}")
     with examined(model, guide, images, seed, batch_size) as (name, p, posteriors):
-        if is_delta(posteriors[0]):
-            raise ValueError(f"the guide's site {name!r} is a Delta, a point, whose KL from a density is infinite")
+        check_density(name, posteriors[0])
         draws = [q.sample((samples,)).double() for q in posteriors]
         given_x = torch.cat([q.log_prob(z).double() for q, z in zip(posteriors, draws)], 1)  # (S, N)
         z = torch.cat(draws, 1)

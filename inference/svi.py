@@ -8,6 +8,7 @@ from inference.anneal import ScaleLatents
 from inference.eager import learnt, trained
 from inference.learning import Learning
 from inference.optimizers import OPTIMIZERS
+from inference.pair import check_trained, watched
 from inference.registered import registered
 
 
@@ -20,13 +21,18 @@ class SVIStep:
         self.constructor, self.lr = OPTIMIZERS[optimizer], lr
         self.optimizer = pyro.optim.PyroOptim(self.constructor, {"lr": lr})
         self.program, self.learn = trained(model, guide, objective), Learning(guide)
-        self.parameters = dict(self.program.named_parameters())
+        self.parameters, self.checked = dict(self.program.named_parameters()), False
         reference = objective.reference()
         differentiable = registered(reference) if len(self.program) > 2 else reference.differentiable_loss
 
         def loss(model, guide, x):
             # The mean over the batch, not its sum: Adam's epsilon, at least, can tell the two apart.
-            return differentiable(model, guide, x) / len(x)
+            if self.checked:
+                return differentiable(model, guide, x) / len(x)
+            value = watched(lambda *pair: differentiable(*pair, x) / len(x), model, guide)
+            check_trained(value, self.parameters.values())
+            self.checked = True
+            return value
 
         self.svi = pyro.infer.SVI(
             ScaleLatents(weight)(registered(model)), ScaleLatents(weight)(registered(guide)), self.optimizer, loss

@@ -8,7 +8,7 @@ import torch
 
 from assemble import PARTS, assemble
 from data import ImageSet
-from inference import elbo_parts, make_update, score, scoring_guide, seeded
+from inference import make_update, score, scoring_guide, seeded, validation
 from jobs.machine import find_device
 from jobs.scoring import load_images
 from jobs.training import assembled
@@ -84,7 +84,7 @@ def _timed(config, shape):
     else:
         whole = step(batch)
     seen = few if slow else x
-    look = clock(lambda: elbo_parts(model, guide, seen)) / len(seen)
+    look = clock(lambda: validation(model, guide, seen)) / len(seen)
     images, low, high = (few[:2], 10, 40) if slow else (few, 100, 400)
     guide = scoring_guide(model, guide, images, steps=1)
     weigh = clock(lambda: score(model, guide, images, high)) - clock(lambda: score(model, guide, images, low))

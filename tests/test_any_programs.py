@@ -13,6 +13,7 @@ from torch.distributions import constraints
 
 import inference
 from assemble import assemble
+from guides import Guide
 from inference import (
     IWAE,
     Relaxed,
@@ -30,7 +31,7 @@ from inference import (
     score,
 )
 from models import VAE
-from priors import StandardNormal
+from priors import StandardNormal, VampPrior
 
 
 def chain(x):
@@ -156,7 +157,10 @@ def test_pyro_modules_are_trained_as_modules():
     losses = [update(x)["loss"].item() for _ in range(100)]
     assert len(before) == 5 and losses[-1] < losses[0] - 0.3
     assert all(not torch.equal(before[name], parameter) for name, parameter in update.parameters.items())
-    make_update(PyroDecoder(), PyroEncoder())(x)  # others of these names, of which Pyro's store knows the first
+    with pytest.raises(ValueError, match="'scale' is an earlier module's"):  # of that name, in Pyro's store
+        make_update(PyroDecoder(), PyroEncoder())(x)
+    with pyro.settings.context(module_local_params=True):
+        assert make_update(PyroDecoder(), PyroEncoder())(x)["loss"] > 0
 
 
 def test_param_sites_of_no_module_are_refused_by_name():
@@ -170,6 +174,85 @@ def test_param_sites_of_no_module_are_refused_by_name():
     program.forward = model
     with pytest.raises(ValueError, match="not the param sites .*'width', 'scale': use SVI"):
         make_update(program, PyroEncoder())(torch.randn(3, 5))
+
+
+def exchanged(model, guide):
+    return guide, model
+
+
+def of_two_levels(model, guide):
+    return assemble(model="two-level", hidden=(8,), latent=2, shape=(1, 4, 4))[0], guide
+
+
+def observing_nothing(model, guide):
+    program = nn.Module()
+    program.own, program.forward = model, lambda x: model(batch=len(x))
+    return program, guide
+
+
+def of_another_size(model, guide):
+    return assemble(hidden=(8,), latent=3, shape=(1, 4, 4))[0], guide
+
+
+def of_an_earlier_guide(model, guide):
+    return VAE(VampPrior(assemble(hidden=(8,), latent=2, shape=(1, 4, 4))[1].q, (1, 4, 4), 3), model.decoder), guide
+
+
+def with_layers_in_a_list(model, guide):
+    layers = [guide.body, guide.head]
+    program = nn.Module()
+    program.forward = lambda x: Guide(*layers)(x)
+    return model, program
+
+
+NO_PAIRS = {
+    exchanged: "a guide draws latents, and this one observes 'x'; have model and guide changed places",
+    of_two_levels: "only the model has 'z1', 'z2'; only the guide has 'z'",
+    observing_nothing: "the model observes nothing: give its likelihood obs=x",
+    of_another_size: r"'z' was given a value of shape \(5, 2\), and its distribution draws \(3,\)",
+    of_an_earlier_guide: "4 tensors that ask for gradients and are no parameters of model or guide",
+    with_layers_in_a_list: "keep layers in an nn.ModuleList",
+}
+
+
+@pytest.mark.filterwarnings("ignore:Found")  # all that stock Pyro says
+@pytest.mark.parametrize("engine", ["eager", "svi"])
+@pytest.mark.parametrize("spoilt", NO_PAIRS, ids=lambda f: f.__name__)
+def test_what_is_no_pair_is_not_trained(spoilt, engine):
+    model, guide = assemble(hidden=(8,), latent=2, shape=(1, 4, 4))
+    update = make_update(*spoilt(model, guide), engine=engine)
+    with pytest.raises(ValueError, match=NO_PAIRS[spoilt]):
+        update(torch.zeros(5, 1, 4, 4))
+
+
+@pytest.mark.filterwarnings("ignore:Found non-auxiliary")  # a deterministic
+def test_what_pyro_allows_beside_data_and_latents_is_trained():
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.loc = nn.Parameter(torch.zeros(3))
+
+        def forward(self, x):
+            with pyro.plate("images", len(x)):
+                z = pyro.sample("z", dist.Normal(torch.zeros(3), 1.0).to_event(1))
+                pyro.deterministic("mean", z + self.loc, event_dim=1)
+                pyro.sample("x", dist.Normal(z + self.loc, 1.0).to_event(1), obs=x)
+
+    class Encoder(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.scale = nn.Parameter(torch.ones(()))
+
+        def forward(self, x):
+            with pyro.plate("images", len(x)):
+                a = pyro.sample("a", dist.Normal(torch.zeros(3), 1.0).to_event(1), infer={"is_auxiliary": True})
+                loc = pyro.deterministic("loc", 0.5 * x + 0.1 * a, event_dim=1)
+                pyro.factor("nothing", torch.zeros(len(x)), has_rsample=True)
+                pyro.sample("z", dist.Normal(loc, self.scale).to_event(1))
+
+    for engine in ("eager", "svi"):
+        update = make_update(model := Model(), encoder := Encoder(), engine=engine)
+        assert update(torch.randn(5, 3))["loss"].isfinite() and model.loc.all() and encoder.scale != 1
 
 
 def bayesian(x):

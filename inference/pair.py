@@ -1,0 +1,105 @@
+"""Whether a model and a guide belong together: watched while they first run."""
+
+import pyro
+from pyro.distributions import Unit
+from pyro.poutine.messenger import Messenger
+from pyro.poutine.util import site_is_subsample
+from torch.utils._pytree import tree_leaves
+
+from inference.evaluation import check_event, check_latents, check_support
+
+
+class Witness(Messenger):
+    """Round a program: its sample sites, {name: site}, as they first were; and what no density would say so well.
+
+    Raises:
+        ValueError: where what is observed, or drawn by the guide, is not what the model's site is about.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.sites = {}
+
+    def _pyro_post_sample(self, msg):
+        if msg["name"] not in self.sites and not site_is_subsample(msg):
+            self.sites[msg["name"]] = msg.copy()
+            check_event(msg)
+            check_support({msg["name"]: msg})
+
+
+def watched(run, model, guide):
+    """run(model, guide), an objective's first, and a ValueError that says so where the two are no pair.
+
+    Stock Pyro warns at most, and trains: an exchanged pair, a guide whose latents the model does not have, a model that
+    forgot `obs=x`; the loss falls, and means nothing.
+    """
+    p, q = Witness(), Witness()
+    value = run(p(model), q(guide))
+    check_pair(p.sites, q.sites)
+    return value
+
+
+def check_pair(sites, latents):
+    """Raises a ValueError that names what is wrong with a model's sample sites beside a guide's, {name: site}."""
+    exchanged = "; have model and guide changed places?"
+    if seen := [name for name, site in latents.items() if observes(site)]:
+        raise ValueError(f"a guide draws latents, and this one observes {', '.join(map(repr, seen))}{exchanged}")
+    if not any(map(observes, sites.values())):
+        raise ValueError(f"the model observes nothing: give its likelihood obs=x{exchanged}")
+    check_latents(
+        [name for name, site in sites.items() if not site["is_observed"] and (name in latents or not summed(site))],
+        [name for name, site in latents.items() if not site["is_observed"] and (name in sites or not own(site))],
+    )
+
+
+def observes(site):
+    """Whether a site stands for data; what Pyro writes as an observed one may be a `deterministic` or a `factor`."""
+    return site["is_observed"] and not site["infer"].get("_deterministic") and not isinstance(site["fn"], Unit)
+
+
+def summed(site):
+    """Whether a model's latent is enumerated, so that no guide need draw it."""
+    return site["infer"].get("enumerate") == "parallel"
+
+
+def own(site):
+    """Whether a guide's latent is auxiliary, so that no model need have it."""
+    return site["infer"].get("is_auxiliary")
+
+
+def strangers(loss, parameters):
+    """The tensors that a loss, or several, would train if somebody asked it to, and that are none of `parameters`.
+
+    >>> import torch
+    >>> a, b = torch.ones(2, requires_grad=True), torch.ones(3, requires_grad=True)
+    >>> strangers((a.sum() + b.sum()).exp(), [a])
+    [tensor([1., 1., 1.], requires_grad=True)]
+    """
+    known, seen, found = {id(p) for p in parameters}, set(), []
+    todo = [tensor.grad_fn for tensor in tree_leaves(loss)]
+    while todo:
+        node = todo.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        if id(leaf := getattr(node, "variable", None)) not in known and leaf is not None:
+            found.append(leaf)
+        todo += [parent for parent, _ in node.next_functions]
+    return found
+
+
+def check_trained(loss, parameters):
+    """Raises a ValueError where a loss depends on numbers that would be trained, were they among `parameters`."""
+    found, stored = strangers(loss, parameters), pyro.get_param_store().named_parameters()
+    if earlier := [name for name, parameter in stored if any(parameter is leaf for leaf in found)]:
+        raise ValueError(
+            f"in Pyro's store {', '.join(map(repr, earlier))} is an earlier module's, which stands in for this one's: "
+            "make PyroModules after pyro.settings.set(module_local_params=True), or after pyro.clear_param_store()"
+        )
+    if found:
+        shapes = ", ".join(str(tuple(leaf.shape)) for leaf in found[:3]) + ", …" * (len(found) > 3)
+        raise ValueError(
+            f"the loss depends on {len(found)} tensors that ask for gradients and are no parameters of model or guide "
+            f"(of shapes {shapes}): they would stay as they are; keep layers in an nn.ModuleList, not "
+            "in a list; let a prior borrow from the guide it is trained with; or freeze them, requires_grad_(False)"
+        )
