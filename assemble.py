@@ -128,8 +128,10 @@ def assemble(
         return conditional_decoder(nn.Sequential(*parts))
 
     return program(
-        middle=lambda features, latent: MIDDLES[posterior.name](features, latent),
-        prior=lambda guide, latent: PRIORS_OF[posterior.name][prior.name](prior, guide, latent, inputs, images),
+        middle=lambda features, latent: MIDDLES.get(posterior.name, MIDDLES["normal"])(features, latent),
+        prior=lambda guide, latent: PRIORS_OF.get(posterior.name, PRIORS_OF["normal"])[prior.name](
+            prior, guide, latent, inputs, images
+        ),
         posterior=lambda features, latent, flow: (
             head(posterior, features, latent),
             FLOWS[flow.name](flow, features, latent),

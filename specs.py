@@ -78,6 +78,12 @@ FAMILIES = {
 FOR_SCORING = "it is for scoring only: train another, then run.py score DIR --prior"
 MEANT = {
     ("device", "gpu"): "did you mean 'cuda'?",
+    ("prior", "normal"): "did you mean 'standard'?",
+    ("prior", "gaussian"): "did you mean 'standard'?",
+    ("posterior", "gaussian"): "did you mean 'normal'?",
+    ("likelihood", "gaussian"): "did you mean 'normal'?",
+    ("flow", "realnvp"): "did you mean 'coupling'?",
+    ("flow", "nsf"): "did you mean 'spline'?",
     ("prior", "aggregate"): f"{FOR_SCORING} aggregate",
     ("prior", "gmm"): f"{FOR_SCORING} gmm",
 }
@@ -92,9 +98,9 @@ def choose(kind, name, names):
     """
     if name in names:
         return name
-    close = get_close_matches(name, names, n=1, cutoff=0.5)
+    close = get_close_matches(name.lower(), names, n=1, cutoff=0.5)
     nearest = f"did you mean {close[0]!r}?" if close else ""
-    hint = f"; {MEANT.get((kind, name), nearest)}".rstrip("; ")
+    hint = f"; {MEANT.get((kind, name.lower()), nearest)}".rstrip("; ")
     raise SpecError(f"unknown {kind} {name!r}{hint} (choose from {', '.join(names)})")
 
 

@@ -27,7 +27,7 @@ def check_likelihood(likelihood, values, name):
     """
     likelihood = parse("likelihood", likelihood)
     order = list(VALUES)
-    support = LIKELIHOODS[likelihood.name]
+    support = LIKELIHOODS.get(likelihood.name, "real")  # of a likelihood of your own
     if order.index(values) > order.index(support):
         fitting = [other for other, kind in LIKELIHOODS.items() if order.index(values) <= order.index(kind)]
         raise SpecError(
@@ -105,7 +105,8 @@ def fitting(posterior, family):
     >>> fitting("delta", "scoring prior")
     (['own', 'gmm'], 'mixed points have no density')
     """
-    names, why = POSTERIORS[posterior][1].get(family, (None, ""))
+    _, parts = POSTERIORS.get(posterior, POSTERIORS["normal"])  # a posterior of your own is over real vectors too
+    names, why = parts.get(family, (None, ""))
     return names() if callable(names) else names, why
 
 
@@ -123,7 +124,7 @@ def check_posterior(posterior, *, bits=0, **parts):
     specs.SpecError: flow 'planar:5' does not go with posterior 'bernoulli', whose latents are bits: it bends ...
     """
     posterior = parse("posterior", posterior)
-    latents, _ = POSTERIORS[posterior.name]
+    latents, _ = POSTERIORS.get(posterior.name, POSTERIORS["normal"])
     for family, text in parts.items():
         names, reason = fitting(posterior.name, family)
         for spec in [parse(family, part) for part in str(text).split(",")]:

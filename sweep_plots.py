@@ -52,10 +52,9 @@ def error_curves(panels, x, note=None):
 
 
 def error_bars(panels, y=None, note=None):
-    """Metrics of things that have no order, with error bars: groups of bars, a colour for each series; a panel each.
+    """Metrics of things that have no order, with error bars: a colour for each series, a panel for each metric.
 
-    Bars lie, so that names fit, and longer is more. They need not start at zero, where differences would be lost: each
-    has its number at its end.
+    Bars that lie, so that names fit; and points instead, each with its number, where bars from zero would be all alike.
 
     Args:
         panels: {title of the metric: {name of a series: {name of a group: (length, half an error bar's or None)}}}.
@@ -66,6 +65,7 @@ def error_bars(panels, y=None, note=None):
     <Figure size 620x204 with 1 Axes>
     """
     groups = list(dict.fromkeys(chain.from_iterable(chain.from_iterable(p.values()) for p in panels.values())))
+    names = list(dict.fromkeys(chain.from_iterable(panels.values())))
     most = max(map(len, panels.values()))
     figure = Figure(
         figsize=(1 + 5.2 * len(panels), 1.2 + len(groups) * (0.12 + 0.15 * most)), dpi=100, layout="constrained"
@@ -75,22 +75,33 @@ def error_bars(panels, y=None, note=None):
         values = [(value, bar or 0) for bars in series.values() for value, bar in bars.values()]
         low, high = min(value - bar for value, bar in values), max(value + bar for value, bar in values)
         far = low < 0 or low > 0.5 * high  # from zero
-        start = low - 0.15 * (high - low or abs(low)) if far else 0.0
         height = 0.8 / len(series)
         for number, (name, bars) in enumerate(series.items()):
             at = [groups.index(group) + (number - (len(series) - 1) / 2) * height for group in bars]
-            lengths, errors = [value - start for value, _ in bars.values()], [bar or 0 for _, bar in bars.values()]
-            errors = errors if any(errors) else None
-            drawn = axes.barh(at, lengths, height, left=start, xerr=errors, capsize=2, label=name)
-            axes.bar_label(drawn, [f"{value:.2f}" for value, _ in bars.values()], fontsize=7, padding=3)
-        axes.set_xlim(start, high + 0.15 * (high - start))  # room for the numbers
+            lengths, errors = [value for value, _ in bars.values()], [bar or 0 for _, bar in bars.values()]
+            drawn = {
+                "xerr": errors if any(errors) else None,
+                "capsize": 2,
+                "label": name,
+                "color": f"C{names.index(name)}",
+            }
+            if far:
+                axes.errorbar(lengths, at, fmt="o", markersize=4, **drawn)
+                for value, error, place in zip(lengths, errors, at):
+                    beside = {"xytext": (5, 0), "textcoords": "offset points", "va": "center", "fontsize": 7}
+                    axes.annotate(f"{value:.2f}", (value + error, place), **beside)
+            else:
+                bars = axes.barh(at, lengths, height, **drawn)
+                axes.bar_label(bars, [f"{value:.2f}" for value in lengths], fontsize=7, padding=3)
+        span = high - low or abs(low)
+        axes.set_xlim(low - 0.15 * span if far else 0.0, high + (0.3 if far else 0.15) * span)  # room for the numbers
         axes.set_yticks(range(len(groups)), groups, fontsize=8)
         axes.set_xlabel(title)
         axes.grid(axis="x", alpha=0.3)
         if len(series) > 1:
             axes.legend(fontsize=8, loc="lower left", bbox_to_anchor=(0, 1), ncols=3)
     all_axes[0].set_ylabel(y)
-    all_axes[0].invert_yaxis()  # the first on top, in all panels
+    all_axes[0].set_ylim(len(groups) - 0.5, -0.5)  # the first on top, in all panels
     if note:
         figure.supxlabel(note, fontsize=8)
     return figure

@@ -1,5 +1,7 @@
 """Whether images have the shape that a network or a model was built for."""
 
+import torch
+
 
 def check_shape(images, shape, name="images", leading=None):
     """`images` themselves, (..., *shape); `name` is what an error calls them, `leading` how many dimensions ... are.
@@ -9,12 +11,16 @@ def check_shape(images, shape, name="images", leading=None):
 
     Raises:
         ValueError: names both shapes.
+        TypeError: for what is no tensor.
 
-    >>> import torch
     >>> check_shape(torch.zeros(784), (1, 28, 28))
     Traceback (most recent call last):
     ValueError: images are of shape (784,), expected (N, 1, 28, 28)
     """
+    if not isinstance(images, torch.Tensor):
+        raise TypeError(
+            f"{name} are a {type(images).__name__}, expected a torch.Tensor of shape (N, {', '.join(map(str, shape))})"
+        )
     batch = images.ndim - len(shape)
     if images.shape[max(0, batch) :] != tuple(shape) or leading not in (None, batch):
         expected = ", ".join(["N", *map(str, shape)])

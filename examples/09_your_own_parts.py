@@ -192,6 +192,11 @@ except specs.SpecError as error:
 # | `specs.py` | `FAMILIES["prior"]`: `"student": Form()` | `FLOW_LENGTHS`: `"sinh": 2` |
 # | `builders.py` | import it; `PRIORS`: `"student": …` as above | import it; `TRANSFORMS`: `"sinh": SinhArcsinhFlow` |
 #
+# A likelihood is `FAMILIES["likelihood"]` and `LIKELIHOODS` in the same two files, a head like those of
+# `nets/likelihoods.py`; where it has no mass on some images, `LIKELIHOODS` in `supports.py` says so. A posterior is
+# `FAMILIES["posterior"]` and `POSTERIORS`, a head like `NormalHead`; if it is not over real vectors, `supports.py` must
+# know.
+#
 # The files make a flow's other entries from these two: `--flow sinh`, `--flow sinh:3:shared`, and the flow as a prior,
 # `--prior sinh`.
 #

@@ -38,7 +38,11 @@ def make_update(model, guide, *, weight=None, optimizer="adam", lr=1e-3, engine=
 
     Raises:
         ValueError: for an unknown optimizer or engine, one that the objective cannot use, or `graph` away from CUDA.
-        TypeError: where model or guide is no `nn.Module`: its parameters could not be found.
+        TypeError: where model or guide is no `nn.Module`: its parameters could not be found. Or for an objective that
+            is none of such.
+
+    The first update checks, under Pyro's validation, that the two are a pair, that the model has mass on the images and
+    that every parameter of the loss is one of theirs; later ones do not look.
 
     >>> from assemble import assemble
     >>> update = make_update(*assemble(hidden=(8,), latent=2, shape=(1, 4, 4)))
@@ -60,6 +64,9 @@ def make_update(model, guide, *, weight=None, optimizer="adam", lr=1e-3, engine=
     if isinstance(objective, torch.nn.Module):
         objective.to(weight.device)
     objective = objective or Trace_ELBO()
+    asked = "reference" if engine == "svi" else "differentiable_loss"  # as Pyro's own estimators have it
+    if not hasattr(objective, "step") and not hasattr(objective, asked):
+        raise TypeError(f"engine {engine} asks an objective for its {asked}; {objective!r} has none: give IWAE(5), say")
     if engine not in (engines := getattr(objective, "engines", ENGINES)):
         raise ValueError(f"{type(objective).__name__} trains by engine {' or '.join(engines)}, not by {engine!r}")
     step = getattr(objective, "step", ENGINES[engine])

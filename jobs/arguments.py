@@ -90,6 +90,10 @@ class Parser(argparse.ArgumentParser):
     def named(self, argv):
         """{setting: value} of what argv names; one line and the end where there is no such flag."""
         namespace, unknown = self.parse_known_args(argv)
+        if unknown and not unknown[0].startswith("-"):
+            self.error(
+                f"unexpected {unknown[0]!r}: what belongs together is one word, --hidden 300,300 or --prior vamp:100"
+            )
         if unknown:
             close = get_close_matches(unknown[0].split("=")[0], self._option_string_actions, n=1)
             hint = f"; did you mean {close[0]}?" if close else ""

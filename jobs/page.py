@@ -45,18 +45,18 @@ def spoken(value, error, digits):
 
 
 def compared(recipe, rows):
-    """Bars beside bars where most rows have a published figure, else our curves or bars alone."""
+    """Ours beside theirs where most rows have a published figure, else our curves or bars alone."""
     names = {row.name for row in rows}
     covered = [source for source in recipe.published if 2 * len(names & set(source.values)) >= len(names)]
     if not covered:
         return picture(rows)
     panels = {}
     for metric in dict.fromkeys(source.metric for source in covered):
-        panels[table.title(metric, rows)] = {"ours": table.heights(rows, metric)} | {
-            source.by: {row.name: source.values[row.name] for row in rows if row.name in source.values}
-            for source in covered
-            if source.metric == metric
-        }
+        panels[table.title(metric, rows)] = {"ours": table.heights(rows, metric)}
+    for source in covered:
+        theirs = {row.name: source.values[row.name] for row in rows if row.name in source.values}
+        title = table.title(source.metric, rows) if source.comparable else source.by
+        panels.setdefault(title, {})[source.by] = theirs
     return sweep_plots.error_bars(panels, " / ".join(rows[0].labels), f"ours, {what_bars_are(rows)}")
 
 

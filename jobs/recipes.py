@@ -43,11 +43,19 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Published:
-    """Figures of a source: {cell's labels with " / " between: (value, error or None)}, in our units and signs."""
+    """Figures of a source, in our units and signs.
+
+    Attributes:
+        by: whose, and what they are.
+        metric: of ours, beside which they stand.
+        values: {cell's labels with " / " between: (value, error or None)}.
+        comparable: whether they are of the same quantity; else a picture has an axis of their own for them.
+    """
 
     by: str
     metric: str
     values: dict
+    comparable: bool
 
 
 def names():
@@ -101,5 +109,6 @@ def texts(settings):
     return {name: str(value) for name, value in settings.items()}
 
 
-def published(by, metric, values):
-    return Published(by, metric, {cell: tuple(v) if isinstance(v, list) else (v, None) for cell, v in values.items()})
+def published(by, metric, values, comparable=True):
+    values = {cell: tuple(v) if isinstance(v, list) else (v, None) for cell, v in values.items()}
+    return Published(by, metric, values, comparable)

@@ -11,7 +11,9 @@ from pyro.nn import PyroModule, PyroParam
 from torch import nn
 from torch.distributions import constraints
 
+import builders
 import inference
+import specs
 from assemble import assemble
 from guides import Guide
 from inference import (
@@ -30,8 +32,11 @@ from inference import (
     registered,
     score,
 )
+from jobs import flags
 from models import VAE
+from nets.output import ToImage
 from priors import StandardNormal, VampPrior
+from supports import check_likelihood
 
 
 def chain(x):
@@ -253,6 +258,51 @@ def test_what_pyro_allows_beside_data_and_latents_is_trained():
     for engine in ("eager", "svi"):
         update = make_update(model := Model(), encoder := Encoder(), engine=engine)
         assert update(torch.randn(5, 3))["loss"].isfinite() and model.loc.all() and encoder.scale != 1
+
+
+class Correlated(nn.Module):
+    """q(z | x) = N(loc(h), L Lᵀ)."""
+
+    def __init__(self, features, latent):
+        super().__init__()
+        self.loc, self.scale = nn.Linear(features, latent), nn.Parameter(torch.eye(latent))
+
+    def forward(self, h):
+        return dist.MultivariateNormal(self.loc(h), scale_tril=self.scale.tril())
+
+
+class LaplaceHead(nn.Module):
+    def __init__(self, features, shape):
+        super().__init__()
+        self.linear = ToImage(features, shape)
+
+    def forward(self, h):
+        return dist.Laplace(*self.linear(h), 0.3).to_event(3)
+
+
+@pytest.mark.parametrize("model", ["vae", "two-level"])
+@pytest.mark.parametrize("flow", ["none", "planar:2"])
+def test_a_posterior_and_a_likelihood_of_ones_own_go_by_name(flow, model, monkeypatch):
+    for family in ("posterior", "likelihood"):
+        monkeypatch.setitem(specs.FAMILIES[family], "own", specs.Form())
+    monkeypatch.setitem(builders.POSTERIORS, "own", lambda spec, *sizes: Correlated(*sizes))
+    monkeypatch.setitem(builders.LIKELIHOODS, "own", lambda spec, *sizes: LaplaceHead(*sizes))
+    config, *_ = flags.read(["--posterior", "own", "--likelihood", "own", "--prior", "vamp:3", "--flow", flow])
+    check_likelihood("own", "levels", "grey images")
+    parts = {name: config[name] for name in ("posterior", "likelihood", "prior", "flow")}
+    programs = assemble(**parts, model=model, hidden=(8,), latent=2, shape=(1, 4, 4))
+    x = torch.rand(20, 1, 4, 4)
+    update = make_update(*programs, lr=0.01)
+    assert update(x)["loss"] > min(update(x)["loss"] for _ in range(50))
+    assert score(*programs, x, samples=5).log_likelihood.isfinite().all()
+
+
+def test_an_objective_that_is_none_is_refused_at_once():
+    programs = assemble(hidden=(8,), latent=2, shape=(1, 4, 4))
+    for engine, objective in (("eager", "iwae:5"), ("svi", pyro.infer.Trace_ELBO())):
+        with pytest.raises(TypeError, match=f"engine {engine} asks an objective for its"):
+            make_update(*programs, engine=engine, objective=objective)
+    assert make_update(*programs, objective=pyro.infer.Trace_ELBO())(torch.zeros(3, 1, 4, 4))["loss"] > 0
 
 
 def bayesian(x):
