@@ -36,8 +36,8 @@ def measure(subject):
     notes = [
         f"ELBO {parts.elbo.mean:.2f} = reconstruction {parts.reconstruction.mean:.2f} - KL {parts.rate:.2f} nats.",
         f"The KL of {cut.site}, by other draws {cut.kl.mean:.2f} ± {cut.kl.error:.2f}, is "
-        f"{cut.mutual_information.mean:.2f} of mutual information with x (at most log N = {cut.log_images:.2f}) and {cut.marginal_kl.mean:.2f} by which all codes together miss the "
-        "prior.",
+        f"{cut.mutual_information.mean:.2f} of mutual information with x (at most log N = {cut.log_images:.2f}) and "
+        f"{cut.marginal_kl.mean:.2f} by which all codes together miss the prior.",
         "Active units: " + ", ".join(f"{u.count} of {u.active.numel()} of {name}" for name, u in units.items()) + ".",
     ]
     return Measured(figures, pictures, notes)
