@@ -154,6 +154,18 @@ def test_resume_with_more_epochs(dataset, tmp_path):
     assert "already" in call("--resume", tmp_path / "parts", "--epochs", 3)
 
 
+def test_a_run_of_another_kind_of_device_goes_on_by_an_engine_of_this_one(dataset, tmp_path):
+    assert train(dataset, tmp_path / "a") is None
+    path = tmp_path / "a" / "config.json"
+    config = json.loads(path.read_text())
+    path.write_text(json.dumps(config | {"device": "cuda", "engine": "graph", "gemm": "blas"}))
+    if not torch.cuda.is_available():
+        assert "write --device cpu" in call("--resume", tmp_path / "a", "--epochs", 5)
+    assert call("--resume", tmp_path / "a", "--epochs", 5, "--device", "cpu") is None
+    found = json.loads(path.read_text())
+    assert (found["device"], found["engine"], found["epochs"]) == ("cpu", "eager", 5)
+
+
 def test_resume_before_the_first_whole_epoch(dataset, tmp_path, monkeypatch):
     def interrupted(self, state, metrics):
         raise KeyboardInterrupt
