@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "examples"
-LESSONS = sorted(EXAMPLES.glob("0*.py"))
+LESSONS = sorted(EXAMPLES.glob("[01]*.py"))
 each_lesson = pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
 
 
@@ -31,8 +31,8 @@ def run(*command, folder):
     return done.stdout
 
 
-def test_there_are_nine_and_the_table_has_them():
-    assert [path.stem[:2] for path in LESSONS] == [f"0{n}" for n in range(1, 10)]
+def test_there_are_ten_and_the_table_has_them():
+    assert [path.stem[:2] for path in LESSONS] == [f"{n:02}" for n in range(1, 11)]
     table = (EXAMPLES / "README.md").read_text()
     assert [path.name for path in LESSONS if f"]({path.name})" not in table] == []
 
