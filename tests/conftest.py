@@ -1,5 +1,6 @@
 """What tests share: a seed, every spec of a family, parameters of trained size, a grid over the plane, a small set."""
 
+import contextlib
 import signal
 from contextlib import suppress
 from itertools import combinations
@@ -123,3 +124,12 @@ def dataset(tmp_path_factory):
 def posterior_for(objective):
     """A posterior that the objective is for."""
     return "bernoulli" if set(objective.split(":")) & set(specs.ESTIMATORS) else "normal"
+
+
+@pytest.fixture
+def no_streams(monkeypatch):
+    """torch.cuda's streams where there are none: what is put on one is done at once."""
+    stream = type("Stream", (), {"wait_stream": lambda self, other: None})
+    monkeypatch.setattr(torch.cuda, "Stream", stream)
+    monkeypatch.setattr(torch.cuda, "current_stream", stream)
+    monkeypatch.setattr(torch.cuda, "stream", lambda stream: contextlib.nullcontext())

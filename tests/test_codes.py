@@ -373,7 +373,7 @@ def test_learning_waits_for_no_device_and_allocates_no_buffer_anew():
     assert Learning(guide.to("meta"))(images().to("meta")) is None  # which knows no other device
 
 
-def test_a_recording_takes_the_codebook_for_what_a_step_changes():
+def test_a_recording_takes_the_codebook_for_what_a_step_changes(no_streams):
     model, guide, _ = programs()
     step = GraphStep(model, guide, torch.tensor(1.0), "adam", 1e-3, Trace_ELBO())
     for group in step.optimizer.param_groups:

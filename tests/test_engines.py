@@ -259,15 +259,6 @@ def on_cpu(Step):
     return step
 
 
-@pytest.fixture
-def no_streams(monkeypatch):
-    """torch.cuda's streams where there are none: what is put on one is done at once."""
-    stream = type("Stream", (), {"wait_stream": lambda self, other: None})
-    monkeypatch.setattr(torch.cuda, "Stream", stream)
-    monkeypatch.setattr(torch.cuda, "current_stream", stream)
-    monkeypatch.setattr(torch.cuda, "stream", lambda stream: contextlib.nullcontext())
-
-
 def test_the_recorded_epoch_is_the_eager_epoch(no_streams, monkeypatch):
     """With a graph that runs the body again, as CUDA's does: order, cursor, short batch and sum are right."""
 
