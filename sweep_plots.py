@@ -75,26 +75,12 @@ def error_bars(panels, y=None, note=None):
         values = [(value, bar or 0) for bars in series.values() for value, bar in bars.values()]
         low, high = min(value - bar for value, bar in values), max(value + bar for value, bar in values)
         far = low < 0 or low > 0.5 * high  # from zero
+        start = low - 0.15 * (high - low or abs(low)) if far else 0.0
         height = 0.8 / len(series)
         for number, (name, bars) in enumerate(series.items()):
             at = [groups.index(group) + (number - (len(series) - 1) / 2) * height for group in bars]
-            lengths, errors = [value for value, _ in bars.values()], [bar or 0 for _, bar in bars.values()]
-            drawn = {
-                "xerr": errors if any(errors) else None,
-                "capsize": 2,
-                "label": name,
-                "color": f"C{names.index(name)}",
-            }
-            if far:
-                axes.errorbar(lengths, at, fmt="o", markersize=4, **drawn)
-                for value, error, place in zip(lengths, errors, at):
-                    beside = {"xytext": (5, 0), "textcoords": "offset points", "va": "center", "fontsize": 7}
-                    axes.annotate(f"{value:.2f}", (value + error, place), **beside)
-            else:
-                bars = axes.barh(at, lengths, height, **drawn)
-                axes.bar_label(bars, [f"{value:.2f}" for value in lengths], fontsize=7, padding=3)
-        span = high - low or abs(low)
-        axes.set_xlim(low - 0.15 * span if far else 0.0, high + (0.3 if far else 0.15) * span)  # room for the numbers
+            _series(axes, at, bars.values(), height, far, label=name, color=f"C{names.index(name)}")
+        axes.set_xlim(start, high + 0.2 * (high - start))  # room for the numbers
         axes.set_yticks(range(len(groups)), groups, fontsize=8)
         axes.set_xlabel(title)
         axes.grid(axis="x", alpha=0.3)
@@ -105,3 +91,16 @@ def error_bars(panels, y=None, note=None):
     if note:
         figure.supxlabel(note, fontsize=8)
     return figure
+
+
+def _series(axes, at, bars, height, far, **look):
+    """Bars from zero, or points where that is `far`, and behind the error bar of each its number."""
+    values, errors = zip(*((value, bar or 0) for value, bar in bars))
+    look |= {"xerr": errors if any(errors) else None, "capsize": 2}
+    if far:
+        axes.errorbar(values, at, fmt="o", markersize=4, **look)
+    else:
+        axes.barh(at, values, height, **look)
+    for value, error, place in zip(values, errors, at):
+        end, beside = (value + error, place), {"xytext": (5, 0), "textcoords": "offset points"}
+        axes.annotate(f"{value:.2f}", end, **beside, va="center", fontsize=7)

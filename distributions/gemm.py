@@ -63,6 +63,11 @@ def faster():
     return "onednn" if min(seconds["onednn"]) < 0.9 * min(seconds["blas"]) else "blas"
 
 
+def best(device):
+    """The library to multiply by on `device`: `faster()` of a CPU's two; a GPU has its own."""
+    return faster() if torch.device(device).type == "cpu" else "blas"
+
+
 @contextmanager
 def _mode(mode):
     """Inside, a CPU's products are in that mode and a GPU's convolutions whole; of its other products nothing changes.

@@ -17,12 +17,10 @@ def check_shape(images, shape, name="images", leading=None):
     Traceback (most recent call last):
     ValueError: images are of shape (784,), expected (N, 1, 28, 28)
     """
+    expected = ", ".join(["N", *map(str, shape)])
     if not isinstance(images, torch.Tensor):
-        raise TypeError(
-            f"{name} are a {type(images).__name__}, expected a torch.Tensor of shape (N, {', '.join(map(str, shape))})"
-        )
+        raise TypeError(f"{name} are a {type(images).__name__}, expected a torch.Tensor of shape ({expected})")
     batch = images.ndim - len(shape)
     if images.shape[max(0, batch) :] != tuple(shape) or leading not in (None, batch):
-        expected = ", ".join(["N", *map(str, shape)])
         raise ValueError(f"{name} are of shape {tuple(images.shape)}, expected ({expected})")
     return images

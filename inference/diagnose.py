@@ -27,7 +27,7 @@ def diagnose(update, *, first, evaluate=None, agree=lambda found: found, **how):
 
     >>> import data; from assemble import assemble; from inference import make_update
     >>> model, guide = assemble(hidden=(8,), latent=2)
-    >>> with torch.no_grad(): _ = guide.head.linear.weight.fill_(1e38)
+    >>> with torch.no_grad(): _ = guide.head.linear.bias[:2].fill_(1e20)
     >>> diagnose(make_update(model, guide), data=data.load("mnist5k"), first=1, batch_size=500)
     "the log-probability of the model's site 'z' is not finite (500 of 500 numbers, -inf), in step 1 of epoch 1"
     """

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from inference.evaluation import check_density, check_latents, check_support, evaluation_mode, unscaled
 from inference.joint import sample_sites
-from inference.pair import check_pair
+from inference.pair import check_roles
 
 
 class Trace_ELBO(pyro.infer.Trace_ELBO):
@@ -190,7 +190,7 @@ def terms(model, guide, images, batch_size=500, points=True):
             traces = get_importance_trace("flat", 1, model, guide, (x,), {})
             check_latents(*(trace.stochastic_nodes for trace in traces))
             sites, latents = map(sample_sites, traces)
-            check_pair(sites, latents)
+            check_roles(sites, latents)
             check_support(sites)
             for name, site in sites.items():
                 log_p = unscaled(site).sum().double()

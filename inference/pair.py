@@ -39,13 +39,18 @@ def watched(run, model, guide):
     return value
 
 
-def check_pair(sites, latents):
-    """Raises a ValueError that names what is wrong with a model's sample sites beside a guide's, {name: site}."""
+def check_roles(sites, latents):
+    """Raises a ValueError where of a model's sample sites, {name: site}, none is observed, or one of a guide's is."""
     exchanged = "; have model and guide changed places?"
     if seen := [name for name, site in latents.items() if observes(site)]:
         raise ValueError(f"a guide draws latents, and this one observes {', '.join(map(repr, seen))}{exchanged}")
     if not any(map(observes, sites.values())):
         raise ValueError(f"the model observes nothing: give its likelihood obs=x{exchanged}")
+
+
+def check_pair(sites, latents):
+    """Raises a ValueError that names what keeps a model and a guide with these sample sites from training together."""
+    check_roles(sites, latents)
     check_latents(
         [name for name, site in sites.items() if not site["is_observed"] and (name in latents or not summed(site))],
         [name for name, site in latents.items() if not site["is_observed"] and (name in sites or not own(site))],

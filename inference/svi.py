@@ -29,8 +29,10 @@ class SVIStep:
             # The mean over the batch, not its sum: Adam's epsilon, at least, can tell the two apart.
             if self.checked:
                 return differentiable(model, guide, x) / len(x)
-            value = watched(lambda *pair: differentiable(*pair, x) / len(x), model, guide)
-            check_trained(value, self.parameters.values())
+            with pyro.poutine.trace(param_only=True) as params:
+                value = watched(lambda *pair: differentiable(*pair, x) / len(x), model, guide)
+            # As stock Pyro finds what it trains: a program's own param sites too.
+            check_trained(value, [site["value"].unconstrained() for site in params.trace.nodes.values()])
             self.checked = True
             return value
 

@@ -66,8 +66,7 @@ def main(argv):
     from jobs.machine import find_device
 
     try:
-        on_cpu = find_device(given["device"]).type == "cpu"
-        with gemm.using(gemm.faster() if on_cpu else "blas"):
+        with gemm.using(gemm.best(find_device(given["device"]))):
             command = shlex.join(["python", "run.py", "score", *argv])
             failed = rescore.rescore(given.pop("run"), command=command, **given)
             return f"error: not measured: {', '.join(failed)}" if failed else None

@@ -57,7 +57,7 @@ class Run:
             "device": device.type,
             "processes": processes.size,
             # Kept, so that a resumed run computes the same bits; and every process the leader's.
-            "gemm": (config.get("gemm") or processes.shared(gemm.faster())) if device.type == "cpu" else "blas",
+            "gemm": (device.type == "cpu" and config.get("gemm")) or processes.shared(gemm.best(device)),
             "shape": list(images.image_shape),
             "classes": images.classes,
             "sha256": images.sha256,

@@ -1,8 +1,7 @@
 """What tests share: a seed, every spec of a family, parameters of trained size, a grid over the plane, a small set."""
 
-import contextlib
 import signal
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from itertools import combinations
 
 import numpy as np
@@ -132,4 +131,4 @@ def no_streams(monkeypatch):
     stream = type("Stream", (), {"wait_stream": lambda self, other: None})
     monkeypatch.setattr(torch.cuda, "Stream", stream)
     monkeypatch.setattr(torch.cuda, "current_stream", stream)
-    monkeypatch.setattr(torch.cuda, "stream", lambda stream: contextlib.nullcontext())
+    monkeypatch.setattr(torch.cuda, "stream", lambda stream: nullcontext())

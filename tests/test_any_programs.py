@@ -181,6 +181,24 @@ def test_param_sites_of_no_module_are_refused_by_name():
         make_update(program, PyroEncoder())(torch.randn(3, 5))
 
 
+@pytest.mark.parametrize("before", [False, True], ids=["first", "again"])
+def test_stock_pyro_trains_param_sites_of_no_module(before):
+    class Shifted(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.decoder = PyroDecoder()
+
+        def forward(self, x):
+            return self.decoder(x - pyro.param("shift", torch.zeros(5)))
+
+    pyro.clear_param_store()
+    for _ in range(1 + before):  # the second time Pyro's store has what the first one left
+        update = make_update(Shifted(), PyroEncoder(), engine="svi", lr=0.1)
+        was = pyro.param("shift", torch.zeros(5)).detach().clone()
+        update(torch.randn(30, 5))
+        assert (pyro.param("shift") != was).all()
+
+
 def exchanged(model, guide):
     return guide, model
 
