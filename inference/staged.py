@@ -1,12 +1,15 @@
 """A loss and its gradients as one graph of tensor operations: Pyro speaks once, and the graph is what it said."""
 
 import logging
+from functools import partial
 
 import pyro
 import torch
 from torch import nn
+from torch._guards import TracingContext, tracing
+from torch._subclasses import FakeTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_leaves, tree_map
 
 from inference.rng import same_noise
 
@@ -14,13 +17,17 @@ from inference.rng import same_noise
 def compile_graph(graph, inputs):
     """A graph of tensor operations as machine code: a function of the same inputs."""
     from torch._inductor import compile  # a second to import: only where it is wanted
+    from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
     options = {"fallback_random": True}  # torch's random numbers, not the compiler's own
     if all(tensor.device.type == "cpu" for tensor in tree_leaves(inputs)):
         # Keep more results in memory instead of computing them anew inside every sum: a planar flow's gradient is
         # a sixth faster and compiles in two thirds of the time.
         options |= {"realize_reads_threshold": 1, "realize_opcount_threshold": 10}
-    return compile(graph, inputs, options=options)
+    # The compiler keeps on disk what it has made, and finds it again, only where a context says how sizes are known.
+    mode = FakeTensorMode(shape_env=ShapeEnv())
+    with tracing(TracingContext(mode)):
+        return compile(graph, tree_map(partial(mode.from_tensor, static_shapes=True), inputs), options=options)
 
 
 class _With(nn.Module):

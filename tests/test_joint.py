@@ -8,6 +8,7 @@ import pytest
 import torch
 from conftest import as_trained, every
 from torch import nn
+from torch._dynamo.utils import counters
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.nn.functional import softplus
 
@@ -115,6 +116,18 @@ def test_other_shapes_go_the_functions_own_way(no_compiler):
     for size in (3, 3, 2, 3):
         torch.testing.assert_close(double(torch.ones(size)), torch.full((size,), 2.0))
     assert calls == [3, 3, 2]  # computed once, traced once
+
+
+@pytest.mark.parametrize("shape", [(), (2,), (50, 2)], ids=str)
+def test_what_was_compiled_before_is_found_again(shape, monkeypatch, tmp_path):
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    counters["inductor"].clear()
+    for seed, hits in ((0, 0), (0, 1), (1, 1)):  # and with a constant of another value computes another function
+        constant = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+        found = Staged(lambda x: (x * constant).exp().sum(-1))
+        for x in torch.randn(3, 50, 2):
+            torch.testing.assert_close(found(x), (x * constant).exp().sum(-1))
+        assert found.compiled and counters["inductor"]["fxgraph_cache_hit"] >= hits
 
 
 @pytest.mark.parametrize("pixels", [16, 784, 1600, 1616, 15])
