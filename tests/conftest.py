@@ -38,6 +38,16 @@ def every(family, count, posterior="normal"):
     ]
 
 
+def pairs(count):
+    """(prior, flow): every prior beside one flow, and every flow beside the prior that is made of it.
+
+    Other priors know nothing of the posterior's flow; their product with all of them is what test_grid runs.
+    """
+    one, borrowing = f"planar:{count}", f"vamp:{count}"
+    beside = [(borrowing, flow) for flow in every("flow", count) if flow != one]
+    return [(prior, one) for prior in every("prior", count)] + beside
+
+
 def gap(a, b):
     """The largest distance between two tensors of one shape."""
     assert a.shape == b.shape

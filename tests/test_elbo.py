@@ -4,7 +4,7 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
-from conftest import as_trained, every
+from conftest import as_trained, pairs
 from pyro.infer import Trace_ELBO as Stock
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -20,8 +20,7 @@ from priors import StandardNormal
 
 SHAPE, LATENT = (1, 4, 5), 3
 
-each_prior = pytest.mark.parametrize("prior", every("prior", 3))
-each_flow = pytest.mark.parametrize("flow", every("flow", 3))
+each_pair = pytest.mark.parametrize(("prior", "flow"), pairs(3))
 
 
 def programs(prior="standard", flow="none", dtype=torch.float64):
@@ -46,8 +45,7 @@ def same_bits(ours, theirs):
     return ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
-@each_prior
-@each_flow
+@each_pair
 @pytest.mark.parametrize(("weight", "dtype"), [(1.0, torch.float64), (0.3, torch.float32)])
 def test_lean_elbo_is_stock_elbo_bit_for_bit(prior, flow, weight, dtype):
     model, guide, both, x = programs(prior, flow, dtype)
@@ -149,8 +147,7 @@ def waits_in_a_step(engine, prior, flow, optimizer):
     return waits.count
 
 
-@each_prior
-@each_flow
+@each_pair
 def test_a_step_never_waits_for_the_device(prior, flow):
     assert [waits_in_a_step("eager", prior, flow, optimizer) for optimizer in OPTIMIZERS] == [0] * len(OPTIMIZERS)
 
@@ -206,8 +203,7 @@ def test_a_step_draws_random_numbers_for_the_guide_alone(engine):
         assert torch.equal(after_step, torch.get_rng_state())
 
 
-@each_prior
-@each_flow
+@each_pair
 @pyro.validation_enabled(False)
 def test_gradient_of_the_loss_in_the_encoder_agrees_with_finite_differences(prior, flow):
     model, guide, _, x = programs(prior, flow)

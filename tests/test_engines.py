@@ -5,7 +5,7 @@ import logging
 
 import pytest
 import torch
-from conftest import as_trained, every, posterior_for
+from conftest import as_trained, every, pairs, posterior_for
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -22,8 +22,7 @@ from inference.graph import GraphStep, _Recording
 from inference.step import ENGINES
 
 SHAPE = (1, 4, 5)
-PAIRS = [(prior, "planar:2") for prior in every("prior", 3)] + [("vamp:3", flow) for flow in every("flow", 2)]
-each_pair = pytest.mark.parametrize(("prior", "flow"), PAIRS)
+each_pair = pytest.mark.parametrize(("prior", "flow"), pairs(2))
 
 
 def images(count=7):

@@ -7,7 +7,7 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
-from conftest import as_trained, every
+from conftest import as_trained, every, pairs
 from pyro.infer.importance import vectorized_importance_weights
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -26,7 +26,6 @@ from priors import StandardNormal
 SHAPE, PIXELS = (1, 3, 4), 12
 
 each_prior = pytest.mark.parametrize("prior", every("prior", 3))
-each_flow = pytest.mark.parametrize("flow", every("flow", 3))
 
 
 class LinearNormal(nn.Module):
@@ -160,8 +159,7 @@ def weights_of(model, guide, x, samples, **kwargs):
         return torch.cat(list(log_weights(model, guide, x, samples, **kwargs)))
 
 
-@each_prior
-@each_flow
+@pytest.mark.parametrize(("prior", "flow"), pairs(3))
 def test_weights_summed_over_images_are_pyros(prior, flow):
     model, guide, x = programs(prior, flow)
     ours = weights_of(model, guide, x, 6, rows=10)

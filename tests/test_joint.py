@@ -21,6 +21,7 @@ from inference.evaluation import constant_parts
 from inference.joint import Joint
 from inference.staged import Staged
 
+PAIRS = [("standard", "planar:3"), ("mog:40", "planar:3"), *(("vamp:40", flow) for flow in every("flow", 3))]
 X = (torch.rand(7, 1, 4, 4, generator=torch.Generator().manual_seed(0)) > 0.5).float()
 
 
@@ -44,8 +45,7 @@ def assert_same(model, guide, caplog, samples=50, rows=100):
 
 
 @pytest.mark.parametrize("model", ["vae", "two-level"])
-@pytest.mark.parametrize("flow", every("flow", 3))
-@pytest.mark.parametrize("prior", ["standard", "mog:3", "vamp:40"])
+@pytest.mark.parametrize(("prior", "flow"), PAIRS)
 def test_every_program_is_staged(prior, flow, model, no_compiler, caplog):
     assert_same(*programs(prior, flow, model), caplog)
     assert not caplog.records

@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from conftest import every, gap, grid_error
+from conftest import every, gap, grid_error, pairs
 from torch import nn
 
 import specs
@@ -39,8 +39,7 @@ def points(*shape):
 # Every prior
 
 
-@every_flow
-@every_prior
+@pytest.mark.parametrize(("prior", "flow"), pairs(COUNT))
 def test_log_prob_integrates_to_one_and_samples_follow_it(prior, flow, build, plane):
     """Mean and second moments of 10,000 samples, within 5 standard errors of the grid's."""
     p = build(prior, flow, norm=0.7)[0].prior()

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from conftest import every
+from conftest import every, pairs
 
 import assemble
 import specs
@@ -32,8 +32,7 @@ def test_prior_says_its_size_and_options(spec):
     assert ("fixed" in repr(prior)) == ("fixed" in spec.options)
 
 
-@pytest.mark.parametrize("flow", every("flow", 7))
-@pytest.mark.parametrize("prior", every("prior", 7))
+@pytest.mark.parametrize(("prior", "flow"), pairs(7))
 def test_the_distributions_are_one_line_too(prior, flow):
     model, guide = build(prior, flow)
     p, q = model.prior(), guide.q(torch.zeros(5, *SHAPE))
@@ -59,8 +58,7 @@ def test_bodies_and_heads_say_their_widths():
     one_line(model.decoder[1], "16 → 1×8×8")
 
 
-@pytest.mark.parametrize("flow", every("flow", 7))
-@pytest.mark.parametrize("prior", every("prior", 7))
+@pytest.mark.parametrize(("prior", "flow"), pairs(7))
 def test_model_and_guide_are_a_short_tree_of_these_lines(prior, flow):
     model, guide = build(prior, flow)
     for whole, parts in ((model, [model.prior, *model.decoder]), (guide, guide.children())):
