@@ -1,5 +1,7 @@
 """Whether images have the shape that a network or a model was built for."""
 
+from numbers import Integral
+
 import torch
 
 
@@ -24,3 +26,25 @@ def check_shape(images, shape, name="images", leading=None):
     if images.shape[max(0, batch) :] != tuple(shape) or leading not in (None, batch):
         raise ValueError(f"{name} are of shape {tuple(images.shape)}, expected ({expected})")
     return images
+
+
+def plate_size(images, batch):
+    """How many images a model's plate is of: those given, or, with None given, the `batch` to draw.
+
+    Raises:
+        TypeError: for images that are no tensor, as in `model(16)` for `model(batch=16)`.
+        ValueError: if `batch` is no positive whole number.
+
+    >>> plate_size(16, 1)
+    Traceback (most recent call last):
+    TypeError: images are 16, expected a torch.Tensor (N, channels, height, width); to draw some: model(batch=16)
+    """
+    if images is None:
+        if not isinstance(batch, Integral) or batch < 1:
+            raise ValueError(f"batch is {batch!r}, expected a whole number of images to draw, 1 or more")
+        return int(batch)
+    if not isinstance(images, torch.Tensor):
+        what = repr(images) if isinstance(images, Integral) else f"of type {type(images).__name__}"
+        drawn = f"; to draw some: model(batch={images})" if isinstance(images, Integral) else ""
+        raise TypeError(f"images are {what}, expected a torch.Tensor (N, channels, height, width){drawn}")
+    return len(images)

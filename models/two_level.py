@@ -4,7 +4,7 @@ import pyro
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from distributions.shapes import check_shape
+from distributions.shapes import check_shape, plate_size
 
 
 class TwoLevel(nn.Module):
@@ -30,7 +30,7 @@ class TwoLevel(nn.Module):
         self.prior, self.middle, self.decoder = prior, middle, decoder
 
     def forward(self, x: Float[Tensor, " images *event"] | None = None, *, batch=1, **given):
-        with pyro.plate("images", batch if x is None else len(x)):
+        with pyro.plate("images", plate_size(x, batch)):
             z2 = pyro.sample("z2", self.prior())
             z1 = pyro.sample("z1", self.middle(z2))
             p = self.decoder((z1, z2), **given)

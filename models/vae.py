@@ -4,7 +4,7 @@ import pyro
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from distributions.shapes import check_shape
+from distributions.shapes import check_shape, plate_size
 
 
 class VAE(nn.Module):
@@ -29,7 +29,7 @@ class VAE(nn.Module):
         self.prior, self.decoder = prior, decoder
 
     def forward(self, x: Float[Tensor, " images *event"] | None = None, *, batch=1, **given):
-        with pyro.plate("images", batch if x is None else len(x)):
+        with pyro.plate("images", plate_size(x, batch)):
             z = pyro.sample("z", self.prior())
             p = self.decoder(z, **given)
             return pyro.sample("x", p, obs=None if x is None else check_shape(x, p.event_shape, leading=1))

@@ -1,11 +1,13 @@
 """Wrong shapes: refused by name, in the REPL by the parts themselves and in tests by the annotations."""
 
+import numpy as np
 import pytest
 import torch
 from jaxtyping import TypeCheckError
 
 from assemble import assemble
 from distributions import DiagonalNormal
+from distributions.shapes import plate_size
 from inference import ais, elbo_parts, make_update, score
 from inference.weights import log_mean
 from nets import ConvEncoder
@@ -36,6 +38,21 @@ def test_wrongly_shaped_images_are_refused_by_name(parts):
         ):
             with pytest.raises(ValueError, match=r"images .*are of shape .*expected \(N, (1, 28, 28|794)\)"):
                 use()
+
+
+@pytest.mark.parametrize("batch", [0, -1, 2.5, "16"])
+@pytest.mark.parametrize("name", ["vae", "two-level"])
+def test_a_batch_of_no_images_is_refused_by_name(name, batch):
+    model, _ = assemble(model=name, hidden=(8,), latent=2)
+    with pytest.raises(ValueError, match="batch is .*, expected a whole number of images"):
+        model(batch=batch)
+
+
+def test_a_number_for_images_says_how_to_draw_so_many():
+    with pytest.raises(TypeError, match=r"images are 16, .*model\(batch=16\)"):
+        plate_size(16, 1)
+    with pytest.raises(TypeError, match="images are of type ndarray"):
+        plate_size(np.zeros((2, 1, 28, 28)), 1)
 
 
 @pytest.mark.parametrize("shape", WRONG)
