@@ -2,7 +2,9 @@
 
 import argparse
 import math
+import os
 from difflib import get_close_matches
+from pathlib import Path
 
 from specs import MANY, SpecError, choose, parse
 
@@ -46,6 +48,22 @@ PRIORS = {
     "aggregate": "1/N Σ q(z | x_n) over all N training images, the best there is for this guide and decoder",
     "gmm[:K]": "a mixture of K Gaussians (10 unless given), fitted to the codes of all training images",
 }
+
+
+def file(ending):
+    """For `add_argument`: a path that one can write to, which is known before there is anything to write."""
+
+    def read(text):
+        path = Path(text)
+        if path.suffix != ending or path.is_dir():
+            what = "a folder" if path.is_dir() else repr(text)
+            raise argparse.ArgumentTypeError(f"expected a file, FILE{ending}, got {what}")
+        above = next(folder for folder in path.absolute().parents if folder.exists())
+        if not (above.is_dir() and os.access(above, os.W_OK)):
+            raise argparse.ArgumentTypeError(f"cannot write {text}: {above} is no folder that one can write to")
+        return path
+
+    return {"type": read, "metavar": "FILE"}
 
 
 def widths(text):

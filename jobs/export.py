@@ -1,8 +1,6 @@
 """The job `export`: posterior draws of a finished run, as ArviZ reads them."""
 
-from pathlib import Path
-
-from jobs.arguments import COUNT, Parser
+from jobs.arguments import COUNT, Parser, file
 from jobs.extras import require
 from specs import SpecError
 
@@ -18,7 +16,7 @@ def parser():
     p.add_argument("--samples", help="S draws for each (default: 1000)", **COUNT, default=1000)
     p.add_argument("--proposals", help="of the guide, to choose them from (default: 10 S)", **COUNT, default=None)
     p.add_argument("--split", help="which images (default: test)", choices=["train", "valid", "test"], default="test")
-    p.add_argument("--out", help="FILE.nc (default: posterior.nc in the run's folder)", metavar="FILE", default=None)
+    p.add_argument("--out", help="FILE.nc (default: posterior.nc in the run's folder)", **file(".nc"), default=None)
     p.add_argument("--data-dir", help="folder of the data sets (default: the run's)", metavar="DIR")
     p.add_machine("draws")
     return p
@@ -63,7 +61,7 @@ def export(run, count, samples, proposals, split, out, device="auto", **given):
         name: str(config[name]) for name in ("dataset", "model", "prior", "flow", "likelihood") if name in config
     }
     attributes |= {"run": str(run), "split": split, "seed": str(seed), "proposals": draws.score.samples}
-    out = Path(out or folder.path / "posterior.nc")
+    out = out or folder.path / "posterior.nc"
     try:
         write(out, draws, x.cpu(), index, attributes)
     except OSError as error:

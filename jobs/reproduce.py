@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 from jobs import recipes
+from jobs.arguments import file
 from jobs.cells import SweepError, cells
 from jobs.signals import status
 from jobs.sweep import KEPT, by_line, split
@@ -20,8 +21,8 @@ def parser():
     p.add_argument(
         "--only", help="cells with this text in their names; may be given again", action="append", metavar="TEXT"
     )
-    p.add_argument("--page", help="the page to write (default: NAME.md in --out)", type=Path, metavar="FILE")
-    p.add_argument("--picture", help="its picture (default: NAME.png in --out)", type=Path, metavar="FILE")
+    p.add_argument("--page", help="the page to write (default: NAME.md in --out)", **file(".md"))
+    p.add_argument("--picture", help="its picture (default: NAME.png in --out)", **file(".png"))
     return p
 
 

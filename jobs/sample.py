@@ -1,8 +1,6 @@
 """The job `sample`: images drawn from a finished run, as a picture and as numbers."""
 
-from pathlib import Path
-
-from jobs.arguments import COUNT, Parser, number
+from jobs.arguments import COUNT, Parser, file, number
 
 
 def labels(text):
@@ -26,8 +24,8 @@ def parser():
     p.add_prior()
     p.add_argument("--count", help="how many images (default: 64)", **COUNT, default=64)
     p.add_argument("--draws", help="draw every pixel from p(x | z) too", action="store_true", default=False)
-    p.add_argument("--out", help="FILE.png (default: drawn.png in the run's folder)", metavar="FILE", default=None)
-    p.add_argument("--npz", help="write arrays `images` and, of a conditional run, `labels` too", metavar="FILE")
+    p.add_argument("--out", help="FILE.png (default: drawn.png in the run's folder)", **file(".png"), default=None)
+    p.add_argument("--npz", help="write arrays `images` and, of a conditional run, `labels` too", **file(".npz"))
     p.add_argument("--data-dir", help="of another --prior: folder of the data sets (default: the run's)", metavar="DIR")
     p.add_machine("draws")
     return p
@@ -69,7 +67,7 @@ def sample(run, label, prior, count, draws, out, npz=None, device="auto", seed=N
     with torch.no_grad(), seeded(seed, device=device):
         p = generated(model, count, y)
         images = (p.sample() if draws else p.mean).cpu()
-    out, columns = Path(out or folder.path / "drawn.png"), None
+    out, columns = out or folder.path / "drawn.png", None
     if y is not None and label is None and config["classes"] <= count and config["classes"] <= 20:
         columns = config["classes"]  # a column for each
     title = f"{'draws from' if draws else 'means of'} p(x | z{'' if y is None else ', y'}), z ~ p(z)"
@@ -80,7 +78,7 @@ def sample(run, label, prior, count, draws, out, npz=None, device="auto", seed=N
         print(out)
         if npz is not None:
             arrays = {"images": images.numpy()} | ({} if y is None else {"labels": y.numpy()})
-            Folder(Path(npz).parent).write_arrays(Path(npz).name, **arrays)
+            Folder(npz.parent).write_arrays(npz.name, **arrays)
             print(npz)
     except OSError as error:
         raise FolderError(f"cannot write {error.filename or out}: {error.strerror}") from None

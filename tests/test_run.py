@@ -315,6 +315,30 @@ def test_bad_flags_end_in_one_message(case, dataset, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
+    "argv, ending",
+    [
+        (["sample", "a-run", "--out"], ".png"),
+        (["sample", "a-run", "--npz"], ".npz"),
+        (["export", "a-run", "--out"], ".nc"),
+        (["reproduce", "planar-lengths", "--page"], ".md"),
+        (["reproduce", "planar-lengths", "--picture"], ".png"),
+    ],
+    ids=str,
+)
+def test_a_file_that_cannot_be_written_is_refused_before_any_work(argv, ending, tmp_path, capsys):
+    (tmp_path / "file").touch()
+    (tmp_path / f"folder{ending}").mkdir()
+    for name, fragment in {
+        "other.txt": f"expected a file, FILE{ending}, got '{tmp_path / 'other.txt'}'",
+        f"folder{ending}": f"expected a file, FILE{ending}, got a folder",
+        f"file/new{ending}": f"{tmp_path / 'file'} is no folder that one can write to",
+    }.items():
+        assert call(*argv, tmp_path / name) == 2
+        message = capsys.readouterr().err
+        assert message.startswith(f"error: argument {argv[-1]}: ") and fragment in message
+
+
+@pytest.mark.parametrize(
     "arrays, fragment",
     [
         ({"train": np.zeros((0, 4, 4))}, "empty"),
