@@ -220,7 +220,7 @@ class PlanarFlow(Flow):
         features: size of h.
         latent: dimension of z.
         length: number of layers.
-        shared: learn one map for all images (Rezende & Mohamed's figures) instead of computing it from h.
+        shared: learn one map for all images instead of computing it from h.
 
     >>> PlanarFlow(features=300, latent=40, length=5)(torch.zeros(7, 300))
     Planar(length=5)

@@ -136,7 +136,7 @@ class Flow(nn.Module):
 
     Args:
         length: number of layers.
-        shared: learn one map for all images (Rezende & Mohamed's figures) instead of computing it from h.
+        shared: learn one map for all images instead of computing it from h.
     """
 
     def __init__(self, length, shared):
