@@ -15,7 +15,7 @@ from inference.top_level import top_level
 from models import VAE, TwoLevel
 from priors import FittedMixture, VampPrior
 from specs import SpecError, parse, parse_each
-from supports import alike, check_posterior
+from supports import check_posterior
 
 
 def vae(prior, posterior, middle, encode, decode, hidden, activation, latents, flows, given):
@@ -128,8 +128,10 @@ def assemble(
         return conditional_decoder(nn.Sequential(*parts))
 
     return program(
-        middle=lambda features, latent: MIDDLES[alike(posterior.name)](features, latent),
-        prior=lambda guide, latent: PRIORS_OF[alike(posterior.name)][prior.name](prior, guide, latent, inputs, images),
+        middle=lambda features, latent: MIDDLES.get(posterior.name, MIDDLES["normal"])(features, latent),
+        prior=lambda guide, latent: PRIORS_OF.get(posterior.name, PRIORS_OF["normal"])[prior.name](
+            prior, guide, latent, inputs, images
+        ),
         posterior=lambda features, latent, flow: (
             head(posterior, features, latent),
             FLOWS[flow.name](flow, features, latent),

@@ -2,12 +2,11 @@
 
 import pyro
 import torch
-from pyro.nn import PyroModule
 
 from inference.anneal import ScaleLatents
 from inference.learning import Learning
 from inference.optimizers import OPTIMIZERS
-from inference.pair import check_trained, watched
+from inference.pair import check_trained, foreign_sites, watched
 
 
 def trained(model, guide, objective):
@@ -71,20 +70,15 @@ class EagerStep:
         model, guide = self.program[:2]
         with pyro.validation_enabled(True), pyro.poutine.trace(param_only=True) as params:
             loss = watched(lambda *pair: self.loss(x, self.weight, *pair), model, guide)
-        if strangers := [name for name, site in params.trace.nodes.items() if not self.trains(name, site["value"])]:
-            names = ", ".join(map(repr, strangers))
+        if names := ", ".join(map(repr, foreign_sites(params.trace, self.program))):
             raise ValueError(f"this engine trains the modules' parameters, not the param sites {names}: use SVI")
         check_trained(loss, self.parameters.values())
         self.checked = True
         return loss
 
-    def trains(self, name, value):
-        """Whether a param site is one of the parameters, or made from one by a constraint."""
-        # A PyroModule's parameter is known by its name: its site shows what Pyro's store first had under that.
-        own = [program for program in self.program if isinstance(program, PyroModule)]
-        names = {n.removesuffix("_unconstrained") for program in own for n, _ in program.named_parameters()}
-        made_from = value.unconstrained() if hasattr(value, "unconstrained") else value
-        return name in names or any(made_from is parameter for parameter in self.parameters.values())
+    def frozen(self):
+        """Whether each parameter is, by `requires_grad_`: what is compiled or recorded holds for the present answer."""
+        return [not parameter.requires_grad for parameter in self.parameters.values()]
 
     def set_lr(self, lr):
         for group in self.optimizer.param_groups:

@@ -15,10 +15,13 @@ class AdamNormGrad(torch.optim.Adam):
 
     def step(self, closure=None):
         loss = None if closure is None else closure()
-        gradients = [p.grad for group in self.param_groups for p in group["params"] if p.grad is not None]
-        if gradients:
-            norms = torch._foreach_norm(gradients)
-            torch._foreach_div_(gradients, [norm.clamp(min=1e-12) for norm in norms])
+        parameters = [p for group in self.param_groups for p in group["params"] if p.grad is not None]
+        if parameters:
+            gradients = [p.grad for p in parameters]
+            norms = [norm.clamp(min=1e-12) for norm in torch._foreach_norm(gradients)]
+            # Not in place: what was compiled gives two parameters with one gradient one tensor.
+            for parameter, gradient in zip(parameters, torch._foreach_div(gradients, norms)):
+                parameter.grad = gradient
         super().step()
         return loss
 

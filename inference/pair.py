@@ -2,6 +2,7 @@
 
 import pyro
 from pyro.distributions import Unit
+from pyro.nn import PyroModule
 from pyro.poutine.messenger import Messenger
 from pyro.poutine.util import site_is_subsample
 from torch.utils._pytree import tree_leaves
@@ -91,6 +92,21 @@ def strangers(loss, parameters):
             found.append(leaf)
         todo += [parent for parent, _ in node.next_functions]
     return found
+
+
+def foreign_sites(trace, program):
+    """Of a trace's param sites the names of those that are no parameter of the modules in `program`, nor made from one
+    by a constraint."""
+    # A PyroModule's parameter is known by its name: its site shows what Pyro's store first had under that.
+    own = [part for part in program if isinstance(part, PyroModule)]
+    names = {n.removesuffix("_unconstrained") for part in own for n, _ in part.named_parameters()}
+    parameters = list(program.parameters())
+
+    def known(name, value):
+        made_from = value.unconstrained() if hasattr(value, "unconstrained") else value
+        return name in names or any(made_from is parameter for parameter in parameters)
+
+    return [name for name, site in trace.nodes.items() if not known(name, site["value"])]
 
 
 def check_trained(loss, parameters):

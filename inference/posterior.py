@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import pyro
 import torch
 from jaxtyping import Float, Float64
+from pyro.distributions.util import scale_and_mask
 from torch import Tensor
 
 from inference.evaluation import constant_parts, evaluation_mode
@@ -96,11 +97,12 @@ def _draw(joint, guide, x, samples, proposals, rows):
 
 
 def _log_likelihood(joint, x, values, rows):
-    """log p(x | z), (samples, batch) float64: of every site that is no latent."""
+    """log p(x | z), (samples, batch) float64: of every site that is no latent, masked as the program says."""
     samples, parts = len(next(iter(values.values()))), []
     with pyro.validation_enabled(False):
         for part in torch.arange(samples, device=x.device).split(max(1, rows // len(x))):
             sites = sample_sites(joint.trace(x, {name: value[part] for name, value in values.items()}))
             seen = (site for name, site in sites.items() if name not in values)
-            parts.append(sum(site["fn"].log_prob(site["value"]).double() for site in seen).expand(len(part), len(x)))
+            terms = (scale_and_mask(site["fn"].log_prob(site["value"]), mask=site["mask"]).double() for site in seen)
+            parts.append(sum(terms).expand(len(part), len(x)))
     return torch.cat(parts).cpu()

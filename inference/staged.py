@@ -2,6 +2,7 @@
 
 import logging
 from functools import partial
+from itertools import compress
 
 import pyro
 import torch
@@ -17,6 +18,8 @@ from inference.rng import same_noise
 def compile_graph(graph, inputs):
     """A graph of tensor operations as machine code: a function of the same inputs."""
     from torch._inductor import compile  # a second to import: only where it is wanted
+    from torch._inductor.cpu_vec_isa import pick_vec_isa
+    from torch.compiler import config
     from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
     options = {"fallback_random": True}  # torch's random numbers, not the compiler's own
@@ -25,8 +28,10 @@ def compile_graph(graph, inputs):
         # a sixth faster and compiles in two thirds of the time.
         options |= {"realize_reads_threshold": 1, "realize_opcount_threshold": 10}
     # The compiler keeps on disk what it has made, and finds it again, only where a context says how sizes are known.
+    # For itself it would find there, too, what was made for a processor with other vectors, and crash.
     mode = FakeTensorMode(shape_env=ShapeEnv())
-    with tracing(TracingContext(mode)):
+    kept_for = config.patch(cache_key_tag=f"{config.cache_key_tag} {pick_vec_isa()}")
+    with tracing(TracingContext(mode)), kept_for:
         return compile(graph, tree_map(partial(mode.from_tensor, static_shapes=True), inputs), options=options)
 
 
@@ -45,8 +50,9 @@ class StagedLoss:
     """loss(*inputs) and its gradients by the parameters of `program`, traced once and compiled.
 
     The trace runs Python, Pyro's handlers and autograd one time, non-strictly: it keeps the tensor operations that they
-    made. So the graph is of fixed shapes, and a Python flag that changes later does not change it; what may change
-    is a parameter, a buffer or an input. It draws the same random numbers as the loss itself would.
+    made. So the graph is of fixed shapes, and a Python flag that changes later does not change it, nor which parameters
+    are trained; what may change is a parameter, a buffer or an input. It draws the same random numbers as the loss
+    itself would.
 
     Args:
         program: the `nn.Module` that holds every parameter and buffer of `loss`.
@@ -67,13 +73,15 @@ class StagedLoss:
     def __init__(self, program, loss, *inputs, compiled=True):
         self.parameters, self.buffers = list(program.parameters()), list(program.buffers())
         module = _With(program, loss)
+        trained = [parameter.requires_grad for parameter in self.parameters]
         names = [[name for name, _ in named()] for named in (module.named_parameters, module.named_buffers)]
 
         def step(parameters, buffers, *inputs):
-            leaves = [tensor.detach().requires_grad_() for tensor in parameters]
+            leaves = [tensor.detach().requires_grad_(asks) for tensor, asks in zip(parameters, trained)]
             lent = dict(zip(names[0], leaves)) | dict(zip(names[1], buffers))
             value = torch.func.functional_call(module, lent, inputs)
-            return value.detach(), torch.autograd.grad(value, leaves, allow_unused=True)
+            found = iter(torch.autograd.grad(value, list(compress(leaves, trained)), allow_unused=True))
+            return value.detach(), [next(found) if asks else None for asks in trained]
 
         # In this thread, or autograd's own for a GPU would run backward where nobody keeps what it does.
         one_thread = torch.autograd.set_multithreading_enabled(False)
@@ -86,7 +94,7 @@ class StagedLoss:
         return [p.detach() for p in self.parameters], self.buffers
 
     def __call__(self, *inputs):
-        """(loss, one gradient for each parameter, None where the loss does not depend on it)."""
+        """(loss, one gradient for each parameter, None where the loss does not depend on it or it is not trained)."""
         return self.graph(*self._tensors(), *inputs)
 
 

@@ -1,5 +1,7 @@
 """A training step of stock Pyro."""
 
+import logging
+
 import pyro.infer
 import pyro.optim
 import torch
@@ -8,7 +10,7 @@ from inference.anneal import ScaleLatents
 from inference.eager import learnt, trained
 from inference.learning import Learning
 from inference.optimizers import OPTIMIZERS
-from inference.pair import check_trained, watched
+from inference.pair import check_trained, foreign_sites, watched
 from inference.registered import registered
 
 
@@ -33,6 +35,8 @@ class SVIStep:
                 value = watched(lambda *pair: differentiable(*pair, x) / len(x), model, guide)
             # As stock Pyro finds what it trains: a program's own param sites too.
             check_trained(value, [site["value"].unconstrained() for site in params.trace.nodes.values()])
+            if own := foreign_sites(params.trace, self.program):
+                logging.getLogger(__name__).warning("only Pyro's store keeps param sites %s, no checkpoint", own)
             self.checked = True
             return value
 

@@ -55,12 +55,15 @@ def file(ending):
 
     def read(text):
         path = Path(text)
-        if path.suffix != ending or path.is_dir():
-            what = "a folder" if path.is_dir() else repr(text)
-            raise argparse.ArgumentTypeError(f"expected a file, FILE{ending}, got {what}")
-        above = next(folder for folder in path.absolute().parents if folder.exists())
-        if not (above.is_dir() and os.access(above, os.W_OK)):
-            raise argparse.ArgumentTypeError(f"cannot write {text}: {above} is no folder that one can write to")
+        try:
+            if path.suffix != ending or path.is_dir():
+                what = "a folder" if path.is_dir() else repr(text)
+                raise argparse.ArgumentTypeError(f"expected a file, FILE{ending}, got {what}")
+            above = next(folder for folder in path.absolute().parents if folder.exists())
+            if not (above.is_dir() and os.access(above, os.W_OK)):
+                raise argparse.ArgumentTypeError(f"cannot write {text}: {above} is no folder that one can write to")
+        except OSError as error:
+            raise argparse.ArgumentTypeError(f"cannot write {text}: {error.strerror}") from None
         return path
 
     return {"type": read, "metavar": "FILE"}

@@ -53,18 +53,27 @@ def finished(run):
     saved = _json(run.folder / "config.json")
     if saved is None:
         return False
-    config = run.cell.config | {"seed": run.seed}
-    other = [name for name, value in config.items() if name not in WHERE and saved.get(name, value) != value]
-    if other:
+    if other := _other(run, saved):
         theirs = " ".join(flags.words({name: saved[name] for name in other})) or f"no {flags.flags_of(other)}"
         raise SweepError(f"{run.folder} holds another run ({theirs}): choose another --out")
     return not _missing(run)
 
 
+def _other(run, saved):
+    """The settings of a run in which those that were saved differ."""
+    config = run.cell.config | {"seed": run.seed}
+    return [name for name, value in config.items() if name not in WHERE and saved.get(name, value) != value]
+
+
 def _missing(run):
-    """What is still to be done: `test`, and measures; a later process may know more than this one's beginning."""
+    """What is still to be done: `test`, and measures; a later process may know more than this one's beginning.
+
+    Results of other settings are none: a run that was made longer and stopped still has those of the shorter one.
+    """
     results, measured = _results(run)
-    return [name for name in ("test",) if name not in results] + [m for m in run.measures if m not in measured]
+    if "test" not in results or _other(run, results.get("config", {})):
+        return ["test", *run.measures]
+    return [m for m in run.measures if m not in measured]
 
 
 def unmeasured(run):

@@ -140,9 +140,11 @@ def figure(values, errors=()):
 
     >>> figure([1.0, 2.0, 3.0], [0.3, 0.3, 0.3])
     Figure(mean=2.0, sd=1.0, error=0.3, seeds=3)
+    >>> figure([1.0, math.nan], [0.3, None])  # of what is no number there is no deviation
+    Figure(mean=nan, sd=None, error=0.3, seeds=2)
     """
     known = [error for error in errors if error is not None]
-    sd = stdev(values) if len(values) > 1 else None
+    sd = stdev(values) if len(values) > 1 and all(map(math.isfinite, values)) else None
     return Figure(mean(values), sd, mean(known) if known else None, len(values))
 
 

@@ -182,7 +182,7 @@ def test_param_sites_of_no_module_are_refused_by_name():
 
 
 @pytest.mark.parametrize("before", [False, True], ids=["first", "again"])
-def test_stock_pyro_trains_param_sites_of_no_module(before):
+def test_stock_pyro_trains_param_sites_of_no_module(before, caplog):
     class Shifted(nn.Module):
         def __init__(self):
             super().__init__()
@@ -197,6 +197,7 @@ def test_stock_pyro_trains_param_sites_of_no_module(before):
         was = pyro.param("shift", torch.zeros(5)).detach().clone()
         update(torch.randn(30, 5))
         assert (pyro.param("shift") != was).all()
+    assert caplog.messages[0] == "only Pyro's store keeps param sites ['shift'], no checkpoint"
 
 
 def exchanged(model, guide):

@@ -136,6 +136,54 @@ def test_a_short_batch_goes_the_eager_way(no_compiler):
     assert torch.equal(*results)
 
 
+@pytest.mark.parametrize("frozen_after", [0, 2])
+@pytest.mark.parametrize("optimizer", ["adam", "adam-normgrad"])
+def test_what_is_frozen_stays_and_what_is_thawed_moves(frozen_after, optimizer, no_compiler):
+    results = []
+    for engine in ("eager", "compiled"):
+        model, guide = programs()
+        update = make_update(model, guide, engine=engine, optimizer=optimizer, lr=1e-2)
+        decoder = []
+        for step in range(6):
+            model.decoder.requires_grad_(not frozen_after <= step < frozen_after + 2)
+            torch.manual_seed(step)
+            update(images())
+            decoder.append(nn.utils.parameters_to_vector(model.decoder.parameters()).detach())
+        if frozen_after:  # of Adam's memory nothing moves what has no gradient
+            assert torch.equal(decoder[1], decoder[3])
+        assert not torch.equal(decoder[3], decoder[4])
+        results.append(torch.cat([*decoder, nn.utils.parameters_to_vector(guide.parameters())]))
+        assert engine == "eager" or update.staged is not None
+    assert torch.equal(*results)
+
+
+def test_a_mean_over_batches_moves_once_a_step(no_compiler):
+    means = []
+    for engine in ("svi", "eager", "compiled"):
+        model, guide = programs("standard", "none")
+        guide.body = nn.Sequential(guide.body, nn.BatchNorm1d(8, momentum=None))
+        update = make_update(model, guide, engine=engine)
+        for step in range(3):
+            torch.manual_seed(step)
+            update(images())
+        assert guide.body[1].num_batches_tracked == 3
+        means.append(guide.body[1].running_mean)
+    torch.testing.assert_close(means[1], means[0], rtol=1e-4, atol=1e-6)
+    assert torch.equal(means[1], means[2])
+
+
+def test_a_batch_with_other_strides_goes_the_eager_way(no_compiler):
+    results = []
+    for engine in ("eager", "compiled"):
+        update = make_update(*programs(), engine=engine, lr=1e-2)
+        for x in (images(), images().mT.contiguous().mT, images()):
+            torch.manual_seed(0)
+            loss = update(x)["loss"]
+        results.append(loss)
+    assert update.made_for(images()) == update.met != update.made_for(images().mT.contiguous().mT)
+    assert torch.equal(*results)
+
+
 class Branching(nn.Module):
     """A model that looks at a tensor's value, which no trace can follow."""
 

@@ -264,6 +264,14 @@ def test_adam_normgrad_leaves_a_zero_gradient_zero():
     assert torch.equal(p, torch.ones(3)) and torch.equal(absent, torch.ones(3))
 
 
+def test_adam_normgrad_scales_a_gradient_that_two_share_once():
+    p, q = nn.Parameter(torch.zeros(2)), nn.Parameter(torch.zeros(2))
+    p.grad = q.grad = torch.tensor([30.0, 40.0])
+    AdamNormGrad([p, q]).step()
+    for parameter in (p, q):
+        torch.testing.assert_close(parameter.grad, torch.tensor([0.6, 0.8]))
+
+
 def test_adam_normgrad_without_any_gradient_does_nothing_as_adam_does():
     p = nn.Parameter(torch.ones(3))
     torch.optim.Adam([p]).step()

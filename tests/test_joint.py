@@ -9,6 +9,7 @@ import torch
 from conftest import as_trained, every
 from torch import nn
 from torch._dynamo.utils import counters
+from torch._inductor.cpu_vec_isa import pick_vec_isa
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.nn.functional import softplus
 
@@ -128,6 +129,22 @@ def test_what_was_compiled_before_is_found_again(shape, monkeypatch, tmp_path):
         for x in torch.randn(3, 50, 2):
             torch.testing.assert_close(found(x), (x * constant).exp().sum(-1))
         assert found.compiled and counters["inductor"]["fxgraph_cache_hit"] >= hits
+
+
+def test_what_is_kept_is_kept_for_this_processors_vectors(monkeypatch):
+    """What was compiled for others corrupts memory."""
+    tags = []
+
+    def compile(graph, inputs, options):
+        tags.append(torch.compiler.config.cache_key_tag)
+        return graph
+
+    monkeypatch.setattr(torch._inductor, "compile", compile)
+    with torch.compiler.config.patch(cache_key_tag="mine"):
+        staged.compile_graph(None, [torch.ones(2)])
+        assert torch.compiler.config.cache_key_tag == "mine"
+    (tag,) = tags
+    assert tag.startswith("mine ") and tag.endswith(str(pick_vec_isa()))
 
 
 @pytest.mark.parametrize("pixels", [16, 784, 1600, 1616, 15])

@@ -44,6 +44,20 @@ def test_moments_are_the_posterior_s():
     assert (draws.score.pareto_k < 0.5).all()
 
 
+def test_what_is_masked_has_no_likelihood():
+    x, seen = torch.randn(4, 3), torch.tensor([True, False, True, False])
+
+    def in_part(x):
+        with pyro.plate("images", len(x)):
+            z = pyro.sample("z", dist.Normal(torch.zeros(2), torch.ones(2)).to_event(1))
+            with pyro.poutine.mask(mask=seen):
+                return pyro.sample("x", dist.Normal(z @ W.T, torch.tensor(NOISE)).to_event(1), obs=x)
+
+    draws = posterior_draws(in_part, prior_as_guide, x, 50)
+    p = dist.Normal(draws.values["z"] @ W.T, NOISE).to_event(1)
+    assert gap(draws.log_likelihood, p.log_prob(x).double() * seen) < 1e-4
+
+
 def test_the_same_seed_the_same_draws_and_few_proposals_repeat():
     x = torch.zeros(2, 3)
     one, again = (posterior_draws(linear_gaussian, prior_as_guide, x, 50, proposals=5, seed=3) for _ in range(2))

@@ -332,6 +332,7 @@ def test_a_file_that_cannot_be_written_is_refused_before_any_work(argv, ending, 
         "other.txt": f"expected a file, FILE{ending}, got '{tmp_path / 'other.txt'}'",
         f"folder{ending}": f"expected a file, FILE{ending}, got a folder",
         f"file/new{ending}": f"{tmp_path / 'file'} is no folder that one can write to",
+        300 * "a" + ending: "File name too long",
     }.items():
         assert call(*argv, tmp_path / name) == 2
         message = capsys.readouterr().err

@@ -17,7 +17,7 @@ import pytest
 from test_run import ROOT, assert_same, call, state
 
 import run
-from jobs import campaign, cells, many, table
+from jobs import campaign, cells, many, table, training
 from jobs.folder import Folder
 from jobs.paired import differences
 from jobs.signals import Terminated
@@ -235,6 +235,20 @@ def test_one_that_was_interrupted_goes_on(dataset, tmp_path, here, monkeypatch):
     assert here[-1][0] == "--resume"
     assert sweep(dataset, tmp_path / "whole", "--vary", "latent=2", epochs=4) is None
     assert_same(*(state(tmp_path / name / "latent-2_seed0") for name in ("whole", "out")))
+
+
+@pytest.mark.parametrize("longer", [["--epochs", 3], ["--samples", 20]], ids=lambda words: words[0])
+def test_results_from_before_a_run_was_changed_are_not_its_results(longer, dataset, tmp_path, here, monkeypatch):
+    words = ["--vary", "latent=2", "--samples", 10]
+    assert sweep(dataset, tmp_path / "out", *words) is None
+    with monkeypatch.context() as patch:
+        patch.setattr(training.Run, "report", Mock(side_effect=KeyboardInterrupt))
+        call("--resume", tmp_path / "out" / "latent-2_seed0", *longer)
+    here.clear()
+    assert sweep(dataset, tmp_path / "out", *words, *longer) is None
+    assert [argv[0] for argv in here] == ["--resume"]
+    results = json.loads((tmp_path / "out" / "latent-2_seed0" / "results.json").read_text())
+    assert results["config"][longer[0].removeprefix("--")] == longer[1]
 
 
 def test_ctrl_c_ends_the_processes_and_keeps_what_they_had(dataset, tmp_path):
