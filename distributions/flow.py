@@ -5,9 +5,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from distributions.blocks import blocks
 from distributions.normal import DiagonalNormal
-
-BLOCK = 2**24  # points × components × dimensions
 
 
 class FlowDistribution(dist.TransformedDistribution):
@@ -83,9 +82,8 @@ class FlowDistribution(dist.TransformedDistribution):
             return self.transform.pairwise_log_prob(self.base_dist, z)
         points = z.reshape(-1, 1, z.shape[-1])
         # Without gradients nothing need be kept: so many points at a time that (points, K, latent) stays small.
-        size = max(1, BLOCK // self.base_dist.loc.numel())
-        blocks = [points] if torch.is_grad_enabled() else points.split(size)
-        return torch.cat([self.log_prob(block) for block in blocks]).reshape(*z.shape[:-1], *self.batch_shape)
+        portions = [points] if torch.is_grad_enabled() else blocks(points, self.base_dist.loc.numel())
+        return torch.cat([self.log_prob(block) for block in portions]).reshape(*z.shape[:-1], *self.batch_shape)
 
     def __repr__(self):
         return f"FlowDistribution({self.base_dist} → {self.transform})"

@@ -8,8 +8,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from distributions import gemm
+from distributions.blocks import blocks
 
-BLOCK = 2**20  # points × components at a time on a CPU, in whose caches they should stay; elsewhere 64 times as many
 FEW = 32  # components, of which all are scored in float64 to its last digit
 SHARE = 1e-6  # of the largest component, below which float32 is exact enough
 MANY = 1 / 16  # of all pairs of point and component: if more of them matter, all are scored in float64
@@ -92,9 +92,8 @@ class Mixture(dist.TorchDistribution):
             log_prob = self.component_log_prob(z).logsumexp(-1)
         else:  # nothing need be kept: an aggregated posterior has a component for every training image
             points = z.reshape(-1, *self.event_shape)
-            most = BLOCK if points.device.type == "cpu" else 64 * BLOCK
-            count = -(-len(points) * self.components.batch_shape[0] // most)
-            log_prob = torch.cat([self._without_gradient(block) for block in points.chunk(max(1, count))])
+            portions = blocks(points, self.components.batch_shape[0])
+            log_prob = torch.cat([self._without_gradient(block) for block in portions])
             log_prob = log_prob.reshape(z.shape[: z.ndim - len(self.event_shape)])
         return log_prob.expand(torch.broadcast_shapes(log_prob.shape, self.batch_shape))
 
