@@ -56,9 +56,10 @@ def gap(a, b):
 
 @pytest.fixture(autouse=True)
 def fresh_state():
-    """Every test starts from one seed and leaves torch's default dtype as it was."""
+    """Every test starts from one seed and with nothing in Pyro's store, and leaves torch's default dtype as it was."""
     dtype = torch.get_default_dtype()
     pyro.set_rng_seed(0)
+    pyro.clear_param_store()
     yield
     torch.set_default_dtype(dtype)
 

@@ -191,7 +191,6 @@ def test_stock_pyro_trains_param_sites_of_no_module(before, caplog):
         def forward(self, x):
             return self.decoder(x - pyro.param("shift", torch.zeros(5)))
 
-    pyro.clear_param_store()
     for _ in range(1 + before):  # the second time Pyro's store has what the first one left
         update = make_update(Shifted(), PyroEncoder(), engine="svi", lr=0.1)
         was = pyro.param("shift", torch.zeros(5)).detach().clone()
