@@ -77,7 +77,7 @@ def draw(results, path):
 
     matplotlib.use("agg")
     from matplotlib import pyplot
-    from matplotlib.ticker import NullFormatter
+    from matplotlib.ticker import LogLocator, NullFormatter
 
     figure, axes = pyplot.subplots(
         2, len(results), figsize=(3 * len(results), 5.5), sharex="col", squeeze=False, layout="constrained"
@@ -92,6 +92,7 @@ def draw(results, path):
                 linear = [values[-1] * size / sizes[-1] for size in sizes]
                 ax.plot(sizes, linear, "--", color="0.6", lw=1, label="linear")
                 ax.set_yscale("log"), ax.set_ylim(min(values) / 2, 2 * max(values)), ax.legend(fontsize=8)
+                ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
                 ax.yaxis.set_major_formatter("{x:g}"), ax.yaxis.set_minor_formatter(NullFormatter())
             else:
                 ax.set_ylim(0, 1.1 * max(values))
