@@ -1,4 +1,4 @@
-"""What tests share: a seed, every spec of a family, parameters of trained size, a grid over the plane, a small set."""
+"""What tests share: every spec of a family, parameters of trained size, a grid over the plane, a small set."""
 
 import signal
 from contextlib import nullcontext, suppress
@@ -56,9 +56,8 @@ def gap(a, b):
 
 @pytest.fixture(autouse=True)
 def fresh_state():
-    """Every test starts from one seed and with nothing in Pyro's store, and leaves torch's default dtype as it was."""
+    """Every test starts with nothing in Pyro's store and leaves torch's default dtype as it was."""
     dtype = torch.get_default_dtype()
-    pyro.set_rng_seed(0)
     pyro.clear_param_store()
     yield
     torch.set_default_dtype(dtype)

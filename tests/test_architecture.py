@@ -22,7 +22,7 @@ ALLOWED = {
 }
 ROOMS = {*ALLOWED, "assemble", *JOBS}
 ALLOWED |= {"assemble": ROOMS - JOBS, "jobs": ROOMS - {"run"}, "run": {"specs", "jobs"}}
-OUTSIDE = {"tests", "examples", "benchmarks", "docs"}  # may import anything, and print
+OUTSIDE = {"conftest", "tests", "examples", "benchmarks", "docs"}  # may import anything, and print
 PARTS = {"models", "guides", "priors", "flows", "nets", "distributions"}
 
 
