@@ -99,22 +99,14 @@ def resolve_objective(objective, posterior):
     return str(parse("objective", f"{objective}:relaxed"))
 
 
-def alike(posterior):
-    """The posterior here that is over the same latents: itself, or of one of your own `normal`, over real vectors.
-
-    >>> alike("delta"), alike("mine")
-    ('delta', 'normal')
-    """
-    return posterior if posterior in POSTERIORS else "normal"
-
-
 def fitting(posterior, family):
     """The names of a family that go with a posterior, None where all do, and why others do not.
 
     >>> fitting("delta", "scoring prior")
     (['own', 'gmm'], 'mixed points have no density')
     """
-    names, why = POSTERIORS[alike(posterior)][1].get(family, (None, ""))
+    _, parts = POSTERIORS.get(posterior, POSTERIORS["normal"])  # a posterior of your own is over real vectors too
+    names, why = parts.get(family, (None, ""))
     return names() if callable(names) else names, why
 
 
@@ -132,7 +124,7 @@ def check_posterior(posterior, *, bits=0, **parts):
     specs.SpecError: flow 'planar:5' does not go with posterior 'bernoulli', whose latents are bits: it bends ...
     """
     posterior = parse("posterior", posterior)
-    latents, _ = POSTERIORS[alike(posterior.name)]
+    latents, _ = POSTERIORS.get(posterior.name, POSTERIORS["normal"])
     for family, text in parts.items():
         names, reason = fitting(posterior.name, family)
         for spec in [parse(family, part) for part in str(text).split(",")]:

@@ -59,10 +59,11 @@ class CompiledStep(EagerStep):
             torch.rand(1, device=x.device)
             loss = self.loss(x, self.weight)
         trained = {name: parameter for name, parameter in self.parameters.items() if parameter.requires_grad}
-        theirs = dict(zip(trained, torch.autograd.grad(loss, list(trained.values()), allow_unused=True)))
-        size = get_total_norm([gradient for gradient in theirs.values() if gradient is not None])
-        for name, a in zip(self.parameters, ours):
-            b = theirs.get(name)
+        theirs = torch.autograd.grad(loss, list(trained.values()), allow_unused=True)
+        size = get_total_norm([gradient for gradient in theirs if gradient is not None])
+        ours = dict(zip(self.parameters, ours))
+        for name, b in zip(trained, theirs):
+            a = ours[name]
             # Of each its own length, and no less than float32 leaves of the whole's. Rounding is 1e-5, but where it
             # moves ReLU units across zero a convolutional decoder's small gradients change by 1e-3.
             if b is not None and not (error := (a - b).norm()) <= 5e-3 * b.norm() + 1e-6 * size:

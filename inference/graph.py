@@ -46,7 +46,8 @@ class GraphStep(EagerStep):
         """({"loss": sum over images}, how many images); waits for nothing."""
         order = data.order()
         whole = len(order) // batch_size
-        if self.graph is None or self.graph.made_for != (data, batch_size, self.frozen()):
+        made_for = data, batch_size, self.frozen()
+        if self.graph is None or (self.graph.data, self.graph.batch_size, self.graph.frozen) != made_for:
             self.graph = _Recording(self, data, batch_size, order)
         self.graph.start(order)
         for _ in range(whole):
@@ -61,8 +62,7 @@ class _Recording:
     """The static tensors of a recorded step, and the graph once it is recorded."""
 
     def __init__(self, update, data, batch_size, order):
-        self.update, self.data, self.batch_size = update, data, batch_size
-        self.made_for = data, batch_size, update.frozen()
+        self.update, self.data, self.batch_size, self.frozen = update, data, batch_size, update.frozen()
         self.order = order.clone()
         self.cursor = torch.zeros((), dtype=torch.int64, device=data.device)
         self.offsets = torch.arange(batch_size, device=data.device)
