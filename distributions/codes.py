@@ -34,8 +34,8 @@ def _drawn(logits, sample_shape=torch.Size()):
     return Categorical(logits=logits.nan_to_num(0.0, -math.inf, -math.inf), validate_args=False).sample(sample_shape)
 
 
-class _CodeVectors(constraints.Constraint):
-    """The finite set of vectors of M codes."""
+class CodeVectors(constraints.Constraint):
+    """The finite set of vectors made of M codes of a codebook."""
 
     is_discrete, event_dim = True, 1
 
@@ -44,6 +44,9 @@ class _CodeVectors(constraints.Constraint):
 
     def check(self, value):
         return one_hot(value, self.codebook).any(-1).all(-1)
+
+    def __repr__(self):
+        return f"CodeVectors({len(self.codebook)} codes)"  # torch's own drops the first letter
 
 
 class Codes(TorchDistribution):
@@ -71,7 +74,7 @@ class Codes(TorchDistribution):
 
     @property
     def support(self):
-        return _CodeVectors(self.codebook)
+        return CodeVectors(self.codebook)
 
     def expand(self, batch_shape, _instance=None):
         new = self._get_checked_instance(Codes, _instance)
@@ -141,7 +144,7 @@ class AutoregressiveCodes(TorchDistribution):
 
     @property
     def support(self):
-        return _CodeVectors(self.codebook)
+        return CodeVectors(self.codebook)
 
     def expand(self, batch_shape, _instance=None):
         new = AutoregressiveCodes(self.logits, self.codebook, self.positions, batch_shape, validate_args=False)
@@ -200,7 +203,7 @@ class Quantised(TorchDistribution):
 
     @property
     def support(self):
-        return _CodeVectors(self.codebook)
+        return CodeVectors(self.codebook)
 
     def expand(self, batch_shape, _instance=None):
         new = self._get_checked_instance(Quantised, _instance)

@@ -23,9 +23,9 @@ from inference.proposal import NormalProposal, scoring_guide
 from inference.registered import registered
 from inference.rng import seeded
 from inference.schedule import Cooldown
+from inference.scores import Score
 from inference.step import make_update
 from inference.surgery import Surgery, surgery
-from inference.weights import Score
 
 __all__ = [
     "ActiveUnits",

@@ -11,8 +11,10 @@ from torch import Tensor
 
 from inference.estimate import Estimate, or_none, standard_error
 from inference.evaluation import constant_parts, evaluation_mode, without_gradients
-from inference.hmc import Target, transition
+from inference.finite import finite_latents
+from inference.hmc import Target
 from inference.memory import rows_that_fit
+from inference.moves import DiscreteTarget
 from inference.rng import same_noise, seeded
 from inference.weights import effective_sample_size, log_mean, relative_error
 
@@ -90,6 +92,9 @@ def ais(
     a lower bound in expectation, which rises with T and with C. No guide has a part in it: a check of `score` from
     outside.
 
+    Latents that all have finitely many values (bits, codes, categories) move by `DiscreteTarget`'s Metropolis moves in
+    place of Hamiltonian transitions, `leapfrog` of them at each temperature.
+
     A few more chains, the scouts, are not weighed: the step size, each image's own, follows their acceptance
     rate to 0.65. With step sizes that follow its own past a chain's E[w] would not be p(x).
 
@@ -98,7 +103,7 @@ def ais(
         images: (N, channels, height, width), as the model observes them: draws of x, not their means.
         chains: C.
         temperatures: T; the price is T·leapfrog gradients of log p(x, z), (C + scouts)·N rows each.
-        leapfrog: steps of a trajectory.
+        leapfrog: steps of a trajectory, or moves of discrete latents.
         step_size: the first transition's.
         scouts: how many; without any the step size stays what it is.
         seed: of the chains; the result depends on it, on the arguments above, on `rows` and on the kind of device.
@@ -120,7 +125,7 @@ def ais(
     with prepared(model, images.device, seed):
         for x in images.split(images_at_once(model, images, chains + scouts, rows)):
             log_w, acceptance, _ = from_prior(
-                Target(model, x), betas, chains, step_size, leapfrog, scouts=scouts, progress=progress
+                target_of(model, x), betas, chains, step_size, leapfrog, scouts=scouts, progress=progress
             )
             results.append(torch.stack([*with_error(log_w), acceptance]).cpu())
     log_likelihood, error, ess, acceptance = torch.cat(results, -1)
@@ -129,6 +134,7 @@ def ais(
 
 def from_prior(target, betas, chains, step_size, leapfrog, scouts=0, progress=iter):
     """Chains from draws of p(z): what `anneal` returns, and the step sizes (T - 1, batch) that the scouts found."""
+    scouts = scouts if target.adapts else 0
     steps = torch.full((len(betas) - 2, len(target.x)), step_size, dtype=torch.float64, device=target.x.device)
     z = target.draw(scouts + chains)
     return *anneal(target, z, betas, steps, leapfrog, scouts=scouts, progress=progress), steps
@@ -156,7 +162,7 @@ def anneal(target, z, betas, steps, leapfrog, scouts=0, progress=iter):
         if t == len(steps):  # where another transition led to would not be weighed
             break
         size = steps[t] * (1 + JITTER * (2 * torch.rand_like(log_w) - 1))
-        point, acceptance = transition(target, point, beta, size, leapfrog)
+        point, acceptance = target.transition(point, beta, size, leapfrog)
         rates[t] = acceptance[scouts:].mean(0)
         if scouts and t + 1 < len(steps):
             steps[t + 1] = steps[t] * (GAIN * (acceptance[:scouts].mean(0) - ACCEPTANCE)).exp()
@@ -179,11 +185,17 @@ def with_error(log_w):
     return log_mean(log_w), relative_error(ess, len(log_w)), ess
 
 
+def target_of(model, x: Tensor) -> Target | DiscreteTarget:
+    """log p(z) and log p(x | z) as chains see them: over ℝⁿ, or over codes where latents have finitely many values."""
+    supports = finite_latents(model, x)
+    return Target(model, x) if supports is None else DiscreteTarget(model, x, supports)
+
+
 def images_at_once(model, images, chains, rows):
     """So many that their chains are `rows` at a time."""
-    Target(model, images[:2])  # refuses what it must before anything is measured; a latent that two share shows
+    target_of(model, images[:2])  # refuses what it must before anything is measured; a latent that two share shows
     if rows is None:
-        target = Target(model, images[:1])
+        target = target_of(model, images[:1])
         with same_noise(images.device):
             rows = rows_that_fit(lambda n: target(target.draw(n)), images.device)
     return max(1, rows // chains)

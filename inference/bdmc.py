@@ -7,9 +7,8 @@ import torch
 from pyro import poutine
 from torch import nn
 
-from inference.ais import anneal, check, from_prior, images_at_once, prepared, schedule, with_error
+from inference.ais import anneal, check, from_prior, images_at_once, prepared, schedule, target_of, with_error
 from inference.estimate import or_none, standard_error
-from inference.hmc import Target
 
 
 @dataclass(frozen=True)
@@ -105,7 +104,7 @@ def bdmc(
             raise ValueError(f"model(batch={images}) is expected to return the {images} images that it drew")
         size = images_at_once(model, simulated, chains + scouts, rows)
         for part in (slice(start, start + size) for start in range(0, images, size)):
-            target = Target(model, simulated[part])
+            target = target_of(model, simulated[part])
             log_w, _, steps = from_prior(target, betas, chains, step_size, leapfrog, scouts=scouts, progress=progress)
             exact = target.draw(chains, {name: simulation.nodes[name]["value"][part] for name in target.shapes})
             log_v, _ = anneal(target, exact, betas[::-1], steps.flip(0), leapfrog, progress=progress)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from inference.estimate import Estimate
 from inference.evaluation import constant_parts, evaluation_mode, unscaled
-from inference.importance import DRAWN, log_weights
+from inference.importance import DRAWN, check_weights, log_weights
 from inference.joint import Joint, inferred
 from inference.local import LocalGuide
 from inference.memory import most_rows
@@ -101,7 +101,9 @@ def gaps(
 def _weights(joint, guide, x, samples, rows):
     """log p(x, z_s) - log q(z_s | x): (samples, batch), the guide drawing no more at a time than memory should hold."""
     parts = torch.arange(samples).split(max(1, DRAWN * rows // len(x)))
-    return torch.cat([w for part in parts for w in log_weights(joint.model, guide, x, len(part), rows, joint)])
+    log_w = torch.cat([w for part in parts for w in log_weights(joint.model, guide, x, len(part), rows, joint)])
+    check_weights(log_w)
+    return log_w
 
 
 def _optimise(joint, local, x, steps, particles, lr):

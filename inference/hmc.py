@@ -95,6 +95,8 @@ class Target:
     torch.Size([3, 5])
     """
 
+    adapts = True  # its step size, to the acceptance rate
+
     def __init__(self, model, x):
         self.model, self.x = model, x
         with torch.no_grad():  # what a prior keeps from its first call has no graph
@@ -109,7 +111,7 @@ class Target:
     def draw(self, chains, values=None):
         """z, (chains, batch, dimension): from the prior, or all chains at `values`, {name: (batch, *event)}."""
         values = {name: value.expand(chains, *value.shape) for name, value in (values or {}).items()}
-        with _At(values, free=False):
+        with fixed_latents(values):
             sites = sample_sites(traced(self.model, chains, self.x))
         free = (_free(name, sites[name], len(self.x)) for name in self.shapes)
         return torch.cat([value.reshape(*value.shape[:2], -1) for value in free], -1)
@@ -121,6 +123,10 @@ class Target:
             # Of two: a bijection may be on both ways.
             gradients = _gradient(prior, z, retain_graph=True), _gradient(likelihood, z)
         return Point(z.detach(), prior.detach(), likelihood.detach(), *gradients)
+
+    def transition(self, point, beta, step, leapfrog):
+        """As the function `transition`."""
+        return transition(self, point, beta, step, leapfrog)
 
     def log_probs(self, z):
         """(log p(z), log p(x | z)), both (chains, batch) float64."""
@@ -134,6 +140,11 @@ class Target:
         log_probs = {name: unscaled(site).double() for name, site in sample_sites(trace).items()}
         prior = sum(log_probs.pop(name) for name in self.shapes) + at.log_det
         return prior, sum(log_probs.values()).expand_as(prior)
+
+
+def fixed_latents(values: dict[str, torch.Tensor]) -> Messenger:
+    """Inside, latents have these values, {site: value}."""
+    return _At(values, free=False)
 
 
 class _At(Messenger):
@@ -159,8 +170,9 @@ def _free(name, site, images):
     fn, value = site["fn"], site["value"]
     if fn.support.is_discrete:
         raise ValueError(
-            f"Hamiltonian Monte Carlo follows the gradient of log p(x, z) by z, and the latent site {name!r} is "
-            f"discrete ({type(fn).__name__}): sum it out of the model, or use score(model, guide, x)"
+            f"annealing needs latents that are all continuous or all have finitely many values; the site {name!r} is "
+            f"discrete ({type(fn).__name__}) and unbounded, or stands next to continuous latents: sum it out of the "
+            "model, or use score(model, guide, x)"
         )
     if fn.event_shape != value.shape[2:] or value.shape[1] != images:
         raise ValueError(

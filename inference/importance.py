@@ -1,6 +1,9 @@
-"""The marginal likelihood by importance sampling, image by image."""
+"""The marginal likelihood of each image: by importance sampling, or summed where latents have few values."""
 
+import math
 from collections.abc import Iterator
+from functools import partial
+from typing import NamedTuple
 
 import pyro
 import torch
@@ -8,10 +11,12 @@ from jaxtyping import Float, Float64
 from torch import Tensor
 
 from inference.evaluation import constant_parts, evaluation_mode, is_delta, unscaled
+from inference.finite import MAX_CODES, all_codes, finite_latents, sum_over_codes
 from inference.joint import Joint, inferred
 from inference.memory import is_out_of_memory, keep_freed_memory, most_rows, rows_that_fit
 from inference.rng import same_noise, seeded
-from inference.weights import Score
+from inference.scores import Score
+from inference.weights import count_distinct
 
 COMPILE_FROM = 1_000_000  # rows on a CPU: of fewer, compiling takes more time than it saves
 DRAWN = 8  # times the rows that are decoded at a time
@@ -38,13 +43,25 @@ def log_weights(
         ValueError: where the guide has a Delta site (a point has no density to weigh by), or a latent site
             that the model has not, or the reverse.
     """
-    values, guide_log_prob = proposed(guide, x, samples)
-    yield from weighed(joint or Joint(model), x, values, guide_log_prob, rows)
+    proposal = propose(guide, x, samples)
+    yield from weighed(joint or Joint(model), x, proposal.values, proposal.log_prob, rows)
+
+
+class Proposal(NamedTuple):
+    """Samples of a guide.
+
+    `values` z_s ~ q(z | x), {site: (samples, batch, *event)}; `log_prob` log q(z_s | x), (samples, batch) float64;
+    `distinct` how many different values the discrete sites had, (batch,), or None without discrete sites.
+    """
+
+    values: dict[str, Tensor]
+    log_prob: Float64[Tensor, "samples batch"]
+    distinct: Float64[Tensor, " batch"] | None
 
 
 @torch.no_grad()
-def proposed(guide, x, samples):
-    """z_s ~ q(z | x), {site: (samples, batch, *event)}, and log q(z_s | x), (samples, batch) float64.
+def propose(guide, x: Tensor, samples: int) -> Proposal:
+    """Sample the guide.
 
     Raises:
         ValueError: where the guide has a Delta site.
@@ -59,11 +76,13 @@ def proposed(guide, x, samples):
                 )
         trace.compute_log_prob()
         log_prob = sum(unscaled(site).double() for site in latents.values())
-    return {name: site["value"] for name, site in latents.items()}, log_prob
+    discrete = [site["value"] for site in latents.values() if site["fn"].support.is_discrete]
+    values = {name: site["value"] for name, site in latents.items()}
+    return Proposal(values, log_prob, count_distinct(discrete) if discrete else None)
 
 
 def weighed(joint, x, values, guide_log_prob, rows):
-    """Yields log p(x, z_s) - log q(z_s | x) of what was `proposed`, so many rows at a time as memory holds."""
+    """Yield log p(x, z_s) - log q(z_s | x) of a `Proposal`, as many rows at a time as memory holds."""
     samples = len(guide_log_prob)
 
     def weigh(part):
@@ -88,6 +107,31 @@ def weighed(joint, x, values, guide_log_prob, rows):
         start = stop
 
 
+def check_weights(
+    log_w: Float64[Tensor, "samples images"], guide_log_prob: Tensor | None = None, first: int = 0
+) -> None:
+    """Raise a FloatingPointError that names the images with a weight of NaN or +∞, and which density is at fault.
+
+    A weight of 0 (log w = -∞) is valid: the model excludes that z.
+
+    Args:
+        log_w: log p(x, z) - log q(z | x).
+        guide_log_prob: log q(z | x), (samples, images), where the weights have that part.
+        first: the number of the first image.
+    """
+    invalid = log_w.isnan() | (log_w == math.inf)
+    if not invalid.any():
+        return
+    images = invalid.any(0).nonzero().flatten().add(first).tolist()
+    listed = ", ".join(map(str, images[:5])) + ", …" * (len(images) > 5)
+    guide = guide_log_prob is not None and bool((~guide_log_prob.isfinite() & invalid).any())
+    raise FloatingPointError(
+        f"the importance weights of {len(images)} images are NaN or infinite (images number {listed}), because "
+        f"{'log q(z | x)' if guide else 'log p(x, z)'} is: check the parameters and the images for NaN, or train again "
+        "with a lower learning rate"
+    )
+
+
 def evenly(count, most):
     """The size of each of as few parts as `count` can be in, of no more than `most` each.
 
@@ -106,14 +150,19 @@ def score(
     seed=0,
     rows=None,
     compiled=None,
+    exact: bool | None = None,
     progress=iter,
     done=(),
     keep=None,
-):
+) -> Score:
     """log p̂(x) = log 1/S Σ_s p(x, z_s) / q(z_s | x), z_s ~ q(z | x)   (Burda et al. 2016, arXiv:1509.00519).
 
     A lower bound in expectation, biased low and rising with S: report S, compare only at equal S. Weights are
     float64; what grows with S is the guide's draw of one block of images, and their weights.
+
+    Where all latents are discrete and have at most 4,096 values together, log p(x) = log Σ_z p(x, z) is computed
+    exactly instead, and no sample is drawn. Discrete latents with more values are sampled, and the error of log p̂ is
+    then unknown: see `Score`.
 
     Args:
         model, guide: Pyro programs over a batch of images; `nn.Module`s are put in evaluation mode meanwhile.
@@ -123,14 +172,16 @@ def score(
         rows: samples × images decoded at a time; unless given, as many as half of the free memory holds, but no
             more than the device is fast with. Where memory runs out all the same, the rest goes on with half as many.
         compiled: whether to compile the model's density (`Joint`); unless given, on a CPU where there is enough to do.
+        exact: False samples discrete latents in any case; True demands the sum over all codes.
         progress: wraps the loop over blocks of images, `tqdm` say; it gets a list.
         done: the first blocks' scores, from a call that was interrupted: only the others are computed.
         keep: called with the score of each block.
 
     Raises:
-        ValueError: where S < 1, there are no images, the guide has a Delta site, or model and guide do
-            not have the same latent sites.
+        ValueError: where S < 1, there are no images, the guide has a Delta site, model and guide do not have the
+            same latent sites, or `exact` is True and the latents have infinitely many values, or more than 4,096.
         TypeError: where the images are no tensor.
+        FloatingPointError: where a weight is NaN or infinite.
 
     >>> from models import VAE; from guides import Guide; from priors import StandardNormal; import nets
     >>> decoder = torch.nn.Sequential(nets.MLP((2,), (8,)), nets.BernoulliHead(8, (1, 4, 4)))
@@ -145,13 +196,15 @@ def score(
     if compiled is None:
         compiled = images.device.type == "cpu" and samples * len(images) >= COMPILE_FROM
     keep_freed_memory()
-    blocks = images.split(max(1, DRAWN * (rows or most_rows(images.device)) // samples))
     results = list(done)
-    if any(len(a) != len(b) or a.samples != samples for a, b in zip(results, blocks)) or len(results) > len(blocks):
-        raise ValueError(
-            f"done holds scores of other blocks than {samples} samples of {len(images)} images are cut into"
-        )
     with evaluation_mode(model, guide), constant_parts(model):
+        codes = None if exact is False else few_codes(model, images[:2], exact)
+        count = samples if codes is None else len(next(iter(codes.values())))
+        blocks = images.split(max(1, DRAWN * (rows or most_rows(images.device)) // count))
+        if any(len(a) != len(b) or a.samples != count for a, b in zip(results, blocks)) or len(results) > len(blocks):
+            raise ValueError(
+                f"done holds scores of other blocks than {count} samples of {len(images)} images are cut into"
+            )
         if rows is None:
             with same_noise(images.device):
                 one = images[:1]
@@ -159,8 +212,32 @@ def score(
         joint = Joint(model, compiled)
         for x in progress(blocks[len(results) :]):
             with seeded(seed, len(results), device=images.device):
-                log_w = torch.cat(list(log_weights(model, guide, x, samples, rows, joint)))
-            results.append(Score.of(log_w))
+                first = sum(map(len, results))
+                if codes is None:
+                    proposal = propose(guide, x, samples)
+                    log_w = torch.cat(list(weighed(joint, x, proposal.values, proposal.log_prob, rows)))
+                    check_weights(log_w, proposal.log_prob, first)
+                    results.append(Score.of(log_w, proposal.distinct))
+                else:
+                    log_p, result = sum_over_codes(joint, guide, x, codes, partial(weighed, rows=rows))
+                    check_weights(log_p, first=first)
+                    results.append(result)
             if keep is not None:
                 keep(results[-1])
     return Score.cat(results)
+
+
+def few_codes(model, x: Tensor, demanded: bool | None = None) -> dict[str, Tensor] | None:
+    """Every combination of the latents' values, {site: (codes, *event)}, or None where there are more than 4,096.
+
+    Raises:
+        ValueError: where there are more, or infinitely many, and the sum over them is `demanded`.
+    """
+    supports = finite_latents(model, x)
+    count = math.inf if supports is None else math.prod(support.codes for support in supports.values())
+    if count <= MAX_CODES:
+        return all_codes(supports)
+    if demanded:
+        found = "latents that are continuous or unbounded" if math.isinf(count) else f"{count} codes"
+        raise ValueError(f"exact=True sums over at most {MAX_CODES} codes, and the model has {found}: leave exact out")
+    return None

@@ -1,6 +1,7 @@
 """Draws from the posterior p(z | x), by resampling what the guide proposes."""
 
 from dataclasses import dataclass
+from functools import partial
 
 import pyro
 import torch
@@ -9,11 +10,12 @@ from pyro.distributions.util import scale_and_mask
 from torch import Tensor
 
 from inference.evaluation import constant_parts, evaluation_mode
-from inference.importance import DRAWN, proposed, weighed
+from inference.finite import over_images, sum_over_codes
+from inference.importance import DRAWN, Proposal, check_weights, few_codes, propose, weighed
 from inference.joint import Joint, sample_sites
 from inference.memory import most_rows
 from inference.rng import seeded
-from inference.weights import Score
+from inference.scores import Score
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,7 +24,8 @@ class PosteriorDraws:
 
     `values` {site: (S, N, *event)}; `log_weights` log p(x, z) - log q(z | x) of each draw and `log_likelihood`
     log p(x | z), (S, N) float64; `score` what the weights of all proposals say of the images: how far to trust the
-    draws is its `ess` and `pareto_k`.
+    draws is its `ess` and `pareto_k`. Discrete latents with at most 4,096 codes are drawn from p(z | x) itself: then
+    `score` is exact and `log_weights` are log p(x, z).
     """
 
     values: dict[str, Tensor]
@@ -75,9 +78,10 @@ def posterior_draws(
     rows = rows or most_rows(images.device)
     blocks = []
     with evaluation_mode(model, guide), constant_parts(model), seeded(seed, device=images.device):
-        joint = Joint(model)
-        for x in images.split(max(1, DRAWN * rows // proposals)):
-            blocks.append(_draw(joint, guide, x, samples, proposals, rows))
+        joint, codes = Joint(model), few_codes(model, images[:2])
+        count = proposals if codes is None else len(next(iter(codes.values())))
+        for x in images.split(max(1, DRAWN * rows // count)):
+            blocks.append(_draw(joint, guide, x, samples, proposals, rows, codes))
     values, log_weights, log_likelihood, scores = zip(*blocks)
     return PosteriorDraws(
         {name: torch.cat([value[name] for value in values], 1) for name in values[0]},
@@ -87,13 +91,19 @@ def posterior_draws(
     )
 
 
-def _draw(joint, guide, x, samples, proposals, rows):
-    values, guide_log_prob = proposed(guide, x, proposals)
-    log_w = torch.cat(list(weighed(joint, x, values, guide_log_prob, rows)))
+def _draw(joint, guide, x, samples, proposals, rows, codes):
+    if codes is None:
+        proposal = propose(guide, x, proposals)
+        log_w = torch.cat(list(weighed(joint, x, proposal.values, proposal.log_prob, rows)))
+        score = Score.of(log_w, proposal.distinct)
+    else:
+        log_w, score = sum_over_codes(joint, guide, x, codes, partial(weighed, rows=rows))
+        proposal = Proposal(over_images(codes, len(x)), log_w, None)
+    check_weights(log_w, None if codes is not None else proposal.log_prob)
     chosen = torch.multinomial(log_w.softmax(0).T, samples, replacement=True).T  # (S, batch)
     image = torch.arange(len(x), device=x.device)
-    values = {name: value[chosen, image] for name, value in values.items()}
-    return values, log_w[chosen, image].cpu(), _log_likelihood(joint, x, values, rows), Score.of(log_w)
+    values = {name: value[chosen, image] for name, value in proposal.values.items()}
+    return values, log_w[chosen, image].cpu(), _log_likelihood(joint, x, values, rows), score
 
 
 def _log_likelihood(joint, x, values, rows):

@@ -43,7 +43,7 @@ def export(run, count, samples, proposals, split, out, device="auto", **given):
         one of `jobs.errors.INPUT_ERRORS`.
     """
     from inference import posterior_draws, scoring_guide
-    from inference.weights import FEWEST
+    from inference.weights import MIN_SAMPLES
     from jobs.folder import FolderError
     from jobs.machine import find_device
     from jobs.scoring import chosen, drawn, trained
@@ -68,12 +68,17 @@ def export(run, count, samples, proposals, split, out, device="auto", **given):
         raise FolderError(f"cannot write {error.filename or out}: {error.strerror or error}") from None
     score = draws.score
     print(draws)
-    if score.pareto_k.isnan().any():
-        print(f"{score.samples} proposals are too few to say whether they reach the posterior: take at least {FEWEST}")
+    if score.discrete:
+        print(
+            f"the latents are discrete: the {score.samples} proposals of an image are {score.distinct.median():.0f} "
+            "different codes in the median, and codes that the guide does not propose cannot be drawn"
+        )
+    elif not score.exact and score.samples < MIN_SAMPLES:
+        print(f"{score.samples} proposals are too few to say whether they suffice: take at least {MIN_SAMPLES}")
     elif score.heavy:
         print(
-            f"k̂ > {score.pareto_limit:.2f} for {score.heavy} of {len(x)} images, whose draws are more the guide's than "
-            "the posterior's"
+            f"k̂ > {score.pareto_limit:.2f} for {score.heavy} of {len(x)} images: their draws are closer to the guide "
+            "than to the posterior"
         )
     print(out)
 

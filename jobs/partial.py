@@ -29,7 +29,8 @@ class Partial:
         try:
             with numpy.load(self.path, allow_pickle=False) as file:
                 if str(file["settings"]) == self.settings:
-                    whole = Score(*(torch.from_numpy(file[name]) for name in NAMES), int(file["samples"]))
+                    tensors = (torch.from_numpy(file[name]) for name in NAMES)
+                    whole = Score(*tensors, int(file["samples"]), bool(file["exact"]))
                     ends = file["counts"].cumsum()
                     self.scores = [whole[end - count : end] for end, count in zip(ends, file["counts"])]
         except Exception:  # none, or none that can be read: zipfile, zlib and numpy have a dozen ways to say so
@@ -46,11 +47,11 @@ class Partial:
         arrays = dict(zip(NAMES, (tensor.numpy() for tensor in whole.tensors())))
         with atomic.writing(self.path) as file:
             counts = [len(score) for score in self.scores]
-            numpy.savez(file, **arrays, samples=whole.samples, counts=counts, settings=self.settings)
+            numpy.savez(file, **arrays, samples=whole.samples, exact=whole.exact, counts=counts, settings=self.settings)
         self.written = time.monotonic()
 
     def remove(self):
         self.path.unlink(missing_ok=True)
 
 
-NAMES = ("log_likelihood", "elbo", "ess", "pareto_k", "curve")
+NAMES = ("log_likelihood", "elbo", "ess", "pareto_k", "curve", "distinct")

@@ -54,7 +54,7 @@ def rescore(run, measures, command, prior="own", device="auto", **given):
         settings["proposal"] = "Normal, fitted to the validation images"
     suffix = "" if prior == "own" else f"-{prior.replace(':', '-')}"
     place = (Folder if processes.leads else Reader)(folder.path / f"measures{suffix}")
-    subject = Subject(model, guide, images, config | {"data_dir": data_dir}, settings, place, processes, other)
+    subject = Subject(model, guide, images, config | {"data_dir": data_dir}, settings, place, processes, other, prior)
     failed = {}
     with redirect_stdout(sys.stdout if processes.leads else StringIO()):
         print(f"{images}\n{model.prior} · flow {config['flow']} · {device}")

@@ -1,6 +1,6 @@
 """What training and scoring share: which images, how they are scored, and what is said of it."""
 
-import math
+import shlex
 
 import numpy
 import torch
@@ -126,19 +126,43 @@ def quantity(config):
     return "log p(x | y)" if config["condition"] == "label" else "log p(x)"
 
 
-def sentence(figures, verdict, split="test"):
-    """A few lines for a person."""
-    error, noise = (
-        math.nan if figures[name] is None else figures[name] for name in ("standard_error", "monte_carlo_error")
-    )
+def sentence(figures: dict, result: Score, run, split: str = "test", prior: str = "own") -> str:
+    """A few lines for a person: the estimate with its errors, the ELBO, and whether to trust it.
+
+    Args:
+        figures: as `summary` gives them.
+        result: the score that they are from.
+        run: the run's folder, and `prior` the one that it was scored under, for the command that checks the result.
+    """
     name = "log-likelihood" if figures["quantity"] == "log p(x)" else figures["quantity"]
     bits = f"\nbits per dimension  {figures['bits_per_dimension']:.3f}" if "bits_per_dimension" in figures else ""
     proposal = " of a Normal proposal, fitted to the validation images: the guide's points have no density"
+    several = figures["standard_error"] is not None
+    error = f" ± {figures['standard_error']:.2f}" if several else ""
+    images = f"{figures['images']} image{'s' * (figures['images'] > 1)}"
+    if result.exact:
+        how = f"exact, by a sum over all {figures['samples']} codes"
+    elif figures["monte_carlo_error"] is None:
+        how = f"{figures['samples']} importance samples, of unknown Monte Carlo error"
+    else:
+        how = (
+            f"± {figures['monte_carlo_error']:.3f} by its {figures['samples']} importance samples, "
+            f"median ESS {figures['ess_median']:.1f}"
+        )
+    command = [
+        "python",
+        "run.py",
+        "score",
+        str(run),
+        *(["--prior", prior] if prior != "own" else []),
+        "--measures",
+        "ais",
+    ]
+    check = "" if result.suffices else f"\nTo check it without the guide: {shlex.join(command)}"
     return (
-        f"{split} {name} {figures['log_likelihood']:.2f} ± {error:.2f} nats per image "
-        f"(over {figures['images']} images; ± {noise:.3f} by its {figures['samples']} importance samples, "
-        f"median ESS {figures['ess_median']:.1f}){bits}\n"
-        f"{split} {'ELBO':{len(name)}} {figures['elbo']:.2f}{proposal if 'proposal' in figures else ''}\n{verdict}"
+        f"{split} {name} {figures['log_likelihood']:.2f}{error} nats per image (over {images}; {how}){bits}\n"
+        f"{split} {'ELBO':{len(name)}} {figures['elbo']:.2f}{proposal if 'proposal' in figures else ''}\n"
+        f"{result.verdict}{check}"
     )
 
 

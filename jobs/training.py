@@ -244,7 +244,7 @@ class Run:
             self.folder.save_figure(name, figure)
         self.board.end(self.epoch, pictures, self.config, figures)
         print(
-            f"\n{sentence(figures, result.verdict)}\n"
+            f"\n{sentence(figures, result, self.folder.path)}\n"
             f"trained             {len(self.metrics)} epochs in {seconds:.0f} s, best epoch {self.best.epoch}\n"
             f"figures             {', '.join(str(self.folder.path / name) for name in pictures)}"
         )

@@ -240,9 +240,16 @@ def test_a_latent_on_the_simplex():
     assert result.error.max() < 0.1
 
 
-class Binary(nn.Module):
+class Counts(nn.Module):
     def forward(self):
-        return dist.Bernoulli(torch.full((2,), 0.5)).to_event(1)
+        return dist.Poisson(torch.full((2,), 0.5)).to_event(1)
+
+
+def mixed(x):
+    with pyro.plate("images", len(x)):
+        y = pyro.sample("y", dist.Bernoulli(0.5))
+        z = pyro.sample("z", dist.Normal(y, 1.0))
+        pyro.sample("x", dist.Normal(z[..., None, None, None] + torch.zeros(SHAPE), 1.0).to_event(3), obs=x)
 
 
 class Pixels(nn.Module):
@@ -264,7 +271,8 @@ def without_latents(x):
 @pytest.mark.parametrize(
     ("program", "message"),
     [
-        (VAE(Binary(), Pixels()), "'z' is discrete"),
+        (VAE(Counts(), Pixels()), "'z' is discrete .Independent. and unbounded"),
+        (mixed, "'y' is discrete .Bernoulli. and unbounded, or stands next to continuous latents"),
         (shared_latent, "one image's own: the site 'z'"),
         (without_latents, "no latent"),
     ],

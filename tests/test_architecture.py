@@ -15,7 +15,7 @@ ALLOWED = {
     "priors": {"nets", "flows", "distributions"},
     "guides": {"nets", "flows", "distributions"},
     "models": {"distributions"},
-    "inference": set(),
+    "inference": {"distributions"},
     "measures": {"data", "inference"},
     "supports": {"specs"},
     "builders": {"priors", "flows", "nets", "distributions", "inference", "specs"},

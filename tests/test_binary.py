@@ -26,14 +26,13 @@ from inference import (
     TraceEnum_ELBO,
     TraceGraph_ELBO,
     TraceMeanField_ELBO,
-    ais,
-    bdmc,
     decompose,
     gaps,
     make_update,
     score,
     surgery,
 )
+from inference.weights import relative_error
 from priors import StandardBernoulli, StandardNormal
 
 SHAPE, BITS = (1, 4, 5), 3
@@ -323,8 +322,9 @@ def test_importance_sampling_finds_the_exact_likelihood(model, prior):
     levels = model == "two-level"
     model, guide, _, x = programs(model, prior)
     _, exact = exact_elbo(model, guide, x, levels=levels)
-    result = score(model, guide, x, samples=20_000)
-    assert ((result.log_likelihood - exact).abs() < 5 * result.monte_carlo_error + 1e-9).all()
+    result = score(model, guide, x, samples=20_000, exact=False)
+    error = relative_error(result.ess, 20_000)  # these guides reach every code
+    assert ((result.log_likelihood - exact).abs() < 5 * error + 1e-9).all()
     assert (result.log_likelihood - result.elbo).mean() > 0.1, "this test sees nothing"
 
 
@@ -344,9 +344,6 @@ def test_the_elbo_taken_apart_is_exact(prior):
 
 def test_what_needs_a_gradient_of_the_latents_says_so():
     model, guide, _, x = programs(dtype=torch.float32)
-    for measure in (lambda: ais(model, x, temperatures=3), lambda: bdmc(model, images=3, temperatures=3)):
-        with pytest.raises(ValueError, match="'z' is discrete"):
-            measure()
     with pytest.raises(ValueError, match="only reparameterised sites can be optimised"):
         gaps(model, guide, x, samples=20, steps=1)
     with pytest.raises(ValueError, match="iwae needs reparameterised sites"):
@@ -367,11 +364,11 @@ def test_a_run_trains_relaxed_and_is_measured(dataset, tmp_path, capsys):
     assert command(dataset, tmp_path / "a", "--prior", "vamp:4", "--epochs", 2) is None
     assert json.loads((tmp_path / "a" / "config.json").read_text())["objective"] == "elbo:relaxed"
     status = call("score", tmp_path / "a", "--measures", "elbo,prior,samples,ais,gaps", "--device", "cpu")
-    assert status == "error: not measured: ais, gaps"
+    assert status == "error: not measured: gaps"
     printed = capsys.readouterr().out
-    assert "'z' is discrete" in printed and "only reparameterised sites can be optimised" in printed
+    assert "the sum is exact" in printed and "only reparameterised sites can be optimised" in printed
     measured = json.loads((tmp_path / "a" / "results.json").read_text())["measures"]["own"]
-    assert {name for name in measured if "not measured" in measured[name]} == {"ais", "gaps"}
+    assert {name for name in measured if "not measured" in measured[name]} == {"gaps"}
     assert len(measured["elbo"]["active_units"]) == 1
 
 

@@ -23,7 +23,6 @@ from inference import (
     ScaleLatents,
     Trace_ELBO,
     TraceMeanField_ELBO,
-    ais,
     code_use,
     decompose,
     elbo_parts,
@@ -38,6 +37,7 @@ from inference.evaluation import evaluation_mode
 from inference.graph import GraphStep, _Recording
 from inference.learning import Learning
 from inference.processes import ProcessError, Processes
+from inference.weights import relative_error
 from nets import VectorQuantiser
 from nets.quantiser import COMMITMENT, DEAD, DECAY
 from priors import AutoregressivePrior, UniformCodes
@@ -423,8 +423,9 @@ def test_the_likelihood_is_the_sum_over_all_vectors(prior):
         exact = log_joint.logsumexp(0)
         q = guide.q(x).log_prob(z.unsqueeze(1).double())
         elbo = (q.exp() * (log_joint - q)).sum(0)
-    result = score(model, guide, x, samples=20_000)
-    assert ((result.log_likelihood - exact).abs() < 5 * result.monte_carlo_error + 1e-4).all()
+    result = score(model, guide, x, samples=20_000, exact=False)
+    error = relative_error(result.ess, 20_000)  # this guide reaches every code
+    assert ((result.log_likelihood - exact).abs() < 5 * error + 1e-4).all()
     assert (result.log_likelihood - exact).abs().max() < 0.1
     parts = decompose(model, guide, x, samples=2000)
     assert parts.elbo.mean.item() == pytest.approx(elbo.mean().item(), abs=5 * parts.elbo.error.item() + 1e-4)
@@ -450,8 +451,6 @@ def test_surgery_and_the_aggregated_posterior_hold_over_codes():
 
 def test_what_needs_gradients_by_z_says_that_codes_have_none():
     model, guide, _ = programs()
-    with pytest.raises(ValueError, match="discrete"):
-        ais(model, images(), chains=2, temperatures=3)
     with pytest.raises(ValueError, match="reparameterised"):
         gaps(model, guide, images(), steps=2)
 
@@ -516,9 +515,9 @@ def test_a_run_stops_goes_on_to_the_same_bits_and_is_measured(dataset, tmp_path,
     for (name, a), b in zip(whole[1].state_dict().items(), half[1].state_dict().values()):
         assert torch.equal(a, b), name
     measures = "elbo,prior,samples,ais,gaps"
-    assert call("score", tmp_path / "whole", "--measures", measures) == "error: not measured: ais, gaps"
+    assert call("score", tmp_path / "whole", "--measures", measures) == "error: not measured: gaps"
     said = capsys.readouterr().out
-    assert "codebook's perplexity" in said and "is discrete" in said and "reparameterised" in said
+    assert "codebook's perplexity" in said and "the sum is exact" in said and "reparameterised" in said
     figures = json.loads((tmp_path / "whole" / "results.json").read_text())["measures"]["own"]["prior"]
     assert 1 <= figures["perplexity"] <= figures["codes"] == 6
     assert all(not part.training for program in whole for part in program.modules())  # a guide that a prior borrows too

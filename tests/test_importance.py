@@ -18,7 +18,7 @@ from data import ImageSet
 from distributions import DiagonalNormal
 from guides import Guide
 from inference import Cooldown, Score, elbo_parts, fit, log_weights, make_update, memory, score, seeded
-from inference.importance import constant_parts
+from inference.importance import check_weights, constant_parts
 from models import VAE
 from nets import NormalHead
 from priors import StandardNormal
@@ -247,7 +247,8 @@ def test_score_takes_weights_far_apart_and_far_from_one(offset, rows):
 
 def test_summary_and_standard_error():
     values, ess = torch.tensor([-90.0, -80.0, -100.0, -86.0]).double(), torch.tensor([1.0, 2.0, 3.0, 9.0]).double()
-    result = Score(values, values - 3, ess, ess / 5, torch.stack([values - n for n in (3, 2, 1, 0)]), samples=8)
+    curve = torch.stack([values - n for n in (3, 2, 1, 0)])
+    result = Score(values, values - 3, ess, ess / 5, curve, 0 * values, samples=8)
     deviations = [(v + 89) ** 2 for v in (-90, -80, -100, -86)]
     error = math.sqrt(sum(deviations) / 3 / 4)
     assert result.standard_error == pytest.approx(error, rel=1e-12)
@@ -255,9 +256,12 @@ def test_summary_and_standard_error():
         "log_likelihood": pytest.approx(-89.0),
         "standard_error": pytest.approx(error),
         "monte_carlo_error": pytest.approx(math.sqrt((8 - 1 + 4 - 1 + 8 / 3 - 1 + 0) / 7) / 4),
+        "missing": None,
         "elbo": pytest.approx(-92.0),
+        "exact": False,
         "samples": 8,
         "images": 4,
+        "distinct_median": None,
         "ess_median": pytest.approx(2.0),
         "pareto_k_median": pytest.approx(0.4),
         "pareto_k_limit": pytest.approx(1 - 1 / math.log10(25)),
@@ -265,6 +269,47 @@ def test_summary_and_standard_error():
         "convergence": {"1": pytest.approx(-92), "2": pytest.approx(-91), "4": pytest.approx(-90), "8": -89},
     }
     assert "-89.00" in repr(result) and f"{error:.2f}" in repr(result)
+
+
+class NaNFor(nn.Module):
+    """A decoder that returns NaN."""
+
+    def __init__(self, decoder):
+        super().__init__()
+        self.decoder = decoder
+
+    def forward(self, z):
+        p = self.decoder(z).base_dist
+        return dist.Normal(
+            p.loc + torch.where(z[..., 0] > -99, torch.nan, 0.0)[..., None, None, None], p.scale
+        ).to_event(3)
+
+
+@pytest.mark.parametrize("images", [1, 6])
+def test_nan_weights_are_an_error_that_names_the_images(images):
+    model, guide, x, *_ = linear_gaussian(images=images)
+    assert score(model, guide, x, 50).log_likelihood.isfinite().all()
+    with pytest.raises(FloatingPointError, match=f"weights of {images} images .*number 0.* because log p.x, z. is"):
+        score(VAE(model.prior, NaNFor(model.decoder)), guide, x, 50)
+
+
+def test_infinite_weights_are_an_error_and_weights_of_zero_are_not():
+    log_w = torch.zeros(4, 3).double()
+    log_w[0, 1] = -math.inf
+    check_weights(log_w, log_w)
+    log_w[2, 2] = math.inf
+    with pytest.raises(FloatingPointError, match="weights of 1 images .*number 12., because log q"):
+        check_weights(log_w, -log_w, first=10)
+    nothing = Score.of(torch.full((50, 2), -math.inf).double())
+    assert nothing.heavy == 2 and nothing.ess.tolist() == [0.0, 0.0] and nothing.summary()["ess_median"] == 0.0
+
+
+def test_the_error_of_a_single_image_is_that_of_its_weights():
+    model, guide, x, truth, _ = linear_gaussian(images=1)
+    result = score(model, guide, x, 2000)
+    assert "nan" not in repr(result) and "1 image," in repr(result) and "for the image" in result.verdict
+    summary = result.summary()
+    assert summary["standard_error"] is None and 0 < summary["monte_carlo_error"] < 0.1
 
 
 @pytest.mark.parametrize(("samples", "images"), [(0, 5), (-1, 5), (10, 0)])
@@ -405,8 +450,8 @@ def test_out_of_memory_halves_the_rows_and_loses_nothing(error, monkeypatch):
 
     monkeypatch.setattr(model.decoder, "forward", decoder)
     result = score(model, guide, x, 50, rows=250).log_likelihood
-    # One sample to see whether the model has mass there; the last takes up ten that are done.
-    assert sizes == [1, 50, 25, 12, 12, 12, 12, 12]
+    # Two images to look at the latents, one sample to check the support; the last chunk repeats ten samples.
+    assert sizes == [2, 1, 50, 25, 12, 12, 12, 12, 12]
     torch.testing.assert_close(result, expected, rtol=1e-7, atol=0)
     monkeypatch.setattr(model.decoder, "forward", lambda z: 1 / 0)
     with pytest.raises(ZeroDivisionError):

@@ -8,7 +8,7 @@ import torch
 from test_importance import linear_gaussian, programs
 
 from inference import Score, score
-from inference.weights import convergence, pareto_k, pareto_limit, sizes
+from inference.weights import convergence, count_distinct, extrapolate, pareto_k, pareto_limit, sizes
 from jobs.partial import Partial
 
 
@@ -101,10 +101,10 @@ def test_a_tail_that_many_samples_tame_is_too_heavy_for_few():
 
     def of(samples):
         curve = torch.zeros(len(sizes(samples)), 1).double()
-        return Score(others, others, others + 20, k, curve, samples)
+        return Score(others, others, others + 20, k, curve, others, samples)
 
-    assert "30 samples do not suffice for 1 of 1 images" in of(30).verdict and "k̂ > 0.32" in of(30).verdict
-    assert "suffice for all" in of(1000).verdict and "0.67 is the limit" in of(1000).verdict
+    assert "30 samples do not suffice for 1 of 1 image:" in of(30).verdict and "k̂ > 0.32" in of(30).verdict
+    assert "suffice for the image" in of(1000).verdict and "0.67 is the limit" in of(1000).verdict
     assert [of(samples).summary()["pareto_k_heavy"] for samples in (30, 1000)] == [1, 0]
     assert "k̂ > 0.32 for 1" in repr(of(30)) and "k̂ > 0.67 for 0" in repr(of(1000))
     assert pareto_limit(1) == pareto_limit(24) == pareto_limit(25)
@@ -148,5 +148,54 @@ def test_an_interrupted_scoring_goes_on_to_the_same_figures(tmp_path, monkeypatc
     assert Partial(path, {"seed": 0}).load() == []
 
 
+def test_what_is_missing_is_said_with_an_interval_that_holds():
+    """log w ~ N(-σ²/2, σ²): log p = 0, so -E[log p̂] is missing. 90 % intervals from 100 images, σ around 3."""
+
+    def log_weights():
+        sigma = 2.1 + 1.8 * torch.rand(100, dtype=torch.float64)
+        return sigma * torch.randn(512, 100, dtype=torch.float64) - sigma**2 / 2
+
+    curves = [convergence(log_weights()) for _ in range(100)]
+    truth = -torch.stack([curve[-1].mean() for curve in curves]).mean().item()
+    found = [extrapolate(curve, 512) for curve in curves]
+    assert 0.3 < truth < 0.6 and sorted(f.estimate for f in found)[50] == pytest.approx(truth, rel=0.3)
+    assert sum(f.low <= truth <= f.high for f in found) >= 85
+    assert max(f.low for f in found) < truth  # the lower end is conservative
+
+
+def test_what_is_missing_of_light_tails_is_the_last_rise():
+    """With a variance the bias is σ²/2S: here 0.5·(e^0.25 - 1)/4096."""
+    log_w = 0.5 * torch.randn(4096, 400, dtype=torch.float64) - 0.125
+    missing = extrapolate(convergence(log_w), 4096)
+    assert missing.estimate == pytest.approx(0.5 * math.expm1(0.25) / 4096, rel=0.5)
+    more = torch.cat([log_w, log_w[:1000]])  # a number of samples that is not a power of two
+    assert extrapolate(convergence(more), 5096).estimate < 0.001
+    assert extrapolate(convergence(log_w[:, :9]), 4096) is extrapolate(convergence(log_w[:15]), 15) is None
+
+
+def test_a_rise_that_does_not_slow_down_has_no_upper_limit():
+    curve = torch.arange(9, dtype=torch.float64).unsqueeze(-1).expand(-1, 20) - 100
+    missing = extrapolate(curve, 256)
+    assert missing.high == missing.estimate == math.inf and missing.low == pytest.approx(1.0)
+    assert "at least 1.00 nats too low" in str(missing)
+
+
+def test_the_verdict_says_how_much_is_probably_missing():
+    log_w = 4 * torch.randn(1024, 60, dtype=torch.float64)
+    result = Score.of(log_w)
+    missing = result.missing
+    assert f"probably {missing.estimate:.2f} nats too low (90 % interval {missing.low:.2f} to" in result.verdict
+    assert result.summary()["missing"] == missing._asdict() and not result.suffices
+    light = Score.of(0.1 * log_w)
+    assert light.suffices and "probably" not in light.verdict and "From 512 to 1024 samples" in light.verdict
+
+
 def test_a_score_of_few_samples_claims_no_tails():
     assert "too few for k̂)" in repr(Score.of(torch.randn(10, 4, dtype=torch.float64)))
+
+
+def test_distinct_samples_are_counted_over_all_sites():
+    bits, words = torch.randint(2, (200, 3, 4)).float(), torch.randint(3, (200, 3))
+    bits[:, 0], words[:, 0] = 1.0, 2
+    expected = [len({(*b.tolist(), w.item()) for b, w in zip(bits[:, n], words[:, n])}) for n in range(3)]
+    assert count_distinct([bits, words]).tolist() == expected and expected[0] == 1 < expected[1]

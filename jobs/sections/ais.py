@@ -5,7 +5,7 @@ import math
 from tqdm import tqdm
 
 from inference import ais, bdmc, score
-from inference.estimate import or_none, standard_error
+from inference.estimate import Estimate, or_none, standard_error
 from jobs.sections.subject import Measured
 
 IMAGES, CHAINS = 10, 8
@@ -20,21 +20,31 @@ def measure(subject):
     weighed = score(subject.model, subject.scoring_guide, x, max(settings["samples"], 1000), seed=settings["seed"])
     bounds = bdmc(subject.model, images=IMAGES, **how, progress=lambda steps: tqdm(steps, desc="bounds", disable=None))
     apart = annealed.log_likelihood - weighed.log_likelihood
-    noise = math.hypot(annealed.monte_carlo_error, weighed.summary()["monte_carlo_error"])
+    noise = math.hypot(annealed.monte_carlo_error, Estimate(apart, weighed.monte_carlo_error).error.item())
     figures = {
         "annealed": annealed.summary(),
         "importance": weighed.summary(),
         "difference": apart.mean().item(),
-        "difference_error": noise,
+        "difference_error": or_none(noise),
         "difference_standard_error": or_none(standard_error(apart)),
         "bounds": bounds.summary(),
     }
-    higher = "annealed" if apart.mean() > 0 else "importance"
+    method = (
+        f"by a sum over all {weighed.samples} codes"
+        if weighed.exact
+        else f"by importance sampling from the guide ({weighed.samples} samples)"
+    )
+    error = " (the error of importance sampling is unknown)" if math.isnan(noise) else f" ± {noise:.3f}"
+    higher = "annealed" if apart.mean() > 0 else "importance-sampling"
     notes = [
         f"log p̂(x) of {len(x)} images: {annealed.log_likelihood.mean():.2f} by annealed importance sampling "
-        f"({CHAINS} chains, {annealed.temperatures} temperatures), {weighed.log_likelihood.mean():.2f} by importance "
-        f"sampling from the guide ({weighed.samples} samples). Difference {apart.mean():+.3f} ± {noise:.3f} nats; both "
-        f"are lower bounds in expectation, so the {higher} one is the better.",
+        f"({CHAINS} chains, {annealed.temperatures} temperatures), {weighed.log_likelihood.mean():.2f} {method}. "
+        f"Difference {apart.mean():+.3f} nats{error}; "
+        + (
+            "the sum is exact."
+            if weighed.exact
+            else f"both are lower bounds in expectation, so the {higher} estimate is the better one."
+        ),
         f"On images that the model drew, the annealed estimate lies between bounds {bounds.gap.mean():.3f} ± "
         f"{bounds.standard_error:.3f} nats apart.",
     ]

@@ -21,6 +21,9 @@ def measure(subject):
         "likelihood.npz", **{name: getattr(result, name).numpy() for name in ARRAYS}, index=subject.index
     )
     partial.remove()
+    note = sentence(figures, result, subject.folder.path.parent, settings["split"], subject.prior)
+    if result.exact:
+        return Measured(figures, notes=[note])
     steps = list(zip(sizes(settings["samples"]), result.curve.mean(-1).tolist()))
     return Measured(
         figures,
@@ -28,7 +31,7 @@ def measure(subject):
             "convergence": plots.convergence(steps),
             "pareto_k": plots.pareto_k(result.pareto_k, result.pareto_limit),
         },
-        notes=[sentence(figures, result.verdict, settings["split"])],
+        notes=[note],
         tables=[("the mean from fewer of the same weights", ("samples", "nats"), [(n, f"{v:.3f}") for n, v in steps])],
     )
 

@@ -39,6 +39,7 @@ class Subject:
         folder: a `Folder`, for what should outlive an interruption.
         processes: who shares the scoring.
         other: that other data set, an `ImageSet` or None.
+        prior: the one that the model is measured under, `own` or a spec.
     """
 
     model: torch.nn.Module
@@ -49,6 +50,7 @@ class Subject:
     folder: object
     processes: object
     other: object = None
+    prior: str = "own"
 
     @cached_property
     def index(self):

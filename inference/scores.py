@@ -1,0 +1,199 @@
+"""What an estimate of log p(x) says of N images, and how far it can be trusted."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float64
+from torch import Tensor
+
+from inference.estimate import Estimate, or_none, standard_error
+from inference.weights import (
+    MIN_SAMPLES,
+    Missing,
+    convergence,
+    effective_sample_size,
+    extrapolate,
+    log_mean,
+    pareto_k,
+    pareto_limit,
+    relative_error,
+    sizes,
+)
+
+
+@dataclass(frozen=True)
+class Score:
+    """log p̂(x) of N images, nats per image, with what its importance weights say; float64 tensors.
+
+    Attributes:
+        log_likelihood: log p̂(x), (N,).
+        elbo: the mean of the same log weights, (N,).
+        ess: the effective sample size, 1 … samples, (N,).
+        pareto_k: the weights' tail index k̂ (`inference.weights.pareto_k`), (N,).
+        curve: log p̂(x) from 1, 2, 4, … of the samples, (len(sizes(samples)), N).
+        distinct: how many different values discrete latents had among the samples, (N,); 0 without discrete latents.
+        samples: S; where `exact`, how many codes were summed.
+        exact: log p(x) is a sum over all codes of discrete latents and `elbo` an exact expectation. There are no
+            weights then: `ess` and `pareto_k` are NaN, and `curve` is empty.
+    """
+
+    log_likelihood: Float64[Tensor, " images"]
+    elbo: Float64[Tensor, " images"]
+    ess: Float64[Tensor, " images"]
+    pareto_k: Float64[Tensor, " images"]
+    curve: Float64[Tensor, "sizes images"]
+    distinct: Float64[Tensor, " images"]
+    samples: int
+    exact: bool = False
+
+    @classmethod
+    def of(
+        cls, log_w: Float64[Tensor, "samples images"], distinct: Float64[Tensor, " images"] | None = None
+    ) -> "Score":
+        """Summarise log weights, (samples, N); `distinct` where latents are discrete (`count_distinct`)."""
+        if distinct is None:
+            distinct = torch.zeros(log_w.shape[1:], dtype=torch.float64)
+        k = pareto_k(log_w)
+        return cls(
+            log_mean(log_w).cpu(),
+            log_w.mean(0).cpu(),
+            effective_sample_size(log_w).cpu(),
+            k.masked_fill(
+                (distinct > 0) & (distinct < MIN_SAMPLES), math.nan
+            ),  # equal weights of few codes are not a light tail
+            convergence(log_w).cpu(),
+            distinct,
+            len(log_w),
+        )
+
+    @classmethod
+    def summed(cls, log_likelihood: Tensor, elbo: Tensor, codes: int) -> "Score":
+        """A score that is exact: a sum over so many codes."""
+        log_likelihood, elbo = log_likelihood.cpu(), elbo.cpu()
+        unknown = torch.full_like(log_likelihood, math.nan)
+        empty = log_likelihood.new_zeros(0, len(log_likelihood))
+        return cls(log_likelihood, elbo, unknown, unknown, empty, torch.full_like(unknown, codes), codes, exact=True)
+
+    @classmethod
+    def cat(cls, scores: list["Score"]) -> "Score":
+        """Join the scores of several lists of images, in order."""
+        columns = zip(*(score.tensors() for score in scores))
+        return cls(*(torch.cat(column, -1) for column in columns), scores[0].samples, scores[0].exact)
+
+    def __getitem__(self, index) -> "Score":
+        """The score of some of the images."""
+        return Score(*(tensor[..., index] for tensor in self.tensors()), self.samples, self.exact)
+
+    def __len__(self) -> int:
+        return len(self.log_likelihood)
+
+    def tensors(self) -> tuple[Tensor, ...]:
+        return self.log_likelihood, self.elbo, self.ess, self.pareto_k, self.curve, self.distinct
+
+    @property
+    def discrete(self) -> bool:
+        """Whether latents are discrete and were sampled, so that codes may be missing of which no weight tells."""
+        return not self.exact and bool((self.distinct > 0).any())
+
+    @property
+    def monte_carlo_error(self) -> Float64[Tensor, " images"]:
+        """The standard error of each log p̂(x), from the spread of its own weights; reliable where k̂ < 0.5.
+
+        Zero where the score is exact, NaN where discrete latents were sampled: equal weights only say that no other
+        code was sampled.
+        """
+        if self.exact:
+            return torch.zeros_like(self.log_likelihood)
+        if self.discrete:
+            return torch.full_like(self.log_likelihood, math.nan)
+        return relative_error(self.ess, self.samples)
+
+    @property
+    def standard_error(self) -> float:
+        """The standard error of the mean log p̂(x) over images; NaN for a single one."""
+        return standard_error(self.log_likelihood)
+
+    @property
+    def pareto_limit(self) -> float:
+        """The k̂ above which this number of samples does not suffice."""
+        return pareto_limit(self.samples)
+
+    @property
+    def heavy(self) -> int:
+        """The number of images whose k̂ is above that limit."""
+        return int((self.pareto_k > self.pareto_limit).sum())
+
+    @property
+    def missing(self) -> Missing | None:
+        """How much too low the mean probably is (`inference.weights.extrapolate`); None where it cannot be said."""
+        return None if self.exact else extrapolate(self.curve, self.samples)
+
+    def summary(self) -> dict:
+        """The numbers that `results.json` keeps; None for what is not known."""
+        known = not self.exact and not self.pareto_k.isnan().any()
+        missing = self.missing
+        return {
+            "log_likelihood": self.log_likelihood.mean().item(),
+            "standard_error": or_none(self.standard_error),
+            "monte_carlo_error": or_none(Estimate(self.log_likelihood, self.monte_carlo_error).error.item()),
+            "missing": None if missing is None else missing._asdict(),
+            "elbo": self.elbo.mean().item(),
+            "exact": self.exact,
+            "samples": self.samples,
+            "images": len(self),
+            "distinct_median": self.distinct.median().item() if self.discrete else None,
+            "ess_median": or_none(self.ess.median().item()),
+            "pareto_k_median": self.pareto_k.median().item() if known and self.pareto_k.median().isfinite() else None,
+            "pareto_k_limit": self.pareto_limit if known else None,
+            "pareto_k_heavy": self.heavy if known else None,  # images above the limit
+            "convergence": dict(zip(map(str, sizes(self.samples)), self.curve.mean(-1).tolist())),
+        }
+
+    @property
+    def suffices(self) -> bool:
+        """Whether k̂ is within its limit for every image; never known of discrete latents that were sampled."""
+        return self.exact or bool(not self.discrete and (self.pareto_k <= self.pareto_limit).all())
+
+    @property
+    def verdict(self) -> str:
+        """Whether the samples suffice and what is probably missing, in sentences."""
+        return " ".join(self._sentences())
+
+    def _sentences(self):
+        limit, of_images = f"{self.pareto_limit:.2f}", f"{len(self)} image{'s' * (len(self) > 1)}"
+        if self.exact:
+            yield f"This value is exact: a sum over all {self.samples} codes of the latents."
+            return
+        if self.discrete:
+            count = round(self.distinct.median().item())
+            yield (
+                "The Monte Carlo error is unknown: the latents are discrete, and a code that was not sampled leaves no "
+                f"trace in the weights (in the median, the {self.samples} samples of an image contain {count} distinct "
+                f"code{'s' * (count > 1)})."
+            )
+        elif self.samples < MIN_SAMPLES:
+            yield f"{self.samples} samples are too few to say whether they suffice: take at least {MIN_SAMPLES}."
+        if self.heavy:
+            yield f"{self.samples} samples do not suffice for {self.heavy} of {of_images}: k̂ > {limit}."
+        elif self.suffices:
+            most = f"k̂ ≤ {self.pareto_k.max():.2f}, and {limit} is the limit for so many samples"
+            yield f"{self.samples} samples suffice for {f'all {of_images}' if len(self) > 1 else 'the image'}: {most}."
+        if not self.suffices and (missing := self.missing) is not None:
+            yield str(missing)
+        elif self.samples > 1:
+            steps, means = sizes(self.samples), self.curve.mean(-1)
+            half = next(i for i, size in enumerate(steps) if 2 * size >= self.samples)
+            yield f"From {steps[half]} to {self.samples} samples the mean rose by {means[-1] - means[half]:.2f} nats."
+
+    def __repr__(self) -> str:
+        error = f" ± {self.standard_error:.2f}" if len(self) > 1 else ""
+        if self.exact:
+            how = f"exact, {self.samples} codes"
+        elif self.discrete:
+            how = f"{self.samples} samples, {self.distinct.median():.0f} distinct in the median, error unknown"
+        else:
+            tail = "too few for k̂" if self.pareto_k.isnan().any() else f"k̂ > {self.pareto_limit:.2f} for {self.heavy}"
+            how = f"{self.samples} samples, median ESS {self.ess.median():.1f}, {tail}"
+        images = f"{len(self)} image{'s' * (len(self) > 1)}"
+        return f"Score(log p̂(x) = {self.log_likelihood.mean():.2f}{error} nats per image, {images}, {how})"
