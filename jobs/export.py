@@ -32,7 +32,7 @@ def main(argv):
 
     try:
         export(given.pop("run"), **given)
-    except INPUT_ERRORS as error:
+    except (*INPUT_ERRORS, FloatingPointError) as error:
         return f"error: {error}"
 
 

@@ -32,7 +32,10 @@ def main(argv):
                     run.train()
                 except (FloatingPointError, ValueError) as error:  # the second is how stock SVI meets a NaN
                     return traced(run, error, begin.diagnosis)
-                run.report()
+                try:
+                    run.report()
+                except FloatingPointError as error:
+                    return f"error: scoring failed: {error}; {kept(run)}"
             except ProcessError as error:
                 return f"error: {error}; {kept(run)}"
     except OSError as error:

@@ -133,6 +133,22 @@ def test_a_finished_run_that_is_resumed_keeps_what_was_measured_of_its_weights(d
     assert set(measures(*score)) == {"own"}
 
 
+def test_nan_weights_end_in_an_error_and_lose_no_training(dataset, tmp_path, capsys):
+    out = tmp_path / "a"
+    assert train(dataset, out, "--epochs", 1) is None
+    state = load_checkpoint(out / "checkpoint.pt")
+    for weights in (state["best"]["weights"], state["program"]):
+        weights["0.decoder.1.linear.bias"][3] = torch.nan
+    save_checkpoint(out / "checkpoint.pt", state)
+    expected = "the importance weights of 25 images are NaN or infinite (images number 0, 1, 2, 3, 4, …), because log p"
+    assert call("score", out, "--device", "cpu") == "error: not measured: likelihood"
+    assert f"not measured: {expected}" in capsys.readouterr().out
+    (out / "results.json").unlink()
+    error = call("--resume", out, "--device", "cpu")
+    assert error.startswith(f"error: scoring failed: {expected}") and "keeps epoch 1" in error
+    assert not (out / "results.json").exists()
+
+
 def by_class(name, count):
     """A set whose file is sorted by class, as some are: image i has grey level i, and is of class i // 20."""
     x = torch.arange(count, dtype=torch.uint8).reshape(-1, 1, 1, 1).expand(-1, 1, 6, 5).clone()
