@@ -80,25 +80,17 @@ def extrapolate(curve: Float64[Tensor, "sizes images"], samples: int) -> Missing
     doublings = samples.bit_length() - 1  # 2^doublings ≤ samples
     if curve.shape[1] < MIN_IMAGES or doublings < RISES:
         return None
-    rises = (curve[1 : doublings + 1] - curve[:doublings])[-RISES:].T  # (images, RISES)
-    beyond = (curve[-1] - curve[doublings]).unsqueeze(-1)  # from 2^doublings to all samples
-    images = len(rises)
-    chosen = torch.randint(images, (RESAMPLES, images), generator=torch.Generator().manual_seed(0))
-    counts = torch.zeros(RESAMPLES, images, dtype=torch.float64).scatter_add_(
-        1, chosen, torch.ones(()).double().expand(chosen.shape)
-    )
-    means = (
-        torch.cat([torch.full((1, images), 1 / images, dtype=torch.float64), counts / images])
-        @ torch.cat([rises, beyond], 1).double()
-    )
-    rises, beyond = means[:, :-1], means[:, -1]
-    ratio = (rises[:, 1:].sum(1) / rises[:, :-1].sum(1)).nan_to_num(0.5).clamp(0.5, 1)
-    ratio = ratio.masked_fill(rises[:, :-1].sum(1) <= 0, 0.5)
-    powers = ratio.unsqueeze(-1) ** torch.arange(RISES)
-    last = (rises.sum(1) / powers.sum(1) * powers[:, -1]).clamp(min=0)  # of a geometric series with the same sum
-    missing = torch.where(ratio < 1, last * ratio / (1 - ratio), math.inf) - beyond
-    low, high = (last - beyond)[1:].quantile(0.05).item(), _quantile(missing[1:], 0.95)
-    return Missing(max(0.0, missing[0].item()), max(0.0, low), max(0.0, high))
+    rises = (curve[1 : doublings + 1] - curve[:doublings])[-RISES:].T.double()  # (images, RISES)
+    images, generator = len(rises), torch.Generator().manual_seed(0)
+    resampled = [rises[torch.randint(images, (images,), generator=generator)].mean(0) for _ in range(RESAMPLES)]
+    rises = torch.stack([rises.mean(0), *resampled])  # the first row is the estimate's
+    before, after = rises[:, :-1].sum(1), rises[:, 1:].sum(1)
+    ratio = torch.where(before > 0, after / before, 0.5).clamp(0.5, 1)
+    # The last rise of a geometric series with the same sum, continued from 2^doublings to all samples.
+    last = rises.sum(1).clamp(min=0) / (ratio.unsqueeze(-1) ** -torch.arange(RISES)).sum(1)
+    last = last * ratio ** math.log2(samples / 2**doublings)
+    missing = torch.where(ratio < 1, last * ratio / (1 - ratio), math.inf)
+    return Missing(missing[0].item(), last[1:].quantile(0.05).item(), _quantile(missing[1:], 0.95))
 
 
 def _quantile(values, share):
