@@ -65,7 +65,8 @@ def rescore(run, measures, command, prior="own", device="auto", **given):
                 print(f"\n{name}")
                 try:
                     print("\n".join(_measured(subject, name)["notes"]))
-                except (ValueError, FloatingPointError) as error:  # what one measure cannot do is no reason to lose the others
+                # One measure that is not possible is no reason to lose the others.
+                except (ValueError, FloatingPointError) as error:
                     failed[name] = str(error)
                     print(f"not measured: {error}")
     if processes.leads:
