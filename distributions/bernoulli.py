@@ -10,8 +10,11 @@ from torch.distributions import constraints
 from torch.fx.experimental.proxy_tensor import get_proxy_mode
 from torch.nn.functional import binary_cross_entropy_with_logits, linear, softplus
 
+from distributions.closed_forms import Estimable
+from distributions.shapes import check_expand
 
-class LinearBernoulli(dist.TorchDistribution):
+
+class LinearBernoulli(Estimable, dist.TorchDistribution):
     """Π_i Ber(x_i; σ(l_i)), l = W h + b.
 
     log p(x) = Σ_i x_i l_i - softplus(l_i), and Σ_i x_i l_i = h·(Wᵀx) + x·b: where many h explain one x, as in
@@ -63,8 +66,13 @@ class LinearBernoulli(dist.TorchDistribution):
     def mean(self):
         return self.logits.sigmoid()
 
+    @property
+    def variance(self):
+        return self.logits.sigmoid() * (-self.logits).sigmoid()
+
     def expand(self, batch_shape, _instance=None):
         # The shape alone, as a plate asks for it; h stays what it is.
+        check_expand(self, batch_shape)
         new = self._get_checked_instance(LinearBernoulli, _instance)
         new.h, new.weight, new.bias = self.h, self.weight, self.bias
         super(LinearBernoulli, new).__init__(torch.Size(batch_shape), self.event_shape, validate_args=False)
@@ -101,5 +109,6 @@ def _sum_of_softplus(logits, lanes=16):
     pixels = logits.shape[-1]
     if get_proxy_mode() is None or pixels % lanes or pixels > 100 * lanes:
         return softplus(logits).sum(-1)
-    factors = 1 + (-logits.abs()).exp()
+    # -|l| by `where`: abs has no slope at 0, where relu has none either, and the gradient would be 0 and not ½.
+    factors = 1 + torch.where(logits > 0, -logits, logits).exp()
     return logits.relu().sum(-1) + factors.unflatten(-1, (-1, lanes)).prod(-2).log().sum(-1)

@@ -8,6 +8,9 @@ from pyro.distributions import TorchDistribution
 from torch import Tensor
 from torch.distributions import Categorical, constraints, register_kl
 
+from distributions.closed_forms import Estimable
+from distributions.shapes import check_expand
+
 
 def one_hot(z: Float[Tensor, "*batch latent"], codebook: Float[Tensor, "codes d"]) -> Bool[Tensor, "*batch m codes"]:
     """Which code each vector of z is: (..., M·d) → (..., M, K) truth values, all false for a vector that is no code.
@@ -49,7 +52,7 @@ class CodeVectors(constraints.Constraint):
         return f"CodeVectors({len(self.codebook)} codes)"  # torch's own drops the first letter
 
 
-class Codes(TorchDistribution):
+class Codes(Estimable, TorchDistribution):
     """Π_m Cat(k_m; softmax(logits_m)), z = (e_{k_1}, …, e_{k_M}): every vector a code, drawn by itself.
 
     `log_prob` is -∞ off the K^M points, and computes in the precision of z.
@@ -105,8 +108,11 @@ class Codes(TorchDistribution):
     def pairwise_log_prob(self, z: Float[Tensor, "*points latent"]) -> Float[Tensor, "*points components"]:
         """Every point under every distribution of the batch, (K,): (..., M·d) → (..., K), one matrix product."""
         hot = self.one_hot(z)
-        log_prob = hot.flatten(-2).to(z.dtype) @ self.log_probs.flatten(-2).to(z.dtype).mT
-        return log_prob.masked_fill(~hot.any(-1).all(-1, keepdim=True), -math.inf)
+        # The product would make NaN of 0 · -∞. So -∞ is the lowest number in it, and what contains that is -∞ again.
+        lowest = torch.finfo(z.dtype).min
+        log_prob = hot.flatten(-2).to(z.dtype) @ self.log_probs.to(z.dtype).clamp(min=lowest).flatten(-2).mT
+        impossible = (log_prob <= lowest / 2) | ~hot.any(-1).all(-1, keepdim=True)
+        return log_prob.masked_fill(impossible, -math.inf)
 
     @property
     def mean(self):
@@ -116,11 +122,14 @@ class Codes(TorchDistribution):
     def variance(self):
         return (self.log_probs.exp() @ self.codebook.square()).flatten(-2) - self.mean.square()
 
+    def entropy(self):
+        return -_expected(self.log_probs, self.log_probs)
+
     def __repr__(self):
         return _repr(self, self.log_probs.shape[-2])
 
 
-class AutoregressiveCodes(TorchDistribution):
+class AutoregressiveCodes(Estimable, TorchDistribution):
     """Π_m Cat(k_m; softmax(logits_m(k_1 … k_{m-1}))), z = (e_{k_1}, …, e_{k_M}).
 
     `log_prob` takes one call of the network, a draw takes M.
@@ -147,6 +156,7 @@ class AutoregressiveCodes(TorchDistribution):
         return CodeVectors(self.codebook)
 
     def expand(self, batch_shape, _instance=None):
+        check_expand(self, batch_shape)
         new = AutoregressiveCodes(self.logits, self.codebook, self.positions, batch_shape, validate_args=False)
         new._validate_args = self._validate_args
         return new
@@ -178,7 +188,7 @@ class AutoregressiveCodes(TorchDistribution):
         return _repr(self, self.positions)
 
 
-class Quantised(TorchDistribution):
+class Quantised(Estimable, TorchDistribution):
     """The point mass on the codes nearest to `encoded`, z_m = e_k, k = argmin_k ‖encoded_m - e_k‖².
 
     `rsample` copies the gradient by z to `encoded`, as if z were that (the straight-through estimator of van den Oord
@@ -228,6 +238,10 @@ class Quantised(TorchDistribution):
     def mean(self):
         return self.codes
 
+    @property
+    def variance(self):
+        return torch.zeros_like(self.codes)
+
     def __repr__(self):
         return _repr(self, self.event_shape[0] // self.codebook.shape[-1])
 
@@ -235,7 +249,12 @@ class Quantised(TorchDistribution):
 @register_kl(Codes, Codes)
 def _kl(q, p):
     """Σ_m Σ_k q_m(k) (log q_m(k) - log p_m(k)), over one codebook."""
-    return (q.log_probs.exp() * (q.log_probs - p.log_probs)).sum((-1, -2))
+    return _expected(q.log_probs, q.log_probs - p.log_probs)
+
+
+def _expected(log_probs, values):
+    """Σ_m Σ_k q_m(k) values, where 0 · ±∞ is 0."""
+    return (log_probs.exp() * values.masked_fill(log_probs == -math.inf, 0.0)).sum((-1, -2))
 
 
 def _repr(fn, positions):

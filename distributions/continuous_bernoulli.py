@@ -4,6 +4,8 @@ import pyro.distributions as dist
 import torch
 from torch.distributions import constraints
 
+from distributions.closed_forms import Estimable
+
 NEAR = 0.5  # below it the closed forms' gradients lose digits, and six terms of the series are exact in float64
 # log(sinh(l/2)/(l/2)) = Σ_n B₂ₙ l²ⁿ/(2n (2n)!), with B the Bernoulli numbers: the coefficients of l², l⁴, …
 SERIES = (1 / 24, -1 / 2880, 1 / 181440, -1 / 9676800, 1 / 479001600, -691 / 15692092416000)
@@ -21,7 +23,7 @@ def power_series(coefficients, x):
     return total
 
 
-class ContinuousBernoulli(dist.TorchDistribution):
+class ContinuousBernoulli(Estimable, dist.TorchDistribution):
     """p(x) = C(λ) λ^x (1 - λ)^(1-x), λ = σ(logits), x in [0, 1]   (arXiv:1907.06845).
 
     With l = logit λ this is e^(l (x - ½)) (l/2)/sinh(l/2): an exponential in the distance from the end that l favours,
@@ -61,8 +63,17 @@ class ContinuousBernoulli(dist.TorchDistribution):
     def mean(self):
         near, small, size = self._split(self.logits)
         slope = power_series([2 * (n + 1) * c for n, c in enumerate(SERIES)], small.square())
-        distance = 1 / size - 1 / torch.expm1(size)
+        # 1/(e^l - 1), written in e^-l: the gradient of 1/expm1(l) is ∞/∞ from l = 89 on.
+        distance = 1 / size + (-size).exp() / torch.expm1(-size)
         return torch.where(near, 0.5 + small * slope, torch.where(self.logits > 0, 1 - distance, distance))
+
+    @property
+    def variance(self):
+        """1/l² - 1/(4 sinh²(l/2)), the second derivative of log sinh(l/2)/(l/2)."""
+        near, small, size = self._split(self.logits)
+        series = power_series([2 * (n + 1) * (2 * n + 1) * c for n, c in enumerate(SERIES)], small.square())
+        away = size.square().reciprocal() - (-size).exp() / torch.expm1(-size).square()
+        return torch.where(near, series, away)
 
     def expand(self, batch_shape, _instance=None):
         new = ContinuousBernoulli(self.logits.expand(batch_shape), validate_args=False)

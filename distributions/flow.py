@@ -6,17 +6,19 @@ from jaxtyping import Float
 from torch import Tensor
 
 from distributions.blocks import blocks
+from distributions.closed_forms import Estimable
 from distributions.normal import DiagonalNormal
 
 
-class FlowDistribution(dist.TransformedDistribution):
+class FlowDistribution(Estimable, dist.TransformedDistribution):
     """log q(z) = log base(x) - log |det ∂T(x)/∂x|, z = T(x)   (Rezende & Mohamed 2015, arXiv:1505.05770).
 
     Args:
         base: a distribution over vectors, batch shape (...,), event shape (latent,).
         transform: one of `flows`' transforms; its parameters' `batch_shape` is () or the base's.
 
-    A sample is scored from the transform's cache; every other point is inverted exactly.
+    A sample is scored from the transform's cache; every other point is inverted exactly. A flow has no closed-form
+    mean or variance: `q.sample((1000,)).mean(0)` estimates the mean.
 
     >>> import torch; from distributions import DiagonalNormal
     >>> from flows.planar import Planar
@@ -24,6 +26,8 @@ class FlowDistribution(dist.TransformedDistribution):
     >>> FlowDistribution(base, Planar(torch.randn(3, 4, 2), torch.randn(3, 4, 2), torch.randn(3, 4)))
     FlowDistribution(DiagonalNormal(batch 3, event 2) → Planar(length=4))
     """
+
+    symbol = "q"
 
     def __init__(self, base, transform, validate_args=None):
         super().__init__(base, [transform], validate_args=validate_args)

@@ -6,6 +6,9 @@ import pyro.distributions as dist
 import torch
 from torch.distributions import constraints
 
+from distributions.closed_forms import Estimable
+from distributions.shapes import check_expand, fits
+
 
 def join(x, y):
     """Images (..., channels, height, width) and one-hot labels (..., classes) as one tensor (..., pixels + classes)."""
@@ -38,7 +41,7 @@ def one_hot(labels, classes):
     return (labels.unsqueeze(-1) == torch.arange(classes, device=labels.device)).float()
 
 
-class LabelledImages(dist.TorchDistribution):
+class LabelledImages(Estimable, dist.TorchDistribution):
     """p(x | z, y) for every label y: a distribution over images with their labels, as `join` puts them side by side.
 
     log_prob is log p(x | z, y), of the image given the label beside it; the label itself is not scored. A draw takes
@@ -71,6 +74,7 @@ class LabelledImages(dist.TorchDistribution):
     arg_constraints = {}
     has_rsample = False
     support = constraints.real_vector
+    instead = "p.given(y).{name} is that of the images with label y"
 
     def __init__(self, decode, z, shape, classes, labels=None, validate_args=None):
         self.decode, self.z, self.shape_of_images, self.classes = decode, z, torch.Size(shape), classes
@@ -110,6 +114,7 @@ class LabelledImages(dist.TorchDistribution):
 
     def expand(self, batch_shape, _instance=None):
         # The shape alone, as a plate asks for it; z stays what it is.
+        check_expand(self, batch_shape)
         new = self._get_checked_instance(LabelledImages, _instance)
         new.decode, new.z, new.shape_of_images, new.classes = self.decode, self.z, self.shape_of_images, self.classes
         new.labels = self.labels
@@ -120,11 +125,3 @@ class LabelledImages(dist.TorchDistribution):
     def __repr__(self):
         batch, shape = ("×".join(map(str, shape)) for shape in (self.batch_shape, self.shape_of_images))
         return f"LabelledImages(batch {batch or '()'}, images {shape}, {self.classes} classes)"
-
-
-def fits(shape, batch):
-    """Whether the one broadcasts to the other."""
-    try:
-        return torch.broadcast_shapes(shape, batch) == batch
-    except RuntimeError:
-        return False

@@ -5,6 +5,8 @@ import torch
 from torch.distributions import constraints
 from torch.nn.functional import logsigmoid, softplus
 
+from distributions.closed_forms import Estimable
+
 
 class Levels(constraints.Constraint):
     """The numbers 0, 1/(n-1), …, 1, each within a thousandth of a step: room for float32's rounding of k/255."""
@@ -23,7 +25,7 @@ class Levels(constraints.Constraint):
         return f"Levels(k/{self.levels - 1} for k = 0 … {self.levels - 1})"
 
 
-class DiscretisedLogistic(dist.TorchDistribution):
+class DiscretisedLogistic(Estimable, dist.TorchDistribution):
     """P(x) = F((x + δ/2 - loc)/scale) - F((x - δ/2 - loc)/scale), F(y) = 1/(1 + e^-y), δ = 1/(levels - 1).
 
     The first and last level take the tails, so that the probabilities of the levels 0, δ, …, 1 sum to 1: a logistic
@@ -67,8 +69,12 @@ class DiscretisedLogistic(dist.TorchDistribution):
 
         Rounding adds at most δ/2, and at most δ²/(48 scale) ~ 3e-7/scale where that is less.
         """
-        mean = self.scale * (softplus(self.loc / self.scale) - softplus((self.loc - 1) / self.scale))
-        return mean.clamp(0, 1)  # which rounding may miss by a bit
+        # The distance from the nearer end: far above 1, loc and loc - 1 would cancel.
+        above = self.loc > 0.5
+        loc = torch.where(above, 1 - self.loc, self.loc)
+        distance = self.scale * (softplus(loc / self.scale) - softplus((loc - 1) / self.scale))
+        distance = distance.clamp(0, 1)  # which rounding may miss by a bit
+        return torch.where(above, 1 - distance, distance)
 
     def expand(self, batch_shape, _instance=None):
         loc, scale = self.loc.expand(batch_shape), self.scale.expand(batch_shape)

@@ -9,6 +9,8 @@ from torch import Tensor
 
 from distributions import gemm
 from distributions.blocks import blocks
+from distributions.closed_forms import Estimable
+from distributions.shapes import check_expand
 
 FEW = 32  # components, of which all are scored in float64 to its last digit
 SHARE = 1e-6  # of the largest component, below which float32 is exact enough
@@ -16,7 +18,7 @@ MANY = 1 / 16  # of all pairs of point and component: if more of them matter, al
 PAIRS = 4096  # scored at a time, about
 
 
-class Mixture(dist.TorchDistribution):
+class Mixture(Estimable, dist.TorchDistribution):
     """p(z) = Σ_k π_k p_k(z), with π_k = 1/K or softmax(logits)_k.
 
     Args:
@@ -58,11 +60,48 @@ class Mixture(dist.TorchDistribution):
     def expand(self, batch_shape, _instance=None):
         # Record the shape and nothing else: Pyro's plate expands every site, and a materialised
         # expansion would hold every component once for each image.
-        new = self._get_checked_instance(Mixture, _instance)
+        check_expand(self, batch_shape)
+        return self._with(batch_shape, _instance)
+
+    def unbatched(self) -> "Mixture":
+        """Return the same mixture with batch shape (), as it was before it was expanded."""
+        return self._with(())
+
+    def _with(self, batch_shape, instance=None):
+        new = self._get_checked_instance(Mixture, instance)
         new.components, new.logits = self.components, self.logits
         super(Mixture, new).__init__(torch.Size(batch_shape), self.event_shape, validate_args=False)
         new._validate_args = self._validate_args
         return new
+
+    @property
+    def mean(self):
+        """Σ_k π_k E_k[z]."""
+        return self._average(self._of_components("mean"))
+
+    @property
+    def variance(self):
+        """Σ_k π_k (Var_k[z] + (E_k[z] - E[z])²)."""
+        variances, means = self._of_components("variance"), self._of_components("mean")
+        centre = torch.tensordot(self._weights(means), means, 1)
+        return self._average(variances + (means - centre).square())
+
+    def _of_components(self, name):
+        """(K, *event)."""
+        try:
+            return getattr(self.components, name)
+        except NotImplementedError as error:
+            raise self._no_closed_form(name) from error
+
+    def _average(self, values):
+        total = torch.tensordot(self._weights(values), values, 1)
+        return total.expand(self.batch_shape + self.event_shape)
+
+    def _weights(self, values):
+        count = self.components.batch_shape[0]
+        if self.logits is None:
+            return values.new_full((count,), 1 / count)
+        return self.logits.softmax(-1).to(values.dtype)
 
     def component_log_prob(self, z: Float[Tensor, "..."]) -> Float[Tensor, "... components"]:
         """log π_k p_k(z) for every component: (..., *event) → (..., K); its softmax is p(k | z)."""

@@ -144,6 +144,6 @@ assert abs(integral - 1) < 0.005
 # ## Exercises
 #
 # 1. Train `vamp-base:20` for as long and compare the ELBO; then both with `:fixed`. Who finds the way around now?
-# 2. Write the inverse of one layer by bisection and compare it with `flows.planar.solve`.
+# 2. Write the inverse of one layer by bisection and compare it with `flows.root.solve`.
 # 3. With `planar:4:shared` one inverse serves all components. Why? (`FlowDistribution.pairwise_log_prob`)
 # 4. Put a deliberate error into the determinant in `Planar.pull`. Which of the checks in this lesson notices?

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from flows.coupling import affine
-from flows.sequential import Sequential
+from flows.sequential import invert
 from flows.transform import Flow, NetBijection
 from nets.context import ContextMLP
 
@@ -35,7 +35,7 @@ class IAF(NetBijection):
     def pull(self, y):
         log_det = 0.0
         for net in reversed(self.nets):
-            y, change = Sequential.apply(y.flip(-1), *net, UNITS)
+            y, change = invert(y.flip(-1), *net, UNITS)
             log_det = log_det + change
         return y, log_det
 

@@ -6,6 +6,7 @@ import torch
 from torch.fx.experimental.proxy_tensor import get_proxy_mode
 from torch.nn.functional import softplus
 
+from flows.root import derivative, solve
 from flows.transform import Bijection, Flow
 from nets.conditioner import Conditioner
 
@@ -13,58 +14,6 @@ LEAST_SLOPE = 1e-6  # a flatter layer has no inverse in float32
 OFFSET = math.log(math.expm1(1 - LEAST_SLOPE))  # softplus(OFFSET) = 1 - LEAST_SLOPE
 BLOCK = 2**16  # points × components
 NEAR = 8  # layers
-
-
-def solve(v, slope):
-    """tanh(r) at the root r of r + c·tanh(r) = v, where c = slope - 1 > -1.
-
-    The equation is odd in v, so let a = |v| and look for r ≥ 0.
-
-    1. For c ≥ 0 the left side is concave on r ≥ 0. a - c and a/(1 + c) lie left of the root, and so does the zero of
-       any tangent; the one at tanh(r) = a/(1 + c), where r is small against c·tanh(r), is close when c is large.
-       Take the largest.
-    2. For -1 < c < 0 it is convex. Both of those lie right of the root, and so does the root of
-       |c| r³/(3 + 1.2 R²) = a for any R right of it, because r - tanh r ≥ r³/(3 + 1.2 r²). Take the smallest; the third
-       is close where c → -1 and a is small.
-    3. The derivative 1 + c(1 - t²) is written t² + (1 - t²)·slope, t = tanh r: nothing cancels as c → -1.
-    4. From there Halley's method, which triples the digits for one tanh a step, reaches the rounding of float32 in two
-       steps for every c from -1 + 1e-6 to 1e5 (Newton's, which doubles them, in four), and float64's in two more. A
-       fixed number of steps keeps the device from being asked whether it is done.
-    5. All that runs without gradient. One last step with the derivative held constant gives
-       dr = (dv - tanh(r) dc) / (1 + c(1 - t²)), the gradient of the implicit function.
-
-    Shapes broadcast; first derivatives only.
-    """
-    with torch.no_grad():
-        a, c, slope32 = v.abs().float(), slope.float() - 1, slope.float()
-        far, near = a - c, a / slope32
-        t = near.clamp(max=0.9999)
-        touched = t.atanh()
-        tangent = touched - (touched + c * t - a) / derivative(t, slope32)
-        least = torch.minimum(far, near)
-        cubic = (a * (3 + 1.2 * least.square()) / (-c).clamp(min=1e-3)).pow(1 / 3)
-        left = torch.maximum(torch.maximum(far, near), tangent)
-        r = torch.where(c >= 0, left, torch.minimum(least, cubic))
-        r = _halley(_halley(r, a, slope32), a, slope32)
-        if v.dtype == torch.float64:
-            r = _halley(_halley(r.double(), v.abs(), slope), v.abs(), slope)
-        r = r.copysign(v)
-        t = r.tanh()
-        df = derivative(t, slope)
-    root_step = (v - r - (slope - 1) * t) / df
-    return t + (1 - t * t) * root_step
-
-
-def _halley(r, a, slope):
-    """One step towards f(r) = r + c·tanh(r) - a = 0, with f' = 1 + c(1 - t²) and f'' = -2ct(1 - t²)."""
-    t = r.tanh()
-    f, df, bend = r + (slope - 1) * t - a, derivative(t, slope), (slope - 1) * t * (1 - t * t)
-    return r - f * df / (df * df + f * bend)
-
-
-def derivative(t, slope):
-    """1 + c(1 - t²): of the layer at t, and of the equation above. Never negative, zero for no float."""
-    return t * t + (1 - t * t) * slope
 
 
 class Planar(Bijection):

@@ -67,9 +67,9 @@ class Radial(Bijection):
         for layer in reversed(range(self.length)):
             centre, alpha, s = self._layer(layer)
             rho = _norm(y - centre)
-            # Of the root's two forms, the one in which nothing cancels.
+            # Of the root's two forms, the one in which nothing cancels. |b| by `where`, as abs has no slope at 0.
             b = s - rho
-            twice = b.abs() + (b.square() + 4 * alpha * rho).sqrt()
+            twice = torch.where(b > 0, b, -b) + (b.square() + 4 * alpha * rho).sqrt()
             r = torch.where(b > 0, 2 * alpha * rho / twice, 0.5 * twice)
             y = centre + ((alpha + r) / (s + r)).unsqueeze(-1) * (y - centre)
             log_det = log_det + self._layer_log_det(r, alpha, s, y.shape[-1])

@@ -1,7 +1,34 @@
 """The inverse of an autoregressive layer, element by element, with its gradient."""
 
+from functools import partial
+
 import torch
-from torch.autograd.function import once_differentiable
+from torch.nn.functional import linear
+
+
+def invert(y, w, c, u, d, units):
+    """Invert one layer: arguments and results are those of `Sequential`.
+
+    torch.func's transforms go through the plain form, which they can all differentiate and vectorise.
+    """
+    inverse = plain if torch._C._are_functorch_transforms_active() else Sequential.apply
+    return inverse(y, w, c, u, d, units)
+
+
+def plain(y, w, c, u, d, units):
+    """The sweep of `Sequential` in operations that autograd knows, to any order. It keeps every step's tensors."""
+    latent = y.shape[-1]
+    batch = torch.broadcast_shapes(y.shape[:-1], c.shape[:-1])
+    y, c, u, d = y.expand(*batch, latent), c.expand(*batch, -1), u.unflatten(0, (2, latent)), d.view(2, latent)
+    x, hidden, log_det = y[..., :0], c[..., :0], 0.0
+    for i in range(latent):
+        block, until = slice(i * units, (i + 1) * units), (i + 1) * units
+        hidden = torch.cat([hidden, (linear(x.to(w.dtype), w[block, :i]) + c[..., block]).tanh()], -1)
+        s, t = linear(hidden, u[:, i, :until], d[:, i]).to(y.dtype).unbind(-1)
+        s = 2 * (s / 2).tanh()
+        x = torch.cat([x, ((y[..., i] - t) * (-s).exp()).unsqueeze(-1)], -1)
+        log_det = log_det + s
+    return x, log_det
 
 
 class Sequential(torch.autograd.Function):
@@ -15,7 +42,8 @@ class Sequential(torch.autograd.Function):
 
         v_i = g_i exp(-s_i),   ∂θ_i = (∂Σs - v_i x_i exp(s_i), -v_i),   g += (∂θ/∂x)ᵀ ∂θ
 
-    Memory and multiplications are those of one pass through the network, and of one pass back.
+    Memory and multiplications are those of one pass through the network, and of one pass back. Where that gradient is
+    to be differentiated again, it is taken of `plain`.
 
     Args:
         y: (..., latent).
@@ -29,7 +57,7 @@ class Sequential(torch.autograd.Function):
     @staticmethod
     def forward(ctx, y, w, c, u, d, units):
         latent, ctx.shapes = y.shape[-1], (y.shape, c.shape)
-        batch = torch.broadcast_shapes(y.shape[:-1], c.shape[:-1])
+        batch, inputs = torch.broadcast_shapes(y.shape[:-1], c.shape[:-1]), (y, w, c, u, d)
         # Elements and units first: their rows are contiguous.
         y = y.expand(*batch, latent).reshape(-1, latent).T.contiguous()
         hidden = c.expand(*batch, -1).reshape(-1, latent * units).T.clone(memory_format=torch.contiguous_format)
@@ -47,15 +75,19 @@ class Sequential(torch.autograd.Function):
             x[i] = (y[i] - theta[1]) * (-s[i]).exp()
             if seen is not x:
                 seen[i] = x[i]
-        ctx.save_for_backward(x, s, hidden, w, u)
+        ctx.save_for_backward(x, s, hidden, *inputs)
         ctx.units, ctx.batch = units, batch
         return x.T.reshape(*batch, latent), s.sum(0).reshape(batch)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx, by_x, by_log_det):
-        x, s, hidden, w, u = ctx.saved_tensors
+        x, s, hidden, *inputs = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            _, pullback = torch.func.vjp(partial(plain, units=ctx.units), *inputs)
+            return *pullback((by_x, by_log_det)), None
+        _, w, _, u, _ = inputs
         latent, points = x.shape
+        u = u.unflatten(0, (2, latent))
         by_x = by_x.reshape(points, latent).T.to(w.dtype).clone(memory_format=torch.contiguous_format)
         by_log_det = by_log_det.reshape(points).to(w.dtype)
         x, s = x.to(w.dtype), s.to(w.dtype)

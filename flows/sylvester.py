@@ -3,7 +3,8 @@
 import torch
 from torch import nn
 
-from flows.planar import LEAST_SLOPE, derivative, solve
+from flows.planar import LEAST_SLOPE
+from flows.root import derivative, solve
 from flows.transform import Bijection, Flow
 from nets.conditioner import Conditioner
 

@@ -68,33 +68,50 @@ class Bijection(Transform):
             )
 
     def _call(self, x):
-        self._check(x)
-        y, log_det = self.push(x)
-        self._remember(log_det, x)
-        return y
+        return self._compute(self.push, x)[0]
 
     def _inverse(self, y):
-        self._check(y)
-        x, log_det = self.pull(y)
-        self._remember(log_det, x)
-        return x
+        return self._compute(self.pull, y)[0]
 
-    def _remember(self, log_det, x):
-        self._log_det = log_det if isinstance(log_det, torch.Tensor) else x.new_full(x.shape[:-1], log_det)
-        self._has_graph = torch.is_grad_enabled()
+    def _compute(self, way, x):
+        """The other end of the pair, and the log-determinant as a tensor, remembered where a pair is."""
+        self._check(x)
+        other, log_det = way(x)
+        if not isinstance(log_det, torch.Tensor):
+            log_det = x.new_full(x.shape[:-1], log_det)
+        if self._cache_size:
+            self._log_det, self._has_graph = log_det, torch.is_grad_enabled()
+        return other, log_det
 
     def log_abs_det_jacobian(self, x, y):
         self._forget_if_without_graph()
+        if not self._cache_size:
+            return self._compute(self.push, x)[1]
         if self._cached_x_y[0] is not x:
             self(x)
         return self._log_det
+
+    def with_cache(self, cache_size=1):
+        """Return the same map that remembers its last pair (1) or none (0)."""
+        if cache_size not in (0, 1):
+            raise ValueError(f"cache_size is {cache_size}, expected 0 or 1")
+        if cache_size == self._cache_size:
+            return self
+        new = self._forgetful()
+        new._cache_size = cache_size
+        return new
+
+    def _forgetful(self):
+        """A copy that has seen nothing and is nobody's inverse."""
+        new = copy.copy(self)
+        new._cached_x_y, new._log_det, new._has_graph, new._inv = (None, None), None, False, None
+        return new
 
     def select(self, index, dtype):
         """The maps of those batch members, by their index, in that precision; itself where one map serves all."""
         if not self.batch_shape:
             return self
-        new = copy.copy(self)
-        new._cached_x_y, new._log_det, new._inv = (None, None), None, None
+        new = self._forgetful()
         new._index(index, dtype)
         return new
 

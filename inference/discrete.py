@@ -97,7 +97,8 @@ class _Baselines(Messenger):
             return
         column, self.latents = self.latents, self.latents + 1
         msg["infer"]["baseline"] = {
-            "nn_baseline": lambda x: self.baseline(x)[..., column],
+            # Pyro's cost of a batch of one image has shape (), and the baseline must have the cost's shape.
+            "nn_baseline": lambda x: self.baseline(x)[..., column].squeeze(),
             "nn_baseline_input": self.x,
         }
 

@@ -108,7 +108,7 @@ class Joint:
         Sites that a handler masks stay with the others.
         """
         one, again = (sample_sites(self.trace(x, {n: v[:1] for n, v in values.items()})) for _ in range(2))
-        found = {name: one[name]["fn"].expand(()) for name in values if getattr(one[name]["fn"], "refines", False)}
+        found = {name: one[name]["fn"].unbatched() for name in values if getattr(one[name]["fn"], "refines", False)}
         found = {name: fn for name, fn in found.items() if one[name]["mask"] is None}
         found = {name: fn for name, fn in found.items() if again[name]["fn"].components is fn.components}
         for mixture in found.values():

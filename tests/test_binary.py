@@ -279,6 +279,41 @@ def test_without_closed_forms_the_score_is_pyros_own_with_that_baseline():
     assert found["2.1.weight"].abs().sum() > 0
 
 
+@each_model
+def test_the_score_function_of_one_image_is_that_by_hand(model):
+    """Each latent's score is weighed with what depends on the latent, less its baseline."""
+    levels = model == "two-level"
+    model, guide, both, x = programs(model, "standard")
+    x, ours = x[:1], baseline()
+    parts = nn.ModuleList([model, guide, ours])
+    torch.manual_seed(1)
+    found = gradients(TraceGraph_ELBO(ours).differentiable_loss(model, guide, x), parts)
+    torch.manual_seed(1)
+    q = pyro.poutine.trace(guide).get_trace(x)
+    p = pyro.poutine.trace(pyro.poutine.replay(model, q)).get_trace(x)
+    q.compute_log_prob(), p.compute_log_prob()
+    cost = {name: p.nodes[name]["log_prob"] - q.nodes[name]["log_prob"] for name in (["z2", "z1"] if levels else ["z"])}
+    surrogate, rest = -p.log_prob_sum(), p.nodes["x"]["log_prob"]
+    for column, name in reversed(list(enumerate(cost))):
+        rest = rest + cost[name]
+        advantage = rest.detach() - ours(x)[:, column]
+        score = q.nodes[name]["log_prob"]
+        surrogate = surrogate - (score * advantage.detach()).sum() + advantage.square().sum()
+    truth = gradients(surrogate, parts)
+    for name in truth:
+        torch.testing.assert_close(found[name], truth[name], rtol=1e-9, atol=1e-10, msg=name)
+    assert found["2.1.weight"].abs().sum() > 0
+
+
+@pytest.mark.parametrize("engine", ["svi", "eager", "compiled"])
+@pytest.mark.parametrize("objective", ["elbo:score", "elbo:analytic:score"])
+def test_a_short_last_batch_of_one_image_trains(objective, engine):
+    spec = specs.parse("objective", objective)
+    model, guide = assemble(posterior="bernoulli", hidden=(8,), latent=BITS, shape=SHAPE)
+    update = make_update(model, guide, objective=OBJECTIVES[spec.name](spec, SHAPE), engine=engine)
+    assert all(update(torch.zeros(count, *SHAPE))["loss"].isfinite() for count in (3, 1, 1, 3))
+
+
 def test_a_step_trains_the_baseline():
     model, guide, _, x = programs(dtype=torch.float32)
     objective = TraceGraph_ELBO(nets.Baseline(SHAPE, 2))

@@ -15,7 +15,9 @@ from torch.func import functional_call
 import builders
 import specs
 from distributions import DiagonalNormal, FlowDistribution
-from flows.planar import Planar, solve
+from flows.planar import Planar
+from flows.radial import Radial
+from flows.root import solve
 
 FEATURES, BATCH = 4, 3
 every_flow = pytest.mark.parametrize("spec", [spec for spec in every("flow", 3) if spec != "none"])
@@ -315,3 +317,12 @@ def test_planar_at_slope_near_zero_goes_there_and_back():
     )
     y = torch.linspace(-2, 2, 41, dtype=torch.float64).unsqueeze(-1) * torch.tensor([1.0, 0.5], dtype=torch.float64)
     assert gap(Planar(*leaves)(Planar(*leaves).inv(y).clone()), y) < 1e-12
+
+
+def test_radials_inverse_has_its_gradient_where_both_forms_of_the_root_meet():
+    """At α = 1, s = 2 and ρ = 2: r² + (s - ρ) r - α ρ = 0 gives ∂r/∂ρ = (r + α)/(2r + s - ρ) = (√2 + 1)/(2√2)."""
+    one, two = torch.ones(1, dtype=torch.float64), torch.full((1,), 2.0, dtype=torch.float64)
+    y = torch.tensor([2.0], dtype=torch.float64, requires_grad=True)
+    radial = Radial(torch.zeros(1, 1, dtype=torch.float64), one, two)
+    (slope,) = torch.autograd.grad(radial.inv(y), y)
+    assert slope.item() == pytest.approx((2**0.5 + 1) / (2 * 2**0.5), rel=1e-12)
