@@ -17,7 +17,7 @@ from inference.processes import Processes
 
 BATCH = 20
 LOSS_LIMIT, GRADIENT_LIMIT = 1e-5, 2e-4  # rounding gives 1e-7 and 2e-5; TF32 products give 1e-3
-MOVEMENT_LIMIT = 0.05  # of what the parameters moved: Adam turns rounding of tiny gradients into whole steps
+MOVEMENT_LIMIT = 0.01  # of what the parameters moved: Adam turns rounding of tiny gradients into whole steps
 NEEDS_CUDA = "needs a CUDA device"
 
 
