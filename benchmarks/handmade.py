@@ -57,11 +57,11 @@ class HandmadeVAE(nn.Module):
         return -self.log_weights(x).mean()
 
 
-def handmade_step(components=0, broadcast=False, compiled=False, lr=1e-3):
-    """x → one step of Adam; `compiled` puts torch.compile round the loss."""
-    model = HandmadeVAE(components, broadcast=broadcast)
+def handmade_step(components=0, broadcast=False, mode=None, lr=1e-3, device="cpu"):
+    """x → one step of Adam; with a `mode`, torch.compile(…, mode=mode) computes the loss."""
+    model = HandmadeVAE(components, broadcast=broadcast).to(device)
     optimizer = torch.optim.Adam(model.parameters(), lr=lr, fused=True)
-    loss_of = torch.compile(model, dynamic=False) if compiled else model
+    loss_of = torch.compile(model, dynamic=False, mode=mode) if mode else model
 
     def step(x):
         optimizer.zero_grad(set_to_none=True)
@@ -71,6 +71,50 @@ def handmade_step(components=0, broadcast=False, compiled=False, lr=1e-3):
         return loss.detach()
 
     return step
+
+
+def captured_step(images, components=0, batch=100, lr=1e-3):
+    """indices (batch,) → one step of Adam on those of the `images`, uint8 on a GPU: a CUDA graph captured by hand.
+
+    The gather, the gradient and the optimiser are in the graph; one copy and one replay are left for each step.
+    """
+    model = HandmadeVAE(components).to(images.device)
+    optimizer = torch.optim.Adam(model.parameters(), lr=lr, fused=True, capturable=True)
+    indices = torch.zeros(batch, dtype=torch.int64, device=images.device)
+
+    def body():
+        optimizer.zero_grad(set_to_none=True)
+        loss = model(images[indices].float() / 255)
+        loss.backward()
+        optimizer.step()
+        return loss.detach()
+
+    replay = recorded(body)
+
+    def step(chosen):
+        indices.copy_(chosen)
+        return replay()
+
+    return step
+
+
+def recorded(body):
+    """() → what `body` returns, replayed from a CUDA graph that is captured after three calls."""
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        for _ in range(3):
+            body()
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        result = body()
+
+    def replay():
+        graph.replay()
+        return result
+
+    return replay
 
 
 def products(components=0, batch=100, latent=40, hidden=300):

@@ -51,7 +51,7 @@ def contestants(name, library):
     builders = {engine: lambda engine=engine: ours(prior, flow, engine) for engine in ("svi", "eager", "compiled")}
     if flow == "none":
         builders["torch"] = lambda: handmade_step(components)
-        builders["torch.compile"] = lambda: handmade_step(components, compiled=True)
+        builders["torch.compile"] = lambda: handmade_step(components, mode="default")
         builders["products"] = lambda: products(components)
         if components:
             builders["torch B×K×D"] = lambda: handmade_step(components, broadcast=True)

