@@ -13,7 +13,7 @@ from jobs.cells import SweepError, numeric
 from jobs.errors import INPUT_ERRORS
 from jobs.estimate import seconds, spoken
 from jobs.folder import Folder
-from jobs.machine import find_device, find_engine
+from jobs.machine import find_device, find_engine, find_gemm
 from jobs.many import Run, finished, run_all, unmeasured
 from jobs.paired import differences
 from jobs.scoring import load_images
@@ -51,7 +51,9 @@ def refused(cells):
                 raise loaded[key]
             images = loaded[key] = loaded.get(key) or load_images(config)
             _, _, objective = assembled(config, images)
-            find_engine(config, find_device(config["device"]), len(images.train), objective)
+            device = find_device(config["device"])
+            find_engine(config, device, len(images.train), objective)
+            find_gemm(config, device)
         except INPUT_ERRORS as error:
             loaded.setdefault(key, error)
             errors.append((cell, str(error)))

@@ -29,9 +29,11 @@ def main(argv):
     except SpecError as error:
         return f"error: {error}"
     from jobs.errors import INPUT_ERRORS  # torch comes with it: not before the flags are read
+    from jobs.scoring import products_of
 
     try:
-        export(given.pop("run"), **given)
+        with products_of(given["run"]):
+            export(given.pop("run"), **given)
     except INPUT_ERRORS as error:
         return f"error: {error}"
 

@@ -15,7 +15,7 @@ from jobs import flags
 from jobs.cells import Cell, SweepError
 
 RUN = Path(__file__).parent.parent / "run.py"
-WHERE = ("out", "data_dir", "device", "engine", "tensorboard")  # settings that do not make another run of a run
+WHERE = ("out", "data_dir", "device", "engine", "gemm", "tensorboard")  # settings that do not make another run of a run
 STOP = threading.Event()  # set on Ctrl-C: no further run begins
 STOPPED = (130, 143, -signal.SIGINT, -signal.SIGTERM)  # exit statuses: before a process listens they are negative
 GRACE = 20  # seconds that runs have on Ctrl-C to end by themselves

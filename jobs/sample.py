@@ -34,9 +34,11 @@ def parser():
 def main(argv):
     given = parser().named(argv)
     from jobs.errors import INPUT_ERRORS  # torch comes with it: not before the flags are read
+    from jobs.scoring import products_of
 
     try:
-        sample(given.pop("run"), **given)
+        with products_of(given["run"]):
+            sample(given.pop("run"), **given)
     except INPUT_ERRORS as error:
         return f"error: {error}"
 

@@ -60,13 +60,12 @@ def read(argv):
 
 def main(argv):
     given = read(argv)
-    from distributions import gemm  # torch comes with it: not before the flags are read
-    from jobs import rescore
+    from jobs import rescore  # torch comes with it: not before the flags are read
     from jobs.errors import INPUT_ERRORS
-    from jobs.machine import find_device
+    from jobs.scoring import products_of
 
     try:
-        with gemm.using(gemm.best(find_device(given["device"]))):
+        with products_of(given["run"]):
             command = shlex.join(["python", "run.py", "score", *argv])
             failed = rescore.rescore(given.pop("run"), command=command, **given)
             return f"error: not measured: {', '.join(failed)}" if failed else None

@@ -1,6 +1,9 @@
 """What training and scoring share: which images, how they are scored, and what is said of it."""
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import numpy
 import torch
@@ -11,7 +14,7 @@ from assemble import ex_post, load
 from inference import NormalProposal, Score, score
 from inference.checkpoint import digest, read_checkpoint
 from jobs.folder import Folder
-from jobs.machine import ALONE
+from jobs.machine import ALONE, recorded_products
 from supports import check_likelihood, check_posterior
 
 
@@ -41,6 +44,18 @@ def check_same(images, config, run):
     """Raises a DataError where these are not the images of the run's config."""
     if images.sha256 != config["sha256"]:
         raise data.DataError(f"{images.name} has changed since {run} was trained on it: train a new run")
+
+
+@contextmanager
+def products_of(run: str | Path) -> Iterator[None]:
+    """Inside, matrix products come from the library that the run in this folder recorded.
+
+    Raises:
+        FolderError: as `Folder.open`.
+    """
+    _, config = Folder.open(run, settings=["gemm"])
+    with recorded_products(config["gemm"]):
+        yield
 
 
 def trained(run, prior="own", **given):

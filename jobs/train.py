@@ -24,9 +24,7 @@ def main(argv):
         except INPUT_ERRORS as error:
             return f"error: {error}"
         quiet = redirect_stdout(sys.stdout if run.processes.leads else StringIO())
-        with gemm.using(run.config["gemm"]) as library, quiet:
-            if library != run.config["gemm"]:
-                print(f"{run.config['gemm']} rounds products on this machine: {library} goes on, in other last bits")
+        with gemm.using(run.config["gemm"]), quiet:
             try:
                 try:
                     run.train()

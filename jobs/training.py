@@ -10,7 +10,6 @@ from tqdm import tqdm
 
 from assemble import PARTS, assemble
 from builders import OBJECTIVES
-from distributions import gemm
 from inference import Cooldown, EarlyStopping, KLWeight, fit, make_update, scoring_guide, seeded, validation
 from inference.checkpoint import CheckpointError, check_memory, digest, load_weights, read_checkpoint
 from inference.processes import Shard
@@ -19,7 +18,7 @@ from jobs.extras import require
 from jobs.figures import figures as draw
 from jobs.figures import shoot
 from jobs.folder import FolderError
-from jobs.machine import ALONE, find_device, find_engine
+from jobs.machine import ALONE, find_device, find_engine, find_gemm
 from jobs.partial import Partial
 from jobs.scoring import as_trained, chosen, criterion, drawn, line, load_images, scored, sentence, summary
 from specs import parse
@@ -56,8 +55,8 @@ class Run:
             "engine": find_engine(config, device, len(images.train), objective, processes),
             "device": device.type,
             "processes": processes.size,
-            # Kept, so that a resumed run computes the same bits; and every process the leader's.
-            "gemm": (device.type == "cpu" and config.get("gemm")) or processes.shared(gemm.best(device)),
+            "gemm": processes.shared(find_gemm(config, device)),  # a rule, but with --gemm measure a clock
+            "threads": torch.get_num_threads(),
             "shape": list(images.image_shape),
             "classes": images.classes,
             "sha256": images.sha256,
