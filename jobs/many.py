@@ -82,6 +82,12 @@ def unmeasured(run):
     return {m: measured[m]["not measured"] for m in run.measures if "not measured" in measured.get(m, ())}
 
 
+def remarks(run: Run) -> list[str]:
+    """The remarks on a finished run, as its results.json has them (`jobs.remarks`)."""
+    said = _results(run)[0].get("remarks", [])
+    return [str(remark) for remark in said] if isinstance(said, list) else []
+
+
 def _results(run):
     """What results.json has, and of it the measures under the run's own prior."""
     results = _json(run.folder / "results.json") or {}

@@ -20,6 +20,7 @@ from jobs.figures import shoot
 from jobs.folder import FolderError
 from jobs.machine import ALONE, find_device, find_engine, find_gemm
 from jobs.partial import Partial
+from jobs.remarks import remarks
 from jobs.scoring import as_trained, chosen, criterion, drawn, line, load_images, scored, sentence, summary
 from specs import parse
 
@@ -143,6 +144,13 @@ class Run:
             evaluate=lambda: validation(self.model, self.guide, valid, self.config["beta"]),
         )
 
+    def untrained(self) -> dict:
+        """Validation metrics of the model before training, built again from the run's seed, on up to 500 images."""
+        with seeded(self.config["seed"], device=self.images.device):
+            model, guide, _ = assembled(self.config, self.images)
+            torch.nn.ModuleList([model, guide]).to(self.images.device)
+            return validation(model, guide, self.images.images("valid")[:500], self.config["beta"])
+
     def train(self):
         """Fits until the last epoch or the end of patience; every epoch is on disk before the next begins."""
         epochs = fit(**self.fitting(), epochs=self.epoch if self.best.done else self.config["epochs"])
@@ -203,6 +211,7 @@ class Run:
         result = scored(self.model, guide, test, self.config["samples"], self.config["seed"], self.processes, partial)
         figures = summary(result, self.config, guide)
         by = criterion(self.metrics[0])
+        said = remarks(self.metrics, self.best.epoch, self.untrained(), self.config["beta"], self.config["warmup"])
         seconds = sum(line["seconds"] for line in self.metrics)
         steps = len(self.metrics) * -(-len(self.images.train) // self.config["batch_size"])
         checkpoint = self.folder.path / "checkpoint.pt"
@@ -218,6 +227,7 @@ class Run:
                     "seconds": seconds,
                     "steps_per_second": steps / seconds,
                 },
+                "remarks": said,
                 "config": self.config,
                 "data": {"name": self.images.name, "sha256": self.images.sha256},
                 "versions": {
@@ -242,8 +252,8 @@ class Run:
         for name, figure in pictures.items():
             self.folder.save_figure(name, figure)
         self.board.end(self.epoch, pictures, self.config, figures)
+        print("\n".join(["", sentence(figures, result.verdict), *(f"remark: {remark}" for remark in said)]))
         print(
-            f"\n{sentence(figures, result.verdict)}\n"
             f"trained             {len(self.metrics)} epochs in {seconds:.0f} s, best epoch {self.best.epoch}\n"
             f"figures             {', '.join(str(self.folder.path / name) for name in pictures)}"
         )
