@@ -15,6 +15,7 @@ from inference import NormalProposal, Score, score
 from inference.checkpoint import digest, read_checkpoint
 from jobs.folder import Folder
 from jobs.machine import ALONE, recorded_products
+from jobs.shortage import memory_for
 from supports import check_likelihood, check_posterior
 
 
@@ -75,13 +76,16 @@ def trained(run, prior="own", **given):
         SpecError: where such a prior is none for the run's posterior.
     """
     folder, config = Folder.open(run, settings=["dataset", "likelihood", "shape", "sha256", "seed"])
-    images = load_images(config | given | {"noise": 0.0})
+    with memory_for("loading the data", "--dataset"):
+        images = load_images(config | given | {"noise": 0.0})
     check_same(images, config, run)
-    contents = read_checkpoint(folder.path / "checkpoint.pt")  # once: a run that trains on replaces it
-    model, guide = load(run, contents)
+    with memory_for("loading the checkpoint", "--hidden", "--latent"):
+        contents = read_checkpoint(folder.path / "checkpoint.pt")  # once: a run that trains on replaces it
+        model, guide = load(run, contents)
     if prior != "own":
         check_posterior(config["posterior"], **{"scoring prior": prior})
-        model.prior = ex_post(prior, model, guide, images.images("train"), config["seed"])
+        with memory_for(f"fitting the prior {prior}", "--prior"):
+            model.prior = ex_post(prior, model, guide, images.images("train"), config["seed"])
     return folder, config, digest(contents), images, model, guide
 
 

@@ -17,7 +17,7 @@ def main(argv):
     try:
         from distributions import gemm  # torch comes with it: not before the flags are read, so that --help is instant
         from jobs import begin
-        from jobs.errors import INPUT_ERRORS, ProcessError
+        from jobs.errors import INPUT_ERRORS, MemoryShortage, ProcessError
 
         try:
             run = begin.start(*settings)
@@ -31,19 +31,12 @@ def main(argv):
                 except (FloatingPointError, ValueError) as error:  # the second is how stock SVI meets a NaN
                     return traced(run, error, begin.diagnosis)
                 run.report()
-            except ProcessError as error:
+            except (ProcessError, MemoryShortage) as error:
                 return f"error: {error}; {kept(run)}"
     except OSError as error:
         if run is None:
             raise
         return f"error: {error}; {kept(run)}"
-    except RuntimeError as error:
-        from inference.memory import is_out_of_memory
-
-        if not is_out_of_memory(error):
-            raise
-        after = f"; {kept(run)}" if run else ""
-        return f"error: out of memory: fewer --hidden, --latent or --batch-size take less{after}"
     except KeyboardInterrupt as stop:
         print(f"\nstopped{'; ' + kept(run) if run else ''}", file=sys.stderr)
         return status(stop)

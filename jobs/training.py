@@ -22,8 +22,10 @@ from jobs.machine import ALONE, find_device, find_engine, find_gemm
 from jobs.partial import Partial
 from jobs.remarks import remarks
 from jobs.scoring import as_trained, chosen, criterion, drawn, line, load_images, scored, sentence, summary
+from jobs.shortage import memory_for
 from specs import parse
 
+NETWORKS = ("--hidden", "--latent", "--prior", "--flow")  # flags that say how large the programs are
 SLOW = 30  # seconds of an epoch that a prior's density may take unsaid
 
 
@@ -47,11 +49,12 @@ class Run:
             require("tensorboard", "--tensorboard")
         device = find_device(config["device"])
         self.folder, self.epoch, self.metrics, self.film, self.processes = None, 0, [], {}, processes
-        with processes.leader_first():
+        with processes.leader_first(), memory_for("loading the data", "--dataset"):
             images = load_images(config)
-        self.images = images.to(device)
-        with seeded(config["seed"]):
+            self.images = images.to(device)
+        with memory_for("building the model", *NETWORKS), seeded(config["seed"]):
             self.model, self.guide, objective = assembled(config, images)
+            self.program = torch.nn.ModuleList([self.model, self.guide]).to(device)
         self.config = config | {
             "engine": find_engine(config, device, len(images.train), objective, processes),
             "device": device.type,
@@ -62,7 +65,6 @@ class Run:
             "classes": images.classes,
             "sha256": images.sha256,
         }
-        self.program = torch.nn.ModuleList([self.model, self.guide]).to(device)
         self.weight = KLWeight(config["beta"], config["warmup"], device)
         self.update = make_update(
             self.model,
@@ -79,7 +81,8 @@ class Run:
     def take_up(self, folder):
         """The state after the last whole epoch in the folder; before the first it is a run's beginning."""
         path = folder.path / "checkpoint.pt"
-        state = folder.load(self.images.device)
+        with memory_for("loading the checkpoint", *NETWORKS):
+            state = folder.load(self.images.device)
         try:
             if not isinstance(state, dict | None):
                 raise TypeError(f"a {type(state).__name__}")
@@ -141,8 +144,13 @@ class Run:
                 self.weight,
                 Cooldown(self.update.set_lr, self.config["lr"], self.config["epochs"], self.config["cooldown"]),
             ],
-            evaluate=lambda: validation(self.model, self.guide, valid, self.config["beta"]),
+            evaluate=lambda: self.validate(valid),
         )
+
+    def validate(self, images: torch.Tensor) -> dict:
+        """`inference.validation` of the programs as they are."""
+        with memory_for("validating", *NETWORKS):
+            return validation(self.model, self.guide, images, self.config["beta"])
 
     def untrained(self) -> dict:
         """Validation metrics of the model before training, built again from the run's seed, on up to 500 images."""
@@ -173,7 +181,8 @@ class Run:
         print(f"{self.model.prior} · flow {self.config['flow']} · {self.images.device} → {self.folder.path}")
         if self.best.done:
             print(f"early stopping ended this run after epoch {self.epoch}")
-        with tqdm(total=self.config["epochs"], initial=self.epoch, unit="epoch", disable=quiet) as bar:
+        training = memory_for("training", "--batch-size", *NETWORKS)
+        with training, tqdm(total=self.config["epochs"], initial=self.epoch, unit="epoch", disable=quiet) as bar:
             for metrics in map(self.processes.shared, epochs):
                 self.best(metrics["epoch"], as_trained(metrics, self.config["beta"]))
                 shoot(self.film, self.model.prior, metrics["epoch"])
@@ -207,8 +216,10 @@ class Run:
             {name: self.config[name] for name in decides} | {"epoch": self.best.epoch},
         )
         print(f"scoring epoch {self.best.epoch}, {self.config['samples']} samples for each of {len(test)} test images")
-        guide = scoring_guide(self.model, self.guide, self.images.images("valid"), seed=self.config["seed"])
-        result = scored(self.model, guide, test, self.config["samples"], self.config["seed"], self.processes, partial)
+        samples, seed = self.config["samples"], self.config["seed"]
+        with memory_for("scoring", "--samples", *NETWORKS):
+            guide = scoring_guide(self.model, self.guide, self.images.images("valid"), seed=seed)
+            result = scored(self.model, guide, test, samples, seed, self.processes, partial)
         figures = summary(result, self.config, guide)
         by = criterion(self.metrics[0])
         said = remarks(self.metrics, self.best.epoch, self.untrained(), self.config["beta"], self.config["warmup"])
@@ -248,7 +259,8 @@ class Run:
             index=index,
         )
         partial.remove()
-        pictures = draw(self.model, self.guide, self.images, self.metrics, self.film, self.config["seed"])
+        with memory_for("drawing the plots", *NETWORKS):
+            pictures = draw(self.model, self.guide, self.images, self.metrics, self.film, seed)
         for name, figure in pictures.items():
             self.folder.save_figure(name, figure)
         self.board.end(self.epoch, pictures, self.config, figures)
