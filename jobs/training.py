@@ -11,7 +11,8 @@ from tqdm import tqdm
 from assemble import PARTS, assemble
 from builders import OBJECTIVES
 from inference import Cooldown, EarlyStopping, KLWeight, fit, make_update, scoring_guide, seeded, validation
-from inference.checkpoint import CheckpointError, check_memory, digest, load_weights, read_checkpoint
+from inference.checkpoint import digest, read_checkpoint
+from inference.checkpoint_state import check_state
 from inference.processes import Shard
 from jobs.board import Board
 from jobs.extras import require
@@ -80,28 +81,23 @@ class Run:
 
     def take_up(self, folder):
         """The state after the last whole epoch in the folder; before the first it is a run's beginning."""
-        path = folder.path / "checkpoint.pt"
         with memory_for("loading the checkpoint", *NETWORKS):
             state = folder.load(self.images.device)
-        try:
-            if not isinstance(state, dict | None):
-                raise TypeError(f"a {type(state).__name__}")
-            if state is not None:
-                self.epoch, self.metrics = state["epoch"], state["metrics"]
-                self.film = {epoch: frames.cpu() for epoch, frames in state.get("film", {}).items()}
-                if [line["epoch"] for line in self.metrics] != list(range(1, self.epoch + 1)):
-                    raise ValueError(f"its metrics are not of the epochs 1 to {self.epoch}")
-                load_weights(self.program, state["best"]["weights"], path)
-                load_weights(self.program, state["program"], path)
-                memory = {name: tensors for name, tensors in state["update"].items() if name != "objective"}
-                check_memory(self.update.parameters, memory, path)
-                self.update.load_state_dict(state["update"])
-                self.best.load_state_dict(state["best"])
-                self.best.done  # its numbers are numbers
-        except CheckpointError:
-            raise
-        except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
-            raise CheckpointError(f"{path} is no checkpoint of this run: {error!r}") from None
+        if state is None:
+            return
+        check_state(
+            state,
+            self.program,
+            folder.path / "checkpoint.pt",
+            parameters=self.update.parameters,
+            objective=self.update.program[2:].state_dict(),
+            frame=self.images.input_shape,
+        )
+        self.epoch, self.metrics = state["epoch"], state["metrics"]
+        self.film = {epoch: frames.cpu() for epoch, frames in state.get("film", {}).items()}
+        self.program.load_state_dict(state["program"])
+        self.update.load_state_dict(state["update"])
+        self.best.load_state_dict(state["best"])
 
     def restore(self, folder):
         """Goes on in the folder."""
