@@ -3,10 +3,9 @@
 from contextlib import suppress
 
 from inference import diagnose
-from inference.processes import Processes
 from jobs.errors import INPUT_ERRORS
 from jobs.folder import Folder, FolderError, Reader
-from jobs.machine import find_device, recorded_products
+from jobs.machine import find_device, joined, recorded_products
 from jobs.scoring import check_same
 from jobs.training import Run
 
@@ -18,7 +17,7 @@ def start(config, given, resume):
         one of INPUT_ERRORS, each with what was given, what was expected and how to fix it.
     """
     if resume is None:
-        processes = Processes.join(find_device(config["device"]))
+        processes = joined(find_device(config["device"]))
         run = Run(config, processes)
         run.folder = _led(processes, lambda: Folder.create(run.config))
         return run
@@ -35,7 +34,7 @@ def start(config, given, resume):
     elif "gemm" not in given:
         with recorded_products(saved["gemm"]) as config["gemm"]:
             pass
-    processes = Processes.join(device)
+    processes = joined(device)
     run = Run(config, processes)
     if processes.leads:
         changes = [

@@ -7,6 +7,7 @@ import torch
 
 from distributions import gemm
 from inference.processes import Processes
+from jobs.signals import deadly
 
 ALONE = Processes()
 # program: (seconds to compile it, ms of an eager step, ms of a compiled step), all from docs/speed.md. The seconds are
@@ -17,6 +18,12 @@ COSTS = {
     "vamp:500 planar:5": (48, 56.34, 32.21),
 }
 COMPILE_FROM = 5_000  # steps: above the break-even of every program in COSTS
+
+
+def joined(device: torch.device) -> Processes:
+    """`Processes.join`; a signal ends this process at once while it waits for the others to start."""
+    with deadly():
+        return Processes.join(device)
 
 
 class DeviceError(ValueError):

@@ -11,7 +11,7 @@ from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from jobs import flags
+from jobs import environment, flags
 from jobs.cells import Cell, SweepError
 
 RUN = Path(__file__).parent.parent / "run.py"
@@ -180,7 +180,7 @@ def run_all(runs, tell, jobs=1, threads=None, dask=None):
     import joblib
 
     if threads is None and dask is None:
-        threads = int(os.environ.get("OMP_NUM_THREADS") or max(1, joblib.cpu_count() // min(jobs, len(runs) or 1)))
+        threads = environment.threads() or max(1, joblib.cpu_count() // min(jobs, len(runs) or 1))
     STOP.clear()
     with _cluster(dask) if dask else nullcontext():
         backend = {} if dask else {"n_jobs": jobs, "backend": "threading"}  # a thread waits for its process

@@ -8,10 +8,10 @@ from contextlib import redirect_stdout
 from io import StringIO
 
 from inference import points_of, seeded
-from inference.processes import ProcessError, Processes
+from inference.processes import ProcessError
 from jobs.figures import sample_grid
 from jobs.folder import Folder, Reader
-from jobs.machine import find_device
+from jobs.machine import find_device, joined
 from jobs.report import read_measure, write_report
 from jobs.scoring import load_other, quantity, trained
 from jobs.sections import SECTIONS
@@ -42,7 +42,7 @@ def rescore(run, measures, command, prior="own", device="auto", **given):
         one of `jobs.errors.INPUT_ERRORS`.
     """
     device = find_device(device)
-    processes = Processes.join(device)
+    processes = joined(device)
     folder, config, checkpoint, images, model, guide = trained(run, prior, **given)
     with memory_for(f"moving the run to {device}", "--dataset", "--hidden"):
         model, guide, images = model.to(device), guide.to(device), images.to(device)

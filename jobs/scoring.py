@@ -113,16 +113,30 @@ def scored(model, guide, test, samples, seed, processes=ALONE, partial=None):
     if len(test) < processes.size:  # each would score less than an image
         processes = ALONE
     order = torch.cat([torch.arange(rank, len(test), processes.size) for rank in range(processes.size)])
-    part = score(
-        model,
-        guide,
-        test[processes.rank :: processes.size],
-        samples,
-        seed=seed + processes.rank,
-        progress=lambda blocks: tqdm(blocks, desc="scoring", unit="block", disable=None if processes.leads else True),
-        done=partial.load() if partial else (),
-        keep=partial.add if partial else None,
-    )
+
+    def progress(blocks):
+        return tqdm(blocks, desc="scoring", unit="block", disable=None if processes.leads else True)
+
+    def compute(done):
+        return score(
+            model,
+            guide,
+            test[processes.rank :: processes.size],
+            samples,
+            seed=seed + processes.rank,
+            progress=progress,
+            done=done,
+            keep=partial.add if partial else None,
+        )
+
+    done = partial.load() if partial else []
+    try:
+        part = compute(done)
+    except ValueError:
+        if not done:
+            raise
+        partial.discard()  # another version of this program divided the images into other blocks
+        part = compute([])
     return Score.cat(processes.gathered(part))[order.argsort()]
 
 
