@@ -10,7 +10,8 @@ import nets
 from builders import CONDITIONS, FLOWS, LIKELIHOODS, MIDDLES, NETS, POSTERIORS, PRIORS_OF
 from guides import Guide, TwoLevelGuide
 from inference import seeded
-from inference.checkpoint import CheckpointError, load_checkpoint, load_weights
+from inference.checkpoint import load_checkpoint
+from inference.checkpoint_state import check_state
 from inference.top_level import top_level
 from models import VAE, TwoLevel
 from priors import FittedMixture, VampPrior
@@ -207,9 +208,7 @@ def load(folder, contents=None):
     start = torch.zeros(parse("prior", config["prior"]).n or 0, *inputs)  # from-data: the weights replace it
     model, guide = assemble(**parts, images=start)
     path = Path(folder) / "checkpoint.pt"
-    try:
-        weights = load_checkpoint(path, contents=contents)["best"]["weights"]
-    except LookupError as error:
-        raise CheckpointError(f"{path} is no checkpoint of a run: {error!r} is missing") from None
-    load_weights(nn.ModuleList([model, guide]), weights, path)
+    program = nn.ModuleList([model, guide])
+    state = check_state(load_checkpoint(path, contents=contents), program, path)
+    program.load_state_dict(state["best"]["weights"])
     return model.eval(), guide.eval()

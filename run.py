@@ -16,7 +16,9 @@ import importlib
 import os
 import sys
 
+from jobs.environment import EnvironmentFault, check_environment
 from jobs.signals import status, terminable
+from jobs.streams import open_closed_streams
 from specs import SpecError, choose
 
 # The first word of the command line; without one, train.
@@ -24,11 +26,14 @@ JOBS = {name: f"jobs.{name}" for name in ("train", "score", "sample", "export", 
 
 
 def main(argv=None):
+    open_closed_streams()
     argv = sys.argv[1:] if argv is None else argv
     words = [] if not argv or argv[0].startswith("-") else argv[:1]
     try:
         job = JOBS[choose("job", words[0], list(JOBS)) if words else "train"]
-    except SpecError as error:
+        if not {"-h", "--help"} & set(argv):  # help is there to be read, whatever the environment
+            check_environment()
+    except (SpecError, EnvironmentFault) as error:
         return f"error: {error}"
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # a terminal or a file, in whose alphabet there may be no "±"

@@ -94,7 +94,7 @@ def main():
     images = data.load("mnist5k")
     x = images.images("train")[: options.images]
     few = x[:IMAGES]
-    library = gemm.faster()
+    library = gemm.choose("cpu")
     rates, ratios, times = [], [], {}
     with gemm.using(library):
         for name, (prior, flow) in CONFIGURATIONS.items():

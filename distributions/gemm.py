@@ -1,15 +1,21 @@
-"""Float32 products: whether they are whole, and on a CPU the library that is faster at them.
+"""The library for float32 matrix products on a CPU, chosen by a fixed rule, and whether products keep all bits.
 
-torch multiplies on a CPU by its BLAS, MKL mostly, or, where it is allowed to round the factors, by oneDNN. On a
-processor without instructions for rounded factors oneDNN keeps them whole, and on some of those it is twice as fast.
-Nothing is believed here: accuracy and speed are measured.
+torch multiplies on a CPU by its BLAS, usually MKL. Where it is allowed to round the factors, it uses oneDNN instead.
+On a processor without instructions for rounded factors oneDNN keeps all bits, and on some of those it is faster.
+`choose` decides by the processor alone: the same machine always gets the same library, and so the same last digits.
 """
 
+import platform
 import time
 from contextlib import contextmanager
 from functools import cache
+from pathlib import Path
 
 import torch
+
+# Milliseconds of all matrix products of a vamp:500 training step, by the processor's maker: docs/speed.md, the rows
+# "products". Another AMD machine had equal times. A maker without a row gets torch's BLAS.
+COSTS = {"AuthenticAMD": {"blas": 19.17, "onednn": 16.78}}
 
 WHOLE = ("none", "ieee")  # torch's words for 24 bits
 WORDS = {"bf16": "medium", "tf32": "high"}  # and its older ones for fewer
@@ -43,29 +49,57 @@ def using(library):
         yield library
 
 
-@cache
-def faster():
-    """The library that multiplies faster and whole, "blas" or "onednn": the shortest of many times each, in turns.
+def choose(device: torch.device | str, request: str = "auto") -> str:
+    """Return the library for products on `device`, "blas" or "onednn".
 
-    >>> faster() in ("blas", "onednn")
-    True
+    Args:
+        device: a GPU has its own library, and "blas" leaves it alone.
+        request: "auto" follows the table COSTS and never looks at a clock; "measure" times both libraries now, so
+            that two calls may differ; "blas" and "onednn" are taken as they are.
+
+    Raises:
+        ValueError: for "onednn" on a GPU, or where oneDNN rounds factors; for another request.
+
+    >>> choose("cpu", "blas"), choose("cpu") in ("blas", "onednn")
+    ('blas', True)
     """
+    on_cpu = torch.device(device).type == "cpu"
+    if request == "onednn":
+        if not on_cpu:
+            raise ValueError(f"onednn multiplies on a CPU, and this is {torch.device(device).type}")
+        if not _onednn_is_whole():
+            raise ValueError("onednn rounds the factors of float32 products on this processor")
+        return "onednn"
+    if request == "blas" or not on_cpu:
+        return "blas"
+    if request not in ("auto", "measure"):
+        raise ValueError(f"expected auto, blas, onednn or measure, got {request!r}")
     if not _onednn_is_whole():
         return "blas"
+    costs = _measured_costs() if request == "measure" else COSTS.get(_processor_maker(), {"blas": 0.0})
+    return min(costs, key=costs.__getitem__)
+
+
+def _measured_costs() -> dict[str, float]:
+    """Seconds of a product by each library: the shortest of twenty in turns, oneDNN's with a handicap of a tenth."""
     a, b = _factors()
-    seconds = {"blas": [], "onednn": []}
+    seconds: dict[str, list[float]] = {"blas": [], "onednn": []}
     for _ in range(20):
         for library, times in seconds.items():
             with using(library), torch.autocast("cpu", enabled=False):
                 began = time.perf_counter()
                 a @ b
                 times.append(time.perf_counter() - began)
-    return "onednn" if min(seconds["onednn"]) < 0.9 * min(seconds["blas"]) else "blas"
+    return {"blas": min(seconds["blas"]), "onednn": min(seconds["onednn"]) / 0.9}
 
 
-def best(device):
-    """The library to multiply by on `device`: `faster()` of a CPU's two; a GPU has its own."""
-    return faster() if torch.device(device).type == "cpu" else "blas"
+def _processor_maker() -> str:
+    """The processor's vendor as the processor reports it, "AuthenticAMD" for example; "" where nothing tells."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:  # not Linux
+        lines = [f"vendor_id: {word.strip()}" for word in platform.processor().split(",")[-1:]]
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("vendor_id")), "")
 
 
 @contextmanager

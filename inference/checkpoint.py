@@ -4,9 +4,13 @@ import hashlib
 import io
 import os
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
+from torch import Tensor
+
+from inference.memory import is_out_of_memory
 
 
 class CheckpointError(ValueError):
@@ -62,48 +66,50 @@ def load_checkpoint(path, device="cpu", contents=None):
         contents.seek(0)
         return torch.load(contents, map_location=device, weights_only=True)
     except Exception as error:  # zipfile, pickle and torch have a dozen between them for bad bytes
+        if is_out_of_memory(error):
+            raise
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise CheckpointError(
             f"the checkpoint {path} cannot be read ({reason}); delete its folder and train again"
         ) from None
 
 
-def load_weights(program, weights, source="the checkpoint"):
-    """`program.load_state_dict`, with an error that says in a line how the two differ.
+def weight_faults(expected: Mapping[str, Tensor], weights: object) -> list[str]:
+    """How `weights` differ from a state dict whose tensors are like `expected`, a phrase for each difference.
 
-    Raises:
-        CheckpointError: where `weights` are of another architecture.
-
-    >>> load_weights(torch.nn.Linear(2, 1), torch.nn.Linear(3, 1).state_dict())
-    Traceback (most recent call last):
-    inference.checkpoint.CheckpointError: the checkpoint holds another architecture: weight is (1, 3), expected (1, 2)
+    >>> weight_faults(torch.nn.Linear(2, 1).state_dict(), torch.nn.Linear(3, 1).state_dict())
+    ['weight is (1, 3), expected (1, 2)']
     """
-    expected = program.state_dict()
     if not isinstance(weights, dict):
-        raise CheckpointError(f"{source} holds no weights, but a {type(weights).__name__}")
-    differences = [f"{name} is missing" for name in expected if name not in weights]
-    differences += [f"{name} is unknown here" for name in weights if name not in expected]
-    shapes = {name: getattr(tensor, "shape", None) for name, tensor in weights.items()}
-    differences += [
-        f"{name} is {shapes[name] and tuple(shapes[name])}, expected {tuple(tensor.shape)}"
-        for name, tensor in expected.items()
-        if name in weights and shapes[name] != tensor.shape
-    ]
-    if differences:
-        more = f", and {len(differences) - 3} more" if len(differences) > 3 else ""
-        raise CheckpointError(f"{source} holds another architecture: {', '.join(differences[:3])}{more}")
-    program.load_state_dict(weights)
+        return [f"its weights are of type {type(weights).__name__}, expected a dict of tensors"]
+    faults = [f"{name} is missing" for name in expected if name not in weights]
+    faults += [f"{name!s:.80} is unknown here" for name in weights if name not in expected]
+    found = {name: tensor_fault(weights[name], like) for name, like in expected.items() if name in weights}
+    return faults + [f"{name} {fault}" for name, fault in found.items() if fault]
 
 
-def check_memory(parameters, memory, source="the checkpoint"):
-    """Refuses an optimiser's {parameter: {name: tensor}} whose tensors are neither scalars nor as the parameter.
+def tensor_fault(value: object, like: Tensor, finite: bool = True) -> str | None:
+    """What is wrong with a tensor that should be dense, of the shape and dtype of `like`, and finite where `like` is.
 
-    Raises:
-        CheckpointError: names the parameter.
-
-    >>> check_memory({"w": torch.zeros(3)}, {"w": {"step": torch.tensor(1.0), "exp_avg": torch.zeros(3)}})
+    >>> tensor_fault(torch.zeros(2), torch.zeros(3)), tensor_fault(torch.zeros(3), torch.zeros(3))
+    ('is (2), expected (3)', None)
+    >>> tensor_fault(torch.tensor([0.0, float("nan")]), torch.zeros(2))
+    'holds numbers that are not finite'
     """
-    for name, tensors in memory.items():
-        fitting = {torch.Size()} | ({parameters[name].shape} if name in parameters else set())
-        if name not in parameters or not {tensor.shape for tensor in tensors.values()} <= fitting:
-            raise CheckpointError(f"{source} holds the memory of another optimiser: {name} does not fit")
+    if not isinstance(value, Tensor):
+        return f"is of type {type(value).__name__}, expected a tensor"
+    if value.layout != torch.strided or value.is_quantized or value.device.type == "meta":
+        return "is not a dense tensor with values"
+    if value.shape != like.shape:
+        return f"is {_sizes(value)}, expected {_sizes(like)}"
+    if value.dtype != like.dtype:
+        return f"holds {value.dtype}, expected {like.dtype}"
+    if value.untyped_storage().nbytes() < value.numel() * value.element_size():
+        return "is not a dense tensor with values"  # one number stands for many, and could not be written to
+    if finite and not (value.isfinite() | ~like.isfinite().to(value.device)).all():
+        return "holds numbers that are not finite"
+    return None
+
+
+def _sizes(tensor: Tensor) -> str:
+    return f"({', '.join(map(str, tensor.shape))})"

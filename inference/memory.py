@@ -71,6 +71,18 @@ class _Made(TorchDispatchMode):
         return result
 
 
-def is_out_of_memory(error):
-    """Whether that is what a RuntimeError says, of whichever device."""
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+# Words of torch's CPU allocator on Linux and on Windows, of CUDA, and of cuBLAS and cuDNN.
+OUT_OF_MEMORY = (
+    "can't allocate memory", "not enough memory", "out of memory", "STATUS_ALLOC_FAILED", "bad_alloc",
+)  # fmt: skip
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether an error says that memory ran out, on whichever device.
+
+    >>> is_out_of_memory(MemoryError()), is_out_of_memory(RuntimeError("shapes differ"))
+    (True, False)
+    """
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in OUT_OF_MEMORY)

@@ -11,6 +11,7 @@ import torch.distributed as dist
 from inference.rng import reseed
 
 PATIENCE = timedelta(hours=12)  # how long one process waits for another
+JOINING = timedelta(minutes=10)  # how long it waits for the others to start
 
 
 class ProcessError(RuntimeError):
@@ -48,7 +49,10 @@ class Processes:
         if not dist.is_initialized():
             try:
                 # Gradients go by NCCL; what is said in words, and waiting, by gloo. One may score for an hour longer.
-                dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=PATIENCE)
+                store, rank, size = next(dist.rendezvous("env://", timeout=JOINING))
+                store.set_timeout(PATIENCE)
+                backend = "cpu:gloo,cuda:nccl" if cuda else "gloo"
+                dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=PATIENCE)
             except (RuntimeError, ValueError) as error:
                 raise ProcessError(f"cannot join the other processes ({error}): start all with torchrun") from None
             atexit.register(dist.destroy_process_group)

@@ -3,10 +3,9 @@
 from contextlib import suppress
 
 from inference import diagnose
-from inference.processes import Processes
 from jobs.errors import INPUT_ERRORS
 from jobs.folder import Folder, FolderError, Reader
-from jobs.machine import find_device
+from jobs.machine import find_device, joined, recorded_products
 from jobs.scoring import check_same
 from jobs.training import Run
 
@@ -18,7 +17,7 @@ def start(config, given, resume):
         one of INPUT_ERRORS, each with what was given, what was expected and how to fix it.
     """
     if resume is None:
-        processes = Processes.join(find_device(config["device"]))
+        processes = joined(find_device(config["device"]))
         run = Run(config, processes)
         run.folder = _led(processes, lambda: Folder.create(run.config))
         return run
@@ -30,12 +29,22 @@ def start(config, given, resume):
         )
     config = saved | given
     device = find_device(config["device"])
-    if device.type != saved["device"] and "engine" not in given:
-        config["engine"] = "auto"  # the other's may not run here
-    processes = Processes.join(device)
+    if device.type != saved["device"]:
+        config |= {name: "auto" for name in ("engine", "gemm") if name not in given}  # the other's may not run here
+    elif "gemm" not in given:
+        with recorded_products(saved["gemm"]) as config["gemm"]:
+            pass
+    processes = joined(device)
     run = Run(config, processes)
-    if processes.leads and saved.get("processes", 1) != processes.size:
-        print(f"begun in {saved.get('processes', 1)} processes and resumed in {processes.size}: its noise is another")
+    if processes.leads:
+        changes = [
+            ("processes", "random numbers will differ"),
+            ("threads", "the last digits will differ from those of an uninterrupted run"),
+        ]
+        for name, effect in changes:
+            before = saved.get(name, run.config[name])
+            if before != run.config[name]:
+                print(f"warning: started with {before} {name}, resumed with {run.config[name]}; {effect}")
     check_same(run.images, saved, resume)
     folder = _led(processes, lambda: folder.claim() or folder)
     try:

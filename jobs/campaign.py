@@ -13,8 +13,8 @@ from jobs.cells import SweepError, numeric
 from jobs.errors import INPUT_ERRORS
 from jobs.estimate import seconds, spoken
 from jobs.folder import Folder
-from jobs.machine import find_device, find_engine
-from jobs.many import Run, finished, run_all, unmeasured
+from jobs.machine import find_device, find_engine, find_gemm
+from jobs.many import Run, finished, remarks, run_all, unmeasured
 from jobs.paired import differences
 from jobs.scoring import load_images
 from jobs.training import assembled
@@ -51,7 +51,9 @@ def refused(cells):
                 raise loaded[key]
             images = loaded[key] = loaded.get(key) or load_images(config)
             _, _, objective = assembled(config, images)
-            find_engine(config, find_device(config["device"]), len(images.train), objective)
+            device = find_device(config["device"])
+            find_engine(config, device, len(images.train), objective)
+            find_gemm(config, device)
         except INPUT_ERRORS as error:
             loaded.setdefault(key, error)
             errors.append((cell, str(error)))
@@ -137,6 +139,8 @@ def run(todo, failed, jobs=1, threads=None, dask=None):
         print(f"[{len(done)}/{len(todo)}] {outcome.run.name}: {said}   {outcome.seconds:.0f} s")
         for measure, why in unmeasured(outcome.run).items():
             print(f"        warning: {measure} not measured: {why}")
+        for remark in remarks(outcome.run):
+            print(f"        remark: {remark}")
 
     run_all(todo, tell, jobs, threads, dask)
     return "error: " + "\n       ".join([f"{len(failed)} not finished", *failed]) if failed else None

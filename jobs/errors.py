@@ -1,10 +1,11 @@
-"""What a person can mend: a line says it, and no traceback."""
+"""User errors: reported in one line, without a traceback."""
 
 from data import DataError
 from inference.checkpoint import CheckpointError
 from inference.processes import ProcessError
 from jobs.folder import FolderError
 from jobs.machine import DeviceError
+from jobs.shortage import MemoryShortage
 from specs import SpecError
 
-INPUT_ERRORS = (SpecError, DataError, FolderError, CheckpointError, DeviceError, ProcessError)
+INPUT_ERRORS = (SpecError, DataError, FolderError, CheckpointError, DeviceError, ProcessError, MemoryShortage)

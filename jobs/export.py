@@ -29,9 +29,11 @@ def main(argv):
     except SpecError as error:
         return f"error: {error}"
     from jobs.errors import INPUT_ERRORS  # torch comes with it: not before the flags are read
+    from jobs.scoring import products_of
 
     try:
-        export(given.pop("run"), **given)
+        with products_of(given["run"]):
+            export(given.pop("run"), **given)
     except (*INPUT_ERRORS, FloatingPointError) as error:
         return f"error: {error}"
 
@@ -47,6 +49,7 @@ def export(run, count, samples, proposals, split, out, device="auto", **given):
     from jobs.folder import FolderError
     from jobs.machine import find_device
     from jobs.scoring import chosen, drawn, trained
+    from jobs.shortage import memory_for
 
     device = find_device(device)
     folder, config, _, images, model, guide = trained(run, **given)
@@ -56,14 +59,16 @@ def export(run, count, samples, proposals, split, out, device="auto", **given):
     x = images.images(split)
     index = drawn(len(x), count)
     x = chosen(x, index)
-    draws = posterior_draws(model, guide, x, samples, proposals=proposals, seed=seed)
+    with memory_for("drawing from the posterior", "--samples", "--proposals", "--images"):
+        draws = posterior_draws(model, guide, x, samples, proposals=proposals, seed=seed)
     attributes = {
         name: str(config[name]) for name in ("dataset", "model", "prior", "flow", "likelihood") if name in config
     }
     attributes |= {"run": str(run), "split": split, "seed": str(seed), "proposals": draws.score.samples}
     out = out or folder.path / "posterior.nc"
     try:
-        write(out, draws, x.cpu(), index, attributes)
+        with memory_for("writing the draws", "--samples", "--images"):
+            write(out, draws, x.cpu(), index, attributes)
     except OSError as error:
         raise FolderError(f"cannot write {error.filename or out}: {error.strerror or error}") from None
     score = draws.score

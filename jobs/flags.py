@@ -37,6 +37,7 @@ DEFAULTS = {
     "optimizer": "adam",
     "patience": 50,
     "engine": "auto",
+    "gemm": "auto",
     "samples": 1000,
     "test_images": None,
     "device": "auto",
@@ -44,7 +45,7 @@ DEFAULTS = {
     "out": None,
     "tensorboard": False,
 }
-BESIDE_RESUME = ("epochs", "samples", "test_images", "data_dir", "device", "engine", "tensorboard")
+BESIDE_RESUME = ("epochs", "samples", "test_images", "data_dir", "device", "engine", "gemm", "tensorboard")
 
 
 def flags_of(names):
@@ -128,6 +129,13 @@ def parser(prog="run.py", description=DESCRIPTION, kind=Parser, many=False):
         "svi: stock Pyro, the reference; eager: the same without its waits; compiled: as one compiled graph; "
         "graph: on CUDA, recorded and replayed; auto: graph on CUDA, compiled where the run is long enough, else eager",
         choices=["auto", "svi", "eager", "compiled", "graph"],
+    )
+    add(
+        g,
+        "--gemm",
+        "library for a CPU's matrix products; auto: a fixed choice for this processor; measure: time both at the start "
+        "of the run, so that the last digits of two runs may differ",
+        choices=["auto", "blas", "onednn", "measure"],
     )
     g = p.add_argument_group("scoring and output")
     add(g, "--samples", "importance samples per test image", type=number(int, 1, MANY), metavar="S")

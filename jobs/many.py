@@ -11,11 +11,11 @@ from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from jobs import flags
+from jobs import environment, flags
 from jobs.cells import Cell, SweepError
 
 RUN = Path(__file__).parent.parent / "run.py"
-WHERE = ("out", "data_dir", "device", "engine", "tensorboard")  # settings that do not make another run of a run
+WHERE = ("out", "data_dir", "device", "engine", "gemm", "tensorboard")  # settings that do not make another run of a run
 STOP = threading.Event()  # set on Ctrl-C: no further run begins
 STOPPED = (130, 143, -signal.SIGINT, -signal.SIGTERM)  # exit statuses: before a process listens they are negative
 GRACE = 20  # seconds that runs have on Ctrl-C to end by themselves
@@ -80,6 +80,12 @@ def unmeasured(run):
     """{measure: why} of those that are not possible of this run, and so are not missing."""
     _, measured = _results(run)
     return {m: measured[m]["not measured"] for m in run.measures if "not measured" in measured.get(m, ())}
+
+
+def remarks(run: Run) -> list[str]:
+    """The remarks on a finished run, as its results.json has them (`jobs.remarks`)."""
+    said = _results(run)[0].get("remarks", [])
+    return [str(remark) for remark in said] if isinstance(said, list) else []
 
 
 def _results(run):
@@ -174,7 +180,7 @@ def run_all(runs, tell, jobs=1, threads=None, dask=None):
     import joblib
 
     if threads is None and dask is None:
-        threads = int(os.environ.get("OMP_NUM_THREADS") or max(1, joblib.cpu_count() // min(jobs, len(runs) or 1)))
+        threads = environment.threads() or max(1, joblib.cpu_count() // min(jobs, len(runs) or 1))
     STOP.clear()
     with _cluster(dask) if dask else nullcontext():
         backend = {} if dask else {"n_jobs": jobs, "backend": "threading"}  # a thread waits for its process

@@ -8,14 +8,15 @@ from contextlib import redirect_stdout
 from io import StringIO
 
 from inference import points_of, seeded
-from inference.processes import ProcessError, Processes
+from inference.processes import ProcessError
 from jobs.figures import sample_grid
 from jobs.folder import Folder, Reader
-from jobs.machine import find_device
+from jobs.machine import find_device, joined
 from jobs.report import read_measure, write_report
 from jobs.scoring import load_other, quantity, trained
 from jobs.sections import SECTIONS
 from jobs.sections.subject import Subject
+from jobs.shortage import memory_for
 
 EVERY = ("split", "count", "draw_seed", "seed", "checkpoint")  # settings that every measure depends on
 
@@ -41,9 +42,10 @@ def rescore(run, measures, command, prior="own", device="auto", **given):
         one of `jobs.errors.INPUT_ERRORS`.
     """
     device = find_device(device)
-    processes = Processes.join(device)
+    processes = joined(device)
     folder, config, checkpoint, images, model, guide = trained(run, prior, **given)
-    model, guide, images = model.to(device), guide.to(device), images.to(device)
+    with memory_for(f"moving the run to {device}", "--dataset", "--hidden"):
+        model, guide, images = model.to(device), guide.to(device), images.to(device)
     if len(set(processes.gathered(checkpoint))) > 1:
         raise ProcessError(f"{folder.path / 'checkpoint.pt'} was replaced while processes read it: start again")
     data_dir = given.pop("data_dir", config["data_dir"])
@@ -90,7 +92,8 @@ def _measured(subject, name):
     if before is not None and before["settings"] == settings:
         return before
     began = time.perf_counter()
-    measured = section.measure(subject)
+    with memory_for(f"measuring {name}", "--images", "--samples"):
+        measured = section.measure(subject)
     for picture, figure in measured.pictures.items():
         folder.save_figure(f"{name}-{picture}.png", figure)
     content = {

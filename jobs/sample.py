@@ -34,9 +34,11 @@ def parser():
 def main(argv):
     given = parser().named(argv)
     from jobs.errors import INPUT_ERRORS  # torch comes with it: not before the flags are read
+    from jobs.scoring import products_of
 
     try:
-        sample(given.pop("run"), **given)
+        with products_of(given["run"]):
+            sample(given.pop("run"), **given)
     except INPUT_ERRORS as error:
         return f"error: {error}"
 
@@ -57,6 +59,7 @@ def sample(run, label, prior, count, draws, out, npz=None, device="auto", seed=N
     from jobs.folder import Folder, FolderError
     from jobs.machine import find_device
     from jobs.scoring import trained
+    from jobs.shortage import memory_for
 
     folder, config = Folder.open(run, settings=["shape", "seed"])
     y = asked(run, config["classes"], label, count)
@@ -64,7 +67,7 @@ def sample(run, label, prior, count, draws, out, npz=None, device="auto", seed=N
     programs = load(run) if prior == "own" else trained(run, prior, **given)[-2:]  # its own needs no images
     model, _ = (program.to(device) for program in programs)  # the guide too, where a prior borrows it
     seed = config["seed"] if seed is None else seed
-    with torch.no_grad(), seeded(seed, device=device):
+    with memory_for(f"drawing {count} images", "--count"), torch.no_grad(), seeded(seed, device=device):
         p = generated(model, count, y)
         images = (p.sample() if draws else p.mean).cpu()
     out, columns = out or folder.path / "drawn.png", None
@@ -74,7 +77,8 @@ def sample(run, label, prior, count, draws, out, npz=None, device="auto", seed=N
     title += "" if prior == "own" else f" = {prior}"
     title += "" if label is None else f", y = {', '.join(map(str, label))}"
     try:
-        Folder(out.parent).save_figure(out.name, plots.image_grid(images, columns, title))
+        with memory_for("drawing the picture", "--count"):
+            Folder(out.parent).save_figure(out.name, plots.image_grid(images, columns, title))
         print(out)
         if npz is not None:
             arrays = {"images": images.numpy()} | ({} if y is None else {"labels": y.numpy()})

@@ -4,7 +4,8 @@ from jobs.arguments import Parser
 from jobs.flags import DEFAULTS, parser, written
 from specs import MANY, SpecError
 
-ADDED = {"condition": "none", "tensorboard": False, "classes": None}  # what runs lack that were begun before these
+# Settings that older runs lack.
+ADDED = {"condition": "none", "tensorboard": False, "classes": None, "gemm": "blas"}
 
 
 class Strict(Parser):

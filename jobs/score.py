@@ -60,20 +60,19 @@ def read(argv):
 
 def main(argv):
     given = read(argv)
-    from distributions import gemm  # torch comes with it: not before the flags are read
-    from jobs import rescore
-    from jobs.errors import INPUT_ERRORS
-    from jobs.machine import find_device
+    from jobs import rescore  # torch comes with it: not before the flags are read
+    from jobs.errors import INPUT_ERRORS, MemoryShortage
+    from jobs.scoring import products_of
 
     try:
-        with gemm.using(gemm.best(find_device(given["device"]))):
+        with products_of(given["run"]):
             command = shlex.join(["python", "run.py", "score", *argv])
             failed = rescore.rescore(given.pop("run"), command=command, **given)
             return f"error: not measured: {', '.join(failed)}" if failed else None
+    except (OSError, MemoryShortage) as error:
+        return f"error: {error}; what was measured is kept, and the same command goes on"
     except INPUT_ERRORS as error:
         return f"error: {error}"
-    except OSError as error:
-        return f"error: {error}; what was measured is kept, and the same command goes on"
     except KeyboardInterrupt as stop:
         print("\nstopped: what was measured is kept, and the same command goes on", file=sys.stderr)
         return status(stop)

@@ -1,6 +1,9 @@
 """What training and scoring share: which images, how they are scored, and what is said of it."""
 
 import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import numpy
 import torch
@@ -11,7 +14,8 @@ from assemble import ex_post, load
 from inference import NormalProposal, Score, score
 from inference.checkpoint import digest, read_checkpoint
 from jobs.folder import Folder
-from jobs.machine import ALONE
+from jobs.machine import ALONE, recorded_products
+from jobs.shortage import memory_for
 from supports import check_likelihood, check_posterior
 
 
@@ -43,6 +47,18 @@ def check_same(images, config, run):
         raise data.DataError(f"{images.name} has changed since {run} was trained on it: train a new run")
 
 
+@contextmanager
+def products_of(run: str | Path) -> Iterator[None]:
+    """Inside, matrix products come from the library that the run in this folder recorded.
+
+    Raises:
+        FolderError: as `Folder.open`.
+    """
+    _, config = Folder.open(run, settings=["gemm"])
+    with recorded_products(config["gemm"]):
+        yield
+
+
 def trained(run, prior="own", **given):
     """A run that was trained before: its (folder, config, checkpoint, images, model, guide).
 
@@ -60,13 +76,16 @@ def trained(run, prior="own", **given):
         SpecError: where such a prior is none for the run's posterior.
     """
     folder, config = Folder.open(run, settings=["dataset", "likelihood", "shape", "sha256", "seed"])
-    images = load_images(config | given | {"noise": 0.0})
+    with memory_for("loading the data", "--dataset"):
+        images = load_images(config | given | {"noise": 0.0})
     check_same(images, config, run)
-    contents = read_checkpoint(folder.path / "checkpoint.pt")  # once: a run that trains on replaces it
-    model, guide = load(run, contents)
+    with memory_for("loading the checkpoint", "--hidden", "--latent"):
+        contents = read_checkpoint(folder.path / "checkpoint.pt")  # once: a run that trains on replaces it
+        model, guide = load(run, contents)
     if prior != "own":
         check_posterior(config["posterior"], **{"scoring prior": prior})
-        model.prior = ex_post(prior, model, guide, images.images("train"), config["seed"])
+        with memory_for(f"fitting the prior {prior}", "--prior"):
+            model.prior = ex_post(prior, model, guide, images.images("train"), config["seed"])
     return folder, config, digest(contents), images, model, guide
 
 
@@ -94,16 +113,30 @@ def scored(model, guide, test, samples, seed, processes=ALONE, partial=None):
     if len(test) < processes.size:  # each would score less than an image
         processes = ALONE
     order = torch.cat([torch.arange(rank, len(test), processes.size) for rank in range(processes.size)])
-    part = score(
-        model,
-        guide,
-        test[processes.rank :: processes.size],
-        samples,
-        seed=seed + processes.rank,
-        progress=lambda blocks: tqdm(blocks, desc="scoring", unit="block", disable=None if processes.leads else True),
-        done=partial.load() if partial else (),
-        keep=partial.add if partial else None,
-    )
+
+    def progress(blocks):
+        return tqdm(blocks, desc="scoring", unit="block", disable=None if processes.leads else True)
+
+    def compute(done):
+        return score(
+            model,
+            guide,
+            test[processes.rank :: processes.size],
+            samples,
+            seed=seed + processes.rank,
+            progress=progress,
+            done=done,
+            keep=partial.add if partial else None,
+        )
+
+    done = partial.load() if partial else []
+    try:
+        part = compute(done)
+    except ValueError:
+        if not done:
+            raise
+        partial.discard()  # another version of this program divided the images into other blocks
+        part = compute([])
     return Score.cat(processes.gathered(part))[order.argsort()]
 
 

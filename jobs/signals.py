@@ -2,6 +2,7 @@
 
 import signal
 import threading
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 
@@ -35,6 +36,23 @@ def terminable():
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def deadly() -> Iterator[None]:
+    """Inside, Ctrl-C and SIGTERM end the process at once: for waits in C++ that never return to Python.
+
+    There must be nothing to lose yet.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, signal.SIG_DFL) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def status(stop):

@@ -17,16 +17,14 @@ def main(argv):
     try:
         from distributions import gemm  # torch comes with it: not before the flags are read, so that --help is instant
         from jobs import begin
-        from jobs.errors import INPUT_ERRORS, ProcessError
+        from jobs.errors import INPUT_ERRORS, MemoryShortage, ProcessError
 
         try:
             run = begin.start(*settings)
         except INPUT_ERRORS as error:
             return f"error: {error}"
         quiet = redirect_stdout(sys.stdout if run.processes.leads else StringIO())
-        with gemm.using(run.config["gemm"]) as library, quiet:
-            if library != run.config["gemm"]:
-                print(f"{run.config['gemm']} rounds products on this machine: {library} goes on, in other last bits")
+        with gemm.using(run.config["gemm"]), quiet:
             try:
                 try:
                     run.train()
@@ -36,19 +34,12 @@ def main(argv):
                     run.report()
                 except FloatingPointError as error:
                     return f"error: scoring failed: {error}; {kept(run)}"
-            except ProcessError as error:
+            except (ProcessError, MemoryShortage) as error:
                 return f"error: {error}; {kept(run)}"
     except OSError as error:
         if run is None:
             raise
         return f"error: {error}; {kept(run)}"
-    except RuntimeError as error:
-        from inference.memory import is_out_of_memory
-
-        if not is_out_of_memory(error):
-            raise
-        after = f"; {kept(run)}" if run else ""
-        return f"error: out of memory: fewer --hidden, --latent or --batch-size take less{after}"
     except KeyboardInterrupt as stop:
         print(f"\nstopped{'; ' + kept(run) if run else ''}", file=sys.stderr)
         return status(stop)

@@ -10,20 +10,23 @@ from tqdm import tqdm
 
 from assemble import PARTS, assemble
 from builders import OBJECTIVES
-from distributions import gemm
 from inference import Cooldown, EarlyStopping, KLWeight, fit, make_update, scoring_guide, seeded, validation
-from inference.checkpoint import CheckpointError, check_memory, digest, load_weights, read_checkpoint
+from inference.checkpoint import digest, read_checkpoint
+from inference.checkpoint_state import check_state
 from inference.processes import Shard
 from jobs.board import Board
 from jobs.extras import require
 from jobs.figures import figures as draw
 from jobs.figures import shoot
 from jobs.folder import FolderError
-from jobs.machine import ALONE, find_device, find_engine
+from jobs.machine import ALONE, find_device, find_engine, find_gemm
 from jobs.partial import Partial
+from jobs.remarks import remarks
 from jobs.scoring import as_trained, chosen, criterion, drawn, line, load_images, scored, sentence, summary
+from jobs.shortage import memory_for
 from specs import parse
 
+NETWORKS = ("--hidden", "--latent", "--prior", "--flow")  # flags that say how large the programs are
 SLOW = 30  # seconds of an epoch that a prior's density may take unsaid
 
 
@@ -47,22 +50,22 @@ class Run:
             require("tensorboard", "--tensorboard")
         device = find_device(config["device"])
         self.folder, self.epoch, self.metrics, self.film, self.processes = None, 0, [], {}, processes
-        with processes.leader_first():
+        with processes.leader_first(), memory_for("loading the data", "--dataset"):
             images = load_images(config)
-        self.images = images.to(device)
-        with seeded(config["seed"]):
+            self.images = images.to(device)
+        with memory_for("building the model", *NETWORKS), seeded(config["seed"]):
             self.model, self.guide, objective = assembled(config, images)
+            self.program = torch.nn.ModuleList([self.model, self.guide]).to(device)
         self.config = config | {
             "engine": find_engine(config, device, len(images.train), objective, processes),
             "device": device.type,
             "processes": processes.size,
-            # Kept, so that a resumed run computes the same bits; and every process the leader's.
-            "gemm": (device.type == "cpu" and config.get("gemm")) or processes.shared(gemm.best(device)),
+            "gemm": processes.shared(find_gemm(config, device)),  # a rule, but with --gemm measure a clock
+            "threads": torch.get_num_threads(),
             "shape": list(images.image_shape),
             "classes": images.classes,
             "sha256": images.sha256,
         }
-        self.program = torch.nn.ModuleList([self.model, self.guide]).to(device)
         self.weight = KLWeight(config["beta"], config["warmup"], device)
         self.update = make_update(
             self.model,
@@ -78,27 +81,23 @@ class Run:
 
     def take_up(self, folder):
         """The state after the last whole epoch in the folder; before the first it is a run's beginning."""
-        path = folder.path / "checkpoint.pt"
-        state = folder.load(self.images.device)
-        try:
-            if not isinstance(state, dict | None):
-                raise TypeError(f"a {type(state).__name__}")
-            if state is not None:
-                self.epoch, self.metrics = state["epoch"], state["metrics"]
-                self.film = {epoch: frames.cpu() for epoch, frames in state.get("film", {}).items()}
-                if [line["epoch"] for line in self.metrics] != list(range(1, self.epoch + 1)):
-                    raise ValueError(f"its metrics are not of the epochs 1 to {self.epoch}")
-                load_weights(self.program, state["best"]["weights"], path)
-                load_weights(self.program, state["program"], path)
-                memory = {name: tensors for name, tensors in state["update"].items() if name != "objective"}
-                check_memory(self.update.parameters, memory, path)
-                self.update.load_state_dict(state["update"])
-                self.best.load_state_dict(state["best"])
-                self.best.done  # its numbers are numbers
-        except CheckpointError:
-            raise
-        except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
-            raise CheckpointError(f"{path} is no checkpoint of this run: {error!r}") from None
+        with memory_for("loading the checkpoint", *NETWORKS):
+            state = folder.load(self.images.device)
+        if state is None:
+            return
+        check_state(
+            state,
+            self.program,
+            folder.path / "checkpoint.pt",
+            parameters=self.update.parameters,
+            objective=self.update.program[2:].state_dict(),
+            frame=self.images.input_shape,
+        )
+        self.epoch, self.metrics = state["epoch"], state["metrics"]
+        self.film = {epoch: frames.cpu() for epoch, frames in state.get("film", {}).items()}
+        self.program.load_state_dict(state["program"])
+        self.update.load_state_dict(state["update"])
+        self.best.load_state_dict(state["best"])
 
     def restore(self, folder):
         """Goes on in the folder."""
@@ -141,8 +140,20 @@ class Run:
                 self.weight,
                 Cooldown(self.update.set_lr, self.config["lr"], self.config["epochs"], self.config["cooldown"]),
             ],
-            evaluate=lambda: validation(self.model, self.guide, valid, self.config["beta"]),
+            evaluate=lambda: self.validate(valid),
         )
+
+    def validate(self, images: torch.Tensor) -> dict:
+        """`inference.validation` of the programs as they are."""
+        with memory_for("validating", *NETWORKS):
+            return validation(self.model, self.guide, images, self.config["beta"])
+
+    def untrained(self) -> dict:
+        """Validation metrics of the model before training, built again from the run's seed, on up to 500 images."""
+        with seeded(self.config["seed"], device=self.images.device):
+            model, guide, _ = assembled(self.config, self.images)
+            torch.nn.ModuleList([model, guide]).to(self.images.device)
+            return validation(model, guide, self.images.images("valid")[:500], self.config["beta"])
 
     def train(self):
         """Fits until the last epoch or the end of patience; every epoch is on disk before the next begins."""
@@ -166,7 +177,8 @@ class Run:
         print(f"{self.model.prior} · flow {self.config['flow']} · {self.images.device} → {self.folder.path}")
         if self.best.done:
             print(f"early stopping ended this run after epoch {self.epoch}")
-        with tqdm(total=self.config["epochs"], initial=self.epoch, unit="epoch", disable=quiet) as bar:
+        training = memory_for("training", "--batch-size", *NETWORKS)
+        with training, tqdm(total=self.config["epochs"], initial=self.epoch, unit="epoch", disable=quiet) as bar:
             for metrics in map(self.processes.shared, epochs):
                 self.best(metrics["epoch"], as_trained(metrics, self.config["beta"]))
                 shoot(self.film, self.model.prior, metrics["epoch"])
@@ -200,10 +212,13 @@ class Run:
             {name: self.config[name] for name in decides} | {"epoch": self.best.epoch},
         )
         print(f"scoring epoch {self.best.epoch}, {self.config['samples']} samples for each of {len(test)} test images")
-        guide = scoring_guide(self.model, self.guide, self.images.images("valid"), seed=self.config["seed"])
-        result = scored(self.model, guide, test, self.config["samples"], self.config["seed"], self.processes, partial)
+        samples, seed = self.config["samples"], self.config["seed"]
+        with memory_for("scoring", "--samples", *NETWORKS):
+            guide = scoring_guide(self.model, self.guide, self.images.images("valid"), seed=seed)
+            result = scored(self.model, guide, test, samples, seed, self.processes, partial)
         figures = summary(result, self.config, guide)
         by = criterion(self.metrics[0])
+        said = remarks(self.metrics, self.best.epoch, self.untrained(), self.config["beta"], self.config["warmup"])
         seconds = sum(line["seconds"] for line in self.metrics)
         steps = len(self.metrics) * -(-len(self.images.train) // self.config["batch_size"])
         checkpoint = self.folder.path / "checkpoint.pt"
@@ -219,6 +234,7 @@ class Run:
                     "seconds": seconds,
                     "steps_per_second": steps / seconds,
                 },
+                "remarks": said,
                 "config": self.config,
                 "data": {"name": self.images.name, "sha256": self.images.sha256},
                 "versions": {
@@ -239,12 +255,13 @@ class Run:
             index=index,
         )
         partial.remove()
-        pictures = draw(self.model, self.guide, self.images, self.metrics, self.film, self.config["seed"])
+        with memory_for("drawing the plots", *NETWORKS):
+            pictures = draw(self.model, self.guide, self.images, self.metrics, self.film, seed)
         for name, figure in pictures.items():
             self.folder.save_figure(name, figure)
         self.board.end(self.epoch, pictures, self.config, figures)
+        print("\n".join(["", sentence(figures, result, self.folder.path), *(f"remark: {remark}" for remark in said)]))
         print(
-            f"\n{sentence(figures, result, self.folder.path)}\n"
             f"trained             {len(self.metrics)} epochs in {seconds:.0f} s, best epoch {self.best.epoch}\n"
             f"figures             {', '.join(str(self.folder.path / name) for name in pictures)}"
         )

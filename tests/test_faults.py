@@ -22,7 +22,6 @@ import pytest
 import torch
 from test_run import assert_same, call
 
-from distributions import gemm
 from inference.checkpoint import load_checkpoint
 from jobs import training
 from jobs.folder import Folder
@@ -42,19 +41,13 @@ def server():
         forkserver.ensure_running()
 
 
-@pytest.fixture(autouse=True)
-def one_library(monkeypatch):
-    """Which one is faster is measured once a run, and may be another one for another run."""
-    monkeypatch.setattr(gemm, "faster", lambda: "blas")
-
-
 def command(argv, log, fault=None, *arguments):
     """What a child process does: `python run.py ARGV`, without figures, its words in a file; first `fault`."""
     words = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(words, 1), os.dup2(words, 2)
     assert Path(training.__file__).is_relative_to(ROOT)
     torch.set_num_threads(1)
-    training.draw, gemm.faster = lambda *_: {}, lambda: "blas"
+    training.draw = lambda *_: {}
     if fault is not None:
         fault(*arguments)
     import run

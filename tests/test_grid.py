@@ -13,7 +13,7 @@ import specs
 import supports
 from distributions.labelled import join, one_hot
 from inference import make_update, score, scoring_guide, seeded
-from inference.checkpoint import load_checkpoint, load_weights, save_checkpoint
+from inference.checkpoint import load_checkpoint, save_checkpoint
 from inference.step import ENGINES
 from jobs import flags
 
@@ -64,7 +64,7 @@ def check(tmp_path, **parts):
     save_checkpoint(tmp_path / "checkpoint.pt", {"parts": parts, "weights": both.state_dict()})
     saved = load_checkpoint(tmp_path / "checkpoint.pt")
     again_model, again_guide, again, _ = build(**saved["parts"])
-    load_weights(again, saved["weights"], tmp_path)
+    again.load_state_dict(saved["weights"])
     again_guide = scoring_guide(again_model, again_guide, x, steps=2)
     again_guide = scoring_guide(again_model, again_guide, x, steps=2)
     assert torch.equal(score(again_model, again_guide, x, samples=5).log_likelihood, result.log_likelihood)
