@@ -1,6 +1,7 @@
 """The job `score`: the run's own figures again, and another prior's."""
 
 import json
+import re
 import shutil
 from types import SimpleNamespace
 
@@ -138,14 +139,14 @@ def test_nan_weights_end_in_an_error_and_lose_no_training(dataset, tmp_path, cap
     assert train(dataset, out, "--epochs", 1) is None
     state = load_checkpoint(out / "checkpoint.pt")
     for weights in (state["best"]["weights"], state["program"]):
-        weights["0.decoder.1.linear.bias"][3] = torch.nan
+        weights["0.decoder.1.linear.weight"][3] = 3e38  # finite, and its products are not
     save_checkpoint(out / "checkpoint.pt", state)
-    expected = "the importance weights of 25 images are NaN or infinite (images number 0, 1, 2, 3, 4, …), because log p"
+    expected = r"the importance weights of \d+ images are NaN or infinite \(images number [\d, …]+\), because log p"
     assert call("score", out, "--device", "cpu") == "error: not measured: likelihood"
-    assert f"not measured: {expected}" in capsys.readouterr().out
+    assert re.search(f"not measured: {expected}", capsys.readouterr().out)
     (out / "results.json").unlink()
     error = call("--resume", out, "--device", "cpu")
-    assert error.startswith(f"error: scoring failed: {expected}") and "keeps epoch 1" in error
+    assert re.match(f"error: scoring failed: {expected}", error) and "keeps epoch 1" in error
     assert not (out / "results.json").exists()
 
 
