@@ -28,12 +28,6 @@ def is_delta(fn):
     return isinstance(fn, dist.Delta)
 
 
-def check_density(name, fn):
-    """Raises a ValueError that names a guide's site that is a point."""
-    if is_delta(fn):
-        raise ValueError(f"the guide's site {name!r} is a Delta, a point, whose KL from a density is infinite")
-
-
 def kind_of_numbers(fn):
     """What a distribution's draws are made of: its support, unwrapped."""
     support = fn.support

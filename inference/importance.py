@@ -1,16 +1,19 @@
 """The marginal likelihood by importance sampling, image by image."""
 
 from collections.abc import Iterator
+from functools import partial
 
 import pyro
 import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
-from inference.evaluation import constant_parts, evaluation_mode, is_delta, unscaled
-from inference.joint import Joint, inferred
+from inference.evaluation import constant_parts, evaluation_mode
+from inference.images import check_images
+from inference.joint import Joint, check_density, inferred
 from inference.memory import is_out_of_memory, keep_freed_memory, most_rows, rows_that_fit
 from inference.rng import same_noise, seeded
+from inference.sites import Layout, arranged, log_density, sample_sites
 from inference.weights import Score
 
 COMPILE_FROM = 1_000_000  # rows on a CPU: of fewer, compiling takes more time than it saves
@@ -18,7 +21,7 @@ DRAWN = 8  # times the rows that are decoded at a time
 
 
 def log_weights(
-    model, guide, x: Float[Tensor, " images *event"], samples, rows=4096, joint=None
+    model, guide, x: Float[Tensor, " images *event"], samples, rows=4096, joint=None, layout=None
 ) -> Iterator[Float64[Tensor, "chunk images"]]:
     """Yields log w_s = log p(x, z_s) - log q(z_s | x), z_s ~ q(z | x), in chunks of samples.
 
@@ -30,6 +33,7 @@ def log_weights(
         samples: S.
         rows: samples × images decoded at a time; where memory runs out, the rest goes on with half as many.
         joint: the model's `Joint`, where one serves many x.
+        layout: where images lie in the programs (`inference.sites`); found by running each once unless given.
 
     Yields:
         (chunk, batch) float64; the chunks' sizes sum to S.
@@ -38,27 +42,26 @@ def log_weights(
         ValueError: where the guide has a Delta site (a point has no density to weigh by), or a latent site
             that the model has not, or the reverse.
     """
-    values, guide_log_prob = proposed(guide, x, samples)
-    yield from weighed(joint or Joint(model), x, values, guide_log_prob, rows)
+    if layout is None:
+        layout = joint.layout if joint else arranged(x, len(x), model, guide)[1]
+    values, guide_log_prob = proposed(guide, x, samples, layout)
+    yield from weighed(joint or Joint(model, layout=layout), x, values, guide_log_prob, rows)
 
 
 @torch.no_grad()
-def proposed(guide, x, samples):
+def proposed(guide, x, samples, layout=Layout()):
     """z_s ~ q(z | x), {site: (samples, batch, *event)}, and log q(z_s | x), (samples, batch) float64.
 
+    Auxiliary sites count in log q, and so does the log-density of the Delta sites that follow from them.
+
     Raises:
-        ValueError: where the guide has a Delta site.
+        ValueError: where the guide has a Delta site that does not follow from an auxiliary site.
     """
     with pyro.validation_enabled(False):
-        trace, latents = inferred(guide, samples, x)
-        for name, site in latents.items():
-            if is_delta(site["fn"]):
-                raise ValueError(
-                    f"the guide's site {name!r} is a Delta, a point without a density to weigh by: "
-                    "score with scoring_guide(model, guide, images)"
-                )
+        trace, latents = inferred(guide, samples, x, layout)
+        check_density(guide, x, latents, layout)
         trace.compute_log_prob()
-        log_prob = sum(unscaled(site).double() for site in latents.values())
+        log_prob = log_density(sample_sites(trace), layout)
     return {name: site["value"] for name, site in latents.items()}, log_prob
 
 
@@ -128,9 +131,9 @@ def score(
         keep: called with the score of each block.
 
     Raises:
-        ValueError: where S < 1, there are no images, the guide has a Delta site, or model and guide do
-            not have the same latent sites.
-        TypeError: where the images are no tensor.
+        ValueError: where S < 1, there are no images, the guide has a Delta site without a density, model and guide do
+            not have the same latent sites, or a site is shared between images.
+        TypeError: where the images are not a tensor of floats of the programs' precision.
 
     >>> from models import VAE; from guides import Guide; from priors import StandardNormal; import nets
     >>> decoder = torch.nn.Sequential(nets.MLP((2,), (8,)), nets.BernoulliHead(8, (1, 4, 4)))
@@ -138,25 +141,25 @@ def score(
     >>> score(model, guide, torch.zeros(7, 1, 4, 4), samples=100).log_likelihood.shape
     torch.Size([7])
     """
-    if not isinstance(images, torch.Tensor):
-        raise TypeError(f"score expects a tensor of images, data.images('test') say, got {type(images).__name__}")
-    if samples < 1 or len(images) < 1:
-        raise ValueError(f"score expects samples ≥ 1 and at least one image, got {samples} and {len(images)}")
+    check_images(images, model, guide)
+    if samples < 1:
+        raise ValueError(f"samples is {samples}, expected at least 1")
     if compiled is None:
         compiled = images.device.type == "cpu" and samples * len(images) >= COMPILE_FROM
     keep_freed_memory()
-    blocks = images.split(max(1, DRAWN * (rows or most_rows(images.device)) // samples))
     results = list(done)
-    if any(len(a) != len(b) or a.samples != samples for a, b in zip(results, blocks)) or len(results) > len(blocks):
-        raise ValueError(
-            f"done holds scores of other blocks than {samples} samples of {len(images)} images are cut into"
-        )
     with evaluation_mode(model, guide), constant_parts(model):
+        blocks, layout = arranged(images, DRAWN * (rows or most_rows(images.device)) // samples, model, guide)
+        if any(len(a) != len(b) or a.samples != samples for a, b in zip(results, blocks)) or len(results) > len(blocks):
+            raise ValueError(
+                f"done holds scores of other blocks than {samples} samples of {len(images)} images are cut into"
+            )
         if rows is None:
             with same_noise(images.device):
-                one = images[:1]
-                rows = rows_that_fit(lambda n: next(log_weights(model, guide, one, n, rows=n)), images.device)
-        joint = Joint(model, compiled)
+                x = blocks[0]
+                weigh = partial(log_weights, model, guide, x, layout=layout)
+                rows = rows_that_fit(lambda n: next(weigh(n, rows=n * len(x))), images.device, len(x))
+        joint = Joint(model, compiled, layout)
         for x in progress(blocks[len(results) :]):
             with seeded(seed, len(results), device=images.device):
                 log_w = torch.cat(list(log_weights(model, guide, x, samples, rows, joint)))

@@ -9,10 +9,12 @@ from pyro.distributions.util import scale_and_mask
 from torch import Tensor
 
 from inference.evaluation import constant_parts, evaluation_mode
+from inference.images import check_images
 from inference.importance import DRAWN, proposed, weighed
-from inference.joint import Joint, sample_sites
+from inference.joint import Joint
 from inference.memory import most_rows
 from inference.rng import seeded
+from inference.sites import arranged, sample_sites
 from inference.weights import Score
 
 
@@ -67,16 +69,15 @@ def posterior_draws(
     (torch.Size([20, 7, 2]), torch.Size([7]))
     """
     proposals = 10 * samples if proposals is None else proposals
-    if samples < 1 or proposals < 1 or not len(images):
-        raise ValueError(
-            "posterior_draws expects samples ≥ 1, proposals ≥ 1 and at least one image, "
-            f"got {samples}, {proposals} and {len(images)}"
-        )
+    check_images(images, model, guide)
+    if samples < 1 or proposals < 1:
+        raise ValueError(f"posterior_draws expects samples ≥ 1 and proposals ≥ 1, got {samples} and {proposals}")
     rows = rows or most_rows(images.device)
     blocks = []
     with evaluation_mode(model, guide), constant_parts(model), seeded(seed, device=images.device):
-        joint = Joint(model)
-        for x in images.split(max(1, DRAWN * rows // proposals)):
+        parts, layout = arranged(images, DRAWN * rows // proposals, model, guide)
+        joint = Joint(model, layout=layout)
+        for x in parts:
             blocks.append(_draw(joint, guide, x, samples, proposals, rows))
     values, log_weights, log_likelihood, scores = zip(*blocks)
     return PosteriorDraws(
@@ -88,12 +89,16 @@ def posterior_draws(
 
 
 def _draw(joint, guide, x, samples, proposals, rows):
-    values, guide_log_prob = proposed(guide, x, proposals)
+    layout = joint.layout
+    values, guide_log_prob = proposed(guide, x, proposals, layout)
     log_w = torch.cat(list(weighed(joint, x, values, guide_log_prob, rows)))
     chosen = torch.multinomial(log_w.softmax(0).T, samples, replacement=True).T  # (S, batch)
     image = torch.arange(len(x), device=x.device)
-    values = {name: value[chosen, image] for name, value in values.items()}
-    return values, log_w[chosen, image].cpu(), _log_likelihood(joint, x, values, rows), Score.of(log_w)
+    sites = sample_sites(joint.trace(x, {name: value[:1] for name, value in values.items()}))
+    events = {name: sites[name]["fn"].event_dim for name in values}
+    values = {name: layout.images_first(value, events[name])[chosen, image] for name, value in values.items()}
+    given = {name: layout.images_back(value, events[name]) for name, value in values.items()}
+    return values, log_w[chosen, image].cpu(), _log_likelihood(joint, x, given, rows), Score.of(log_w)
 
 
 def _log_likelihood(joint, x, values, rows):
@@ -104,5 +109,5 @@ def _log_likelihood(joint, x, values, rows):
             sites = sample_sites(joint.trace(x, {name: value[part] for name, value in values.items()}))
             seen = (site for name, site in sites.items() if name not in values)
             terms = (scale_and_mask(site["fn"].log_prob(site["value"]), mask=site["mask"]).double() for site in seen)
-            parts.append(sum(terms).expand(len(part), len(x)))
+            parts.append(sum(map(joint.layout.per_image, terms)).expand(len(part), len(x)))
     return torch.cat(parts).cpu()
