@@ -60,7 +60,7 @@ def active_units(
         rows: samples × images at a time.
 
     Returns:
-        {site: ActiveUnits}.
+        {site: ActiveUnits}, without sites whose values are labels (Categorical).
 
     Raises:
         ValueError: where there are fewer than two images or samples, or model and guide do not have the same latents.
@@ -83,12 +83,21 @@ def active_units(
         check_latents(latents_of(sample_sites(trace_of(model, blocks[0]))), inferred(guide, 1, blocks[0], layout)[1])
         for x in blocks:
             chunks = [inferred(guide, len(part), x, layout)[1] for part in torch.arange(samples).split(rows)]
-            for name in chunks[0]:
+            for name in filter(lambda name: not _labels(chunks[0][name]), chunks[0]):
                 draws = torch.cat([_mean_or_sample(chunk[name], layout) for chunk in chunks])
                 means.setdefault(name, []).append(Estimate.of(draws))
+    if not means:
+        raise ValueError("active_units has no latent with a mean: the values of a Categorical are labels")
     means = {name: Estimate.cat(estimates) for name, estimates in means.items()}
     noise = {name: mean.errors.square().mean(0) for name, mean in means.items()}
     return {name: ActiveUnits(mean.values.var(0) - noise[name], noise[name], threshold) for name, mean in means.items()}
+
+
+def _labels(site):
+    fn = site["fn"]
+    while hasattr(fn, "base_dist"):
+        fn = fn.base_dist
+    return isinstance(fn, torch.distributions.Categorical)
 
 
 def _mean_or_sample(site, layout):

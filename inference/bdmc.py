@@ -99,7 +99,13 @@ def bdmc(
     check(images=images, chains=chains, temperatures=temperatures, leapfrog=leapfrog)
     betas, results = schedule(temperatures), []
     with prepared(model, device_of(model), seed):
-        simulation = poutine.trace(model).get_trace(batch=images)
+        try:
+            simulation = poutine.trace(model).get_trace(batch=images)
+        except TypeError as error:
+            raise TypeError(
+                f"model(batch={images}) failed ({str(error).splitlines()[0]}): bdmc needs a model that draws images "
+                "itself and returns them, model(x=None, *, batch=1), with obs=None where x is None"
+            ) from error
         simulated = simulation.nodes["_RETURN"]["value"]
         if not isinstance(simulated, torch.Tensor) or len(simulated) != images:
             raise ValueError(f"model(batch={images}) is expected to return the {images} images that it drew")

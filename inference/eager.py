@@ -31,7 +31,7 @@ class EagerStep:
     """
 
     def __init__(self, model, guide, weight, optimizer, lr, objective, reduce=None):
-        self.program = trained(model, guide, objective)
+        self.pair, self.program = (model, guide), trained(model, guide, objective)
         self.parameters = dict(self.program.named_parameters())
         self.optimizer = OPTIMIZERS[optimizer]([{"params": list(self.parameters.values())}], lr=lr, fused=True)
         self.weight, self.reduce, self.checked = weight, reduce, False
@@ -71,10 +71,11 @@ class EagerStep:
 
     def validated(self, x):
         """The loss, and an error that names the mistake where a program has one."""
-        model, guide = self.program[:2]
+        model, guide = self.pair
         with pyro.validation_enabled(True), pyro.poutine.trace(param_only=True) as params:
             loss = watched(lambda *pair: self.loss(x, self.weight, *pair), model, guide)
-        if names := ", ".join(map(repr, foreign_sites(params.trace, self.program))):
+        if found := foreign_sites(params.trace, self.program):
+            names = ", ".join(map(repr, found[:3])) + ", …" * (len(found) > 3)
             raise ValueError(
                 f"this engine trains the parameters of modules, not the param sites {names}: use engine='svi', which "
                 "trains what Pyro's store holds"

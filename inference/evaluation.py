@@ -57,6 +57,16 @@ def check_event(site):
         )
 
 
+def precise(fn, value):
+    """A value in float64, for `fn.log_prob`; as it is where the distribution computes with a network of its own."""
+    transforms, base = [], fn
+    while hasattr(base, "base_dist"):
+        transforms += getattr(base, "transforms", [])
+        base = base.base_dist
+    parts = [part for transform in transforms for part in getattr(transform, "parts", [transform])]
+    return value if any(isinstance(part, nn.Module) for part in parts) else value.double()
+
+
 def unscaled(site):
     """A site's log-probabilities, masked as the program says; its scale (a plate's N/B, say) is for training alone."""
     return scale_and_mask(site["unscaled_log_prob"], mask=site["mask"])

@@ -6,7 +6,7 @@ import torch
 from pyro.poutine.messenger import Messenger
 from torch.distributions import biject_to
 
-from inference.evaluation import check_support, unscaled
+from inference.evaluation import check_support, precise, unscaled
 from inference.joint import traced
 from inference.sites import Layout, check_own, latents_of, sample_sites
 
@@ -135,7 +135,7 @@ class Target:
         with _At(values, layout=self.layout) as at:
             trace = traced(self.model, len(z), self.x, layout=self.layout)
         for name in self.shapes:
-            trace.nodes[name]["value"] = trace.nodes[name]["value"].double()
+            trace.nodes[name]["value"] = precise(trace.nodes[name]["fn"], trace.nodes[name]["value"])
         trace.compute_log_prob()
         sites = sample_sites(trace)
         log_probs = {name: self.layout.per_image(unscaled(site)).double() for name, site in sites.items()}

@@ -43,6 +43,7 @@ def log_weights(
             that the model has not, or the reverse.
     """
     if layout is None:
+        check_images(x, model, guide)
         layout = joint.layout if joint else arranged(x, len(x), model, guide)[1]
     values, guide_log_prob = proposed(guide, x, samples, layout)
     yield from weighed(joint or Joint(model, layout=layout), x, values, guide_log_prob, rows)

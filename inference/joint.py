@@ -3,7 +3,7 @@
 import pyro
 from pyro import poutine
 
-from inference.evaluation import check_event, check_latents, check_support, is_delta, unscaled
+from inference.evaluation import check_event, check_latents, check_support, is_delta, precise, unscaled
 from inference.rng import same_noise
 from inference.sites import Layout, check_own, latents_of, points_among, sample_sites, trace_of
 from inference.staged import Staged
@@ -82,7 +82,7 @@ class Joint:
         values = dict(zip(self.names, values))
         trace = self.trace(x, values)
         for name, value in values.items():
-            trace.nodes[name]["value"] = value.double()
+            trace.nodes[name]["value"] = precise(trace.nodes[name]["fn"], value)
         trace.compute_log_prob(lambda name, site: name not in self.mixtures)
         others = (site for name, site in sample_sites(trace).items() if name not in self.mixtures)
         return sum(self.layout.per_image(unscaled(site)).double() for site in others)

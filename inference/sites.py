@@ -7,6 +7,7 @@ import torch
 from pyro import poutine
 from pyro.distributions import Unit
 from pyro.distributions.util import scale_and_mask
+from pyro.infer.autoguide import AutoGuide
 from pyro.poutine.util import prune_subsample_sites
 
 from inference.evaluation import is_delta
@@ -132,10 +133,12 @@ def check_own(sites, images, layout=Layout(), samples=None):
         elif any(not frame.vectorized for frame in site["cond_indep_stack"]):
             message += 'replace the loop over a plate by a vectorised one: with pyro.plate("images", len(x))'
         else:
+            if not is_auxiliary(site):
+                message += 'draw it inside the plate of images, with pyro.plate("images", len(x)); '
             message += (
-                'draw it inside the plate of images, with pyro.plate("images", len(x)). Where it is shared on purpose, '
-                "as a global latent of an autoguide is, single images have no importance weights; the joint "
-                "log-weight of the whole data set is what pyro.infer.importance.vectorized_importance_weights gives"
+                "where images share it on purpose, as they share a global latent of an autoguide, single images have "
+                "no importance weights: pyro.infer.importance.vectorized_importance_weights gives the joint log-weight "
+                "of the whole data set"
             )
         raise ValueError(message)
 
@@ -160,9 +163,8 @@ def _layout_of(found, images):
     latents = [site for each in found for site in latents_of(each).values()] or sites
     frames = [frame for site in sites for frame in site["cond_indep_stack"] if frame.vectorized]
     rank = max([1, *(-frame.dim for frame in frames), *(len(site["fn"].batch_shape) for site in sites)])
-    plates = [
-        frame.dim for site in latents for frame in site["cond_indep_stack"] if frame.vectorized
-    ]  # outermost first
+    stacks = (site["cond_indep_stack"] for site in latents)  # the outermost plate first
+    plates = [frame.dim for stack in stacks for frame in stack if frame.vectorized]
     shapes = [site["fn"].batch_shape for site in latents]
     for dim in [*dict.fromkeys(plates), -1]:
         if all(len(shape) >= -dim and shape[dim] == images for shape in shapes):
@@ -196,9 +198,15 @@ def arranged(images, size, *programs) -> tuple[list[torch.Tensor], Layout]:
         ValueError, TypeError: for images that the programs do not take.
     """
     check_images(images, *programs)
+    for program in programs:
+        if isinstance(program, AutoGuide) and program.prototype_trace is None:
+            program(images)  # its first call decides how many images it has parameters for
     blocks = list(images.split(max(1, size)))
     try:
-        return blocks, layout_of(blocks[0], *programs)
+        layout = layout_of(blocks[0], *programs)
+        if len(blocks[-1]) != len(blocks[0]):
+            layout_of(blocks[-1], *programs)
+        return blocks, layout
     except FAILURES as error:
         if len(blocks) == 1 or is_out_of_memory(error):
             raise

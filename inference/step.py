@@ -21,8 +21,8 @@ def make_update(model, guide, *, weight=None, optimizer="adam", lr=1e-3, engine=
     """The function that `fit` calls for each batch: one gradient step on -ELBO per image, or another objective.
 
     Args:
-        model, guide: Pyro programs that are `nn.Module`s; for engine `svi` any callables, whose `pyro.module` and
-            `pyro.param` statements say what is trained.
+        model, guide: Pyro programs. What is trained are the parameters of those that are `nn.Module`s; with engine
+            `svi` any callables train, by what their `pyro.module` and `pyro.param` statements put in Pyro's store.
         weight: scalar tensor that multiplies the KL term (`KLWeight(...).value`), 1 if None.
         optimizer: `adam`, or `adam-normgrad` (gradients of unit length for each tensor).
         lr: its learning rate.
@@ -39,7 +39,7 @@ def make_update(model, guide, *, weight=None, optimizer="adam", lr=1e-3, engine=
 
     Raises:
         ValueError: for an unknown optimizer or engine, one that the objective cannot use, or `graph` away from CUDA.
-        TypeError: where an engine other than `svi` is given a function, whose parameters it cannot find, or for an
+        TypeError: where an engine other than `svi` is given two functions, which have no parameters, or for an
             objective that does not have what the engine asks for.
 
     The first update checks, under Pyro's validation, that the two are a pair, that the model has mass on the images and
@@ -53,14 +53,15 @@ def make_update(model, guide, *, weight=None, optimizer="adam", lr=1e-3, engine=
     for kind, name, known in [("engine", engine, ENGINES), ("optimizer", optimizer, OPTIMIZERS)]:
         if name not in known:
             raise ValueError(f"unknown {kind} {name!r}: choose from {', '.join(known)}")
+    modules = [program for program in (model, guide) if isinstance(program, torch.nn.Module)]
     for role, program in (("model", model), ("guide", guide)):
-        if engine != "svi" and not isinstance(program, torch.nn.Module) or not callable(program):
+        needed = program not in modules if hasattr(objective, "step") else not modules and engine != "svi"
+        if needed or not callable(program):
             raise TypeError(
-                f"{role} is a {type(program).__name__}, and engine {engine!r} trains the parameters of nn.Modules; for a "
-                "function with pyro.module or pyro.param statements: make_update(model, guide, engine='svi')"
+                f"{role} is a {type(program).__name__}, and engine {engine!r} trains the parameters of nn.Modules; for "
+                "functions with pyro.module or pyro.param statements: make_update(model, guide, engine='svi')"
             )
     if weight is None:
-        modules = [program for program in (model, guide) if isinstance(program, torch.nn.Module)]
         parameter = next(torch.nn.ModuleList(modules).parameters(), torch.ones(()))
         weight = torch.ones((), device=parameter.device)
     if engine == "graph" and weight.device.type != "cuda":

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from inference.estimate import Estimate
-from inference.evaluation import is_delta
+from inference.evaluation import is_delta, precise
 from inference.top_level import examined
 
 BLOCK = 2**24  # points × components × dimensions
@@ -71,11 +71,11 @@ def surgery(model, guide, images: Float[Tensor, " images *event"], samples=10, *
                 "compares the density q(z | x) of all images: write a guide with a density at that site, or take "
                 "scoring_guide(model, guide, images) for points"
             )
-        draws = [q.sample((samples,)).double() for q in posteriors]
+        draws = [precise(q, q.sample((samples,))) for q in posteriors]
         given_x = torch.cat([q.log_prob(z).double() for q, z in zip(posteriors, draws)], 1)  # (S, N)
         z = torch.cat(draws, 1)
-        marginal = aggregated_log_prob(posteriors, z)
-        prior = p.log_prob(z).double()
+        marginal = aggregated_log_prob(posteriors, z).double()
+        prior = p.log_prob(precise(p, z)).double()
     return Surgery(
         name,
         kl=Estimate.of(given_x - prior),

@@ -43,6 +43,11 @@ class SVIStep:
                 return differentiable(model, guide, x) / len(x)
             with pyro.poutine.trace(param_only=True) as params:
                 value = watched(lambda *pair: differentiable(*pair, x) / len(x), model, guide)
+            if local := [n for n, site in params.trace.nodes.items() if not hasattr(site["value"], "unconstrained")]:
+                raise ValueError(
+                    f"engine 'svi' is stock SVI, which does not train {local[0]!r} under the setting "
+                    "module_local_params=True: choose engine='eager', or make the PyroModules with the setting False"
+                )
             # As stock Pyro finds what it trains: a program's own param sites too.
             check_trained(value, [site["value"].unconstrained() for site in params.trace.nodes.values()])
             own = foreign_sites(params.trace, self.program)

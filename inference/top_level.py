@@ -5,6 +5,7 @@ from contextlib import contextmanager
 import pyro
 
 from inference.evaluation import check_latents, evaluation_mode
+from inference.images import check_images
 from inference.rng import seeded
 from inference.sites import arranged, latents_of, sample_sites, some_images, trace_of
 
@@ -12,6 +13,7 @@ from inference.sites import arranged, latents_of, sample_sites, some_images, tra
 @contextmanager
 def examined(model, guide, images, seed=0, batch_size=500):
     """Inside, `top_level` of programs in evaluation mode, with noise from the seed and without validation."""
+    check_images(images, model, guide)
     with evaluation_mode(model, guide), seeded(seed, device=images.device), pyro.validation_enabled(False):
         yield top_level(model, guide, images, batch_size)
 
@@ -46,7 +48,7 @@ def top_level(model, guide, images, batch_size=500):
     for q, x in zip(posteriors, blocks):
         if tuple(q.batch_shape) != (len(x),):
             raise ValueError(
-                f"the guide's {names[0]!r} has batch shape {tuple(q.batch_shape)}, expected ({len(x)},), one distribution "
-                "for each image: sample it in a plate over images, dim=-1, and in no other plate"
+                f"the guide's {names[0]!r} has batch shape {tuple(q.batch_shape)}, expected ({len(x)},), one "
+                "distribution for each image: sample it in a plate over images, dim=-1, and in no other plate"
             )
     return names[0], model_sites[names[0]]["fn"], posteriors
