@@ -24,7 +24,9 @@ def check_shape(images, shape, name="images", leading=None, like=None):
     expected = ", ".join(["N", *map(str, shape)])
     if not isinstance(images, torch.Tensor):
         raise TypeError(f"{name} are a {type(images).__name__}, expected a torch.Tensor of shape ({expected})")
-    parameter = None if like is None or torch.is_autocast_enabled(images.device.type) else next(like.parameters(), None)
+    kind = images.device.type
+    casts = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+    parameter = None if like is None or casts else next(like.parameters(), None)
     dtype = images.dtype if parameter is None else parameter.dtype
     if not images.is_floating_point() or images.dtype != dtype:
         expected = dtype if dtype.is_floating_point else torch.get_default_dtype()

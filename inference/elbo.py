@@ -173,12 +173,7 @@ class IWAE(Trace_ELBO):
         """A site's log-probabilities without the scale N/B of the plate of images, and that scale."""
         scale = 1.0
         for frame in site["cond_indep_stack"]:
-            if frame.vectorized and frame.full_size not in (None, frame.size):
-                if frame.dim != self.layout.dim:
-                    raise ValueError(
-                        f"iwae bounds log p(x) of whole images, and the plate {frame.name!r} takes {frame.size} of "
-                        f"{frame.full_size} of an image: leave out its subsample_size"
-                    )
+            if frame.dim == self.layout.dim and frame.full_size not in (None, frame.size):
                 scale = frame.full_size / frame.size
         if scale == 1.0:
             return site["log_prob"], scale

@@ -108,7 +108,7 @@ def points_among(sites):
 
 
 def check_own(sites, images, layout=Layout(), samples=None):
-    """Raise a ValueError that names a site that is not drawn separately for each image.
+    """Raise a ValueError that names a site that images share, or a plate that takes a part of an image.
 
     Args:
         sites: {name: site} of a trace.
@@ -120,6 +120,12 @@ def check_own(sites, images, layout=Layout(), samples=None):
         shape = tuple(site["fn"].batch_shape)
         if site["infer"].get("_deterministic"):
             continue
+        for frame in site["cond_indep_stack"]:
+            if frame.vectorized and frame.dim != layout.dim and frame.full_size not in (None, frame.size):
+                raise ValueError(
+                    f"log p(x) is about whole images, and the plate {frame.name!r} takes {frame.size} of "
+                    f"{frame.full_size} parts of an image: leave out subsample_size"
+                )
         has_images = len(shape) >= -layout.dim and shape[layout.dim] == images
         has_samples = samples is None or (len(shape) > layout.rank and shape[layout.samples] == samples)
         if has_images and has_samples:

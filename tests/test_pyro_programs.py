@@ -318,7 +318,7 @@ def test_iwae_has_the_scale_of_a_plate_outside_the_logarithm(samples, weight):
         assert losses[0] == pytest.approx(-expected, rel=0.02)
 
 
-def test_iwae_refuses_pixels_that_are_subsampled():
+def test_pixels_that_are_subsampled_have_no_likelihood():
     def model(x):
         with pyro.plate("images", len(x), dim=-2):
             z = pyro.sample("z", dist.Normal(torch.zeros(1), 1.0).to_event(1))
@@ -329,8 +329,12 @@ def test_iwae_refuses_pixels_that_are_subsampled():
         with pyro.plate("images", len(x), dim=-2):
             pyro.sample("z", dist.Normal(x[:, None, :1], 1.0).to_event(1))
 
-    with pytest.raises(ValueError, match="'pixels' takes 3 of 6 of an image"):
-        IWAE(3).differentiable_loss(model, guide, torch.randn(4, 6))
+    x = torch.randn(4, 6)
+    for compute in (IWAE(3).differentiable_loss, elbo_parts, partial(score, samples=3), partial(decompose, samples=3)):
+        with pytest.raises(ValueError, match="'pixels' takes 3 of 6 parts of an image: leave out subsample_size"):
+            compute(model, guide, x)
+    with pytest.raises(ValueError, match="'pixels' takes 3 of 6"):
+        ais(model, x)
 
 
 def test_a_latent_that_only_the_model_enumerates_is_summed_inside_the_logarithm():

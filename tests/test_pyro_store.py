@@ -45,9 +45,9 @@ def test_engine_svi_trains_functions_as_stock_pyro_does(program):
         results.append(([loss["loss"].item() for loss in losses] if ours else losses, stored()))
     (expected_losses, expected), (losses, values) = results
     assert losses == pytest.approx(expected_losses, rel=1e-6)
-    assert values.keys() == expected.keys() and len(values) > 1
-    for name, value in values.items():
-        torch.testing.assert_close(value, expected[name], msg=name)
+    assert values.keys() >= expected.keys() and len(expected) > 1  # a module is also there under registered's name
+    for name, value in expected.items():
+        torch.testing.assert_close(values[name], value, msg=name)
 
 
 def test_what_functions_train_goes_on_from_a_file(tmp_path):
