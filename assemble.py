@@ -10,7 +10,7 @@ import nets
 from builders import CONDITIONS, FLOWS, LIKELIHOODS, MIDDLES, NETS, POSTERIORS, PRIORS_OF
 from guides import Guide, TwoLevelGuide
 from inference import seeded
-from inference.checkpoint import load_checkpoint
+from inference.checkpoint import CheckpointError, load_checkpoint
 from inference.checkpoint_state import check_state
 from inference.top_level import top_level
 from models import VAE, TwoLevel
@@ -191,17 +191,37 @@ EX_POST = {
 }
 
 
+def read_config(folder):
+    """The settings in a run's config.json."""
+    path = folder / "config.json"
+    if folder.is_file():
+        near = f"; give the folder that it is in: load({str(folder.parent)!r})" if folder.parent.is_dir() else ""
+        raise NotADirectoryError(f"folder {str(folder)!r} is a file, expected the folder of a run{near}")
+    if not folder.exists():
+        raise FileNotFoundError(f"folder {str(folder)!r} does not exist, expected the folder of a run (its --out)")
+    if not path.exists():
+        raise FileNotFoundError(f"folder {str(folder)!r} has no config.json, expected the folder of a run (its --out)")
+    try:
+        config = json.loads(path.read_text())
+        if not isinstance(config, dict) or "prior" not in config:
+            raise ValueError("it does not name the parts of a model")
+    except ValueError as error:
+        raise CheckpointError(f"{path} is not a run's config.json: {error}") from None
+    return config
+
+
 def load(folder, contents=None):
     """The trained (model, guide) of a run's folder: its best epoch so far, in evaluation mode.
 
     Args:
+        folder: of a run, the value of its --out; it holds config.json and checkpoint.pt.
         contents: the bytes of its checkpoint, where they have been read.
 
     Raises:
-        FileNotFoundError: where there is no config.json.
-        CheckpointError: where the checkpoint is missing, cannot be read or belongs to another config.json.
+        FileNotFoundError, NotADirectoryError: where the folder is missing, is a file or holds no config.json.
+        CheckpointError: where config.json or the checkpoint cannot be read, or they do not belong together.
     """
-    config = json.loads((Path(folder) / "config.json").read_text())
+    config = read_config(Path(folder))
     parts = {part: config[part] for part in PARTS if part in config}  # one that is older has fewer
     parts |= {name: config.get(name) for name in ("shape", "classes")}
     inputs, *_ = CONDITIONS[parts.get("condition", "none")](parts["shape"], parts["classes"], None)

@@ -5,15 +5,17 @@ from numbers import Integral
 import torch
 
 
-def check_shape(images, shape, name="images", leading=None):
+def check_shape(images, shape, name="images", leading=None, like=None):
     """`images` themselves, (..., *shape); `name` is what an error calls them, `leading` how many dimensions ... are.
+
+    `like` is a module whose parameters have the dtype and the device that images must have.
 
     Without it a tensor of another shape is met by a matrix product that names no argument, or broadcasts with the
     pixels' distributions to a log-likelihood that is wrong without a word.
 
     Raises:
         ValueError: names both shapes.
-        TypeError: for what is no tensor.
+        TypeError: for what is not a tensor of floats, or of another precision than the parameters.
 
     >>> check_shape(torch.zeros(784), (1, 28, 28))
     Traceback (most recent call last):
@@ -22,6 +24,17 @@ def check_shape(images, shape, name="images", leading=None):
     expected = ", ".join(["N", *map(str, shape)])
     if not isinstance(images, torch.Tensor):
         raise TypeError(f"{name} are a {type(images).__name__}, expected a torch.Tensor of shape ({expected})")
+    kind = images.device.type
+    casts = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+    parameter = None if like is None or casts else next(like.parameters(), None)
+    dtype = images.dtype if parameter is None else parameter.dtype
+    if not images.is_floating_point() or images.dtype != dtype:
+        expected = dtype if dtype.is_floating_point else torch.get_default_dtype()
+        remedy = "float() / 255 for bytes" if images.dtype == torch.uint8 else f"to({expected})"
+        raise TypeError(f"{name} are {images.dtype}, expected {expected}: {name.split()[0]}.{remedy}")
+    if parameter is not None and images.device != parameter.device:
+        where = f"{name} are on {images.device}, and the network's parameters on {parameter.device}"
+        raise ValueError(f"{where}: {name.split()[0]}.to('{parameter.device}')")
     batch = images.ndim - len(shape)
     if images.shape[max(0, batch) :] != tuple(shape) or leading not in (None, batch):
         raise ValueError(f"{name} are of shape {tuple(images.shape)}, expected ({expected})")

@@ -75,7 +75,7 @@ assert abs(parts.elbo.mean - total) < 1e-6
 
 # %%
 kl = parts.kl_per_dimension["z2"].mean
-variance = active_units(guide, x, samples=20)["z2"].variance
+variance = active_units(model, guide, x, samples=20)["z2"].variance
 order = kl.argsort(descending=True)
 print("z2, nats of each unit: ", " ".join(f"{value:.2f}" for value in kl[order]))
 print("variance of its mean:  ", " ".join(f"{value:.2f}" for value in variance[order]))

@@ -8,10 +8,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from inference.estimate import Estimate
-from inference.evaluation import evaluation_mode
+from inference.evaluation import check_latents, evaluation_mode
+from inference.images import check_images
 from inference.joint import inferred
 from inference.memory import most_rows
 from inference.rng import seeded
+from inference.sites import arranged, latents_of, sample_sites, trace_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +42,9 @@ class ActiveUnits:
 
 
 @torch.no_grad()
-def active_units(guide, images: Float[Tensor, " images *event"], samples=100, *, threshold=0.01, seed=0, rows=None):
+def active_units(
+    model, guide, images: Float[Tensor, " images *event"], samples=100, *, threshold=0.01, seed=0, rows=None
+):
     """Units of which Var_x(E_{z ~ q(z | x)}[z_d]) > 0.01, for each latent site   (Burda et al. 2016, arXiv:1509.00519).
 
     Where a site's distribution knows its mean, that is used; elsewhere (behind a flow) a sample in its place. What is
@@ -48,7 +52,7 @@ def active_units(guide, images: Float[Tensor, " images *event"], samples=100, *,
     z2. The variance of that average is subtracted, without which every unit would look active by Var(z)/S.
 
     Args:
-        guide: a Pyro program over a batch of images, evaluated as an `nn.Module` is.
+        model, guide: Pyro programs over a batch of images; `nn.Module`s are put in evaluation mode meanwhile.
         images: (N, channels, height, width), N ≥ 2.
         samples: S ≥ 2.
         threshold: above which a unit is active.
@@ -56,33 +60,49 @@ def active_units(guide, images: Float[Tensor, " images *event"], samples=100, *,
         rows: samples × images at a time.
 
     Returns:
-        {site: ActiveUnits}.
+        {site: ActiveUnits}, without sites whose values are labels (Categorical).
 
     Raises:
-        ValueError: where there are fewer than two images or samples.
+        ValueError: where there are fewer than two images or samples, or model and guide do not have the same latents.
+        TypeError: where the images are not a tensor of floats, as in `active_units(guide, images, 100)`.
 
     >>> from assemble import assemble
     >>> model, guide = assemble(hidden=(8,), latent=3, shape=(1, 4, 4))
-    >>> active_units(guide, torch.rand(50, 1, 4, 4))["z"].noise
+    >>> active_units(model, guide, torch.rand(50, 1, 4, 4))["z"].noise
     tensor([0., 0., 0.], dtype=torch.float64)
     """
+    if not callable(guide):
+        raise TypeError(f"guide is a {type(guide).__name__}, expected a program: active_units(model, guide, images)")
+    check_images(images, model, guide)
     if samples < 2 or len(images) < 2:
         raise ValueError(f"active_units expects at least two images and samples, got {len(images)} and {samples}")
     rows = rows or most_rows(images.device)
     means: dict = {}
-    with evaluation_mode(guide), seeded(seed, device=images.device), pyro.validation_enabled(False):
-        for x in images.split(max(1, rows // samples)):
-            chunks = [inferred(guide, len(part), x)[1] for part in torch.arange(samples).split(rows)]
-            for name in chunks[0]:
-                draws = torch.cat([_mean_or_sample(chunk[name]) for chunk in chunks])
+    with evaluation_mode(model, guide), seeded(seed, device=images.device), pyro.validation_enabled(False):
+        blocks, layout = arranged(images, rows // samples, model, guide)
+        check_latents(latents_of(sample_sites(trace_of(model, blocks[0]))), inferred(guide, 1, blocks[0], layout)[1])
+        for x in blocks:
+            chunks = [inferred(guide, len(part), x, layout)[1] for part in torch.arange(samples).split(rows)]
+            for name in filter(lambda name: not _labels(chunks[0][name]), chunks[0]):
+                draws = torch.cat([_mean_or_sample(chunk[name], layout) for chunk in chunks])
                 means.setdefault(name, []).append(Estimate.of(draws))
+    if not means:
+        raise ValueError("active_units has no latent with a mean: the values of a Categorical are labels")
     means = {name: Estimate.cat(estimates) for name, estimates in means.items()}
     noise = {name: mean.errors.square().mean(0) for name, mean in means.items()}
     return {name: ActiveUnits(mean.values.var(0) - noise[name], noise[name], threshold) for name, mean in means.items()}
 
 
-def _mean_or_sample(site):
+def _labels(site):
+    fn = site["fn"]
+    while hasattr(fn, "base_dist"):
+        fn = fn.base_dist
+    return isinstance(fn, torch.distributions.Categorical)
+
+
+def _mean_or_sample(site, layout):
     try:
-        return site["fn"].mean.expand(site["value"].shape)
+        values = site["fn"].mean.expand(site["value"].shape)
     except NotImplementedError:
-        return site["value"]
+        values = site["value"]
+    return layout.images_first(values, site["fn"].event_dim)

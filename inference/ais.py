@@ -13,9 +13,11 @@ from inference.estimate import Estimate, or_none, standard_error
 from inference.evaluation import constant_parts, evaluation_mode, without_gradients
 from inference.finite import finite_latents
 from inference.hmc import Target
+from inference.images import check_images
 from inference.memory import rows_that_fit
 from inference.moves import DiscreteTarget
 from inference.rng import same_noise, seeded
+from inference.sites import Layout, arranged
 from inference.weights import effective_sample_size, log_mean, relative_error
 
 ACCEPTANCE = 0.65  # of the proposals, where Hamiltonian Monte Carlo goes farthest for its price
@@ -120,12 +122,14 @@ def ais(
     >>> ais(model, torch.zeros(7, 1, 4, 4), chains=8, temperatures=5).log_likelihood.shape
     torch.Size([7])
     """
-    check(images=len(images), chains=chains, temperatures=temperatures, leapfrog=leapfrog)
+    check_images(images, model)
+    check(chains=chains, temperatures=temperatures, leapfrog=leapfrog)
     betas, results = schedule(temperatures), []
     with prepared(model, images.device, seed):
-        for x in images.split(images_at_once(model, images, chains + scouts, rows)):
+        size, layout = images_at_once(model, images, chains + scouts, rows)
+        for x in images.split(size):
             log_w, acceptance, _ = from_prior(
-                target_of(model, x), betas, chains, step_size, leapfrog, scouts=scouts, progress=progress
+                target_of(model, x, layout), betas, chains, step_size, leapfrog, scouts=scouts, progress=progress
             )
             results.append(torch.stack([*with_error(log_w), acceptance]).cpu())
     log_likelihood, error, ess, acceptance = torch.cat(results, -1)
@@ -185,20 +189,25 @@ def with_error(log_w):
     return log_mean(log_w), relative_error(ess, len(log_w)), ess
 
 
-def target_of(model, x: Tensor) -> Target | DiscreteTarget:
+def target_of(model, x: Tensor, layout: Layout) -> Target | DiscreteTarget:
     """log p(z) and log p(x | z) as chains see them: over ℝⁿ, or over codes where latents have finitely many values."""
-    supports = finite_latents(model, x)
-    return Target(model, x) if supports is None else DiscreteTarget(model, x, supports)
+    supports = finite_latents(model, x, layout)
+    return Target(model, x, layout) if supports is None else DiscreteTarget(model, x, supports, layout)
 
 
 def images_at_once(model, images, chains, rows):
-    """So many that their chains are `rows` at a time."""
-    target_of(model, images[:2])  # refuses what it must before anything is measured; a latent that two share shows
+    """The number of images whose chains are `rows` at a time, and the model's layout.
+
+    All of them where the model runs on no part of them.
+    """
+    (x, *_), layout = arranged(images, 2, model)  # of two images, so that a latent which both share shows
+    target = target_of(model, x, layout)  # raises its errors before anything is measured
+    if len(x) > 2:
+        return len(images), layout
     if rows is None:
-        target = target_of(model, images[:1])
         with same_noise(images.device):
-            rows = rows_that_fit(lambda n: target(target.draw(n)), images.device)
-    return max(1, rows // chains)
+            rows = rows_that_fit(lambda n: target(target.draw(n)), images.device, len(x))
+    return max(1, rows // chains), layout
 
 
 @contextmanager

@@ -98,15 +98,23 @@ def bdmc(
     check(images=images, chains=chains, temperatures=temperatures, leapfrog=leapfrog)
     betas, results = schedule(temperatures), []
     with prepared(model, device_of(model), seed):
-        simulation = poutine.trace(model).get_trace(batch=images)
+        try:
+            simulation = poutine.trace(model).get_trace(batch=images)
+        except TypeError as error:
+            raise TypeError(
+                f"model(batch={images}) failed ({str(error).splitlines()[0]}): bdmc needs a model that draws images "
+                "itself and returns them, model(x=None, *, batch=1), with obs=None where x is None"
+            ) from error
         simulated = simulation.nodes["_RETURN"]["value"]
         if not isinstance(simulated, torch.Tensor) or len(simulated) != images:
             raise ValueError(f"model(batch={images}) is expected to return the {images} images that it drew")
-        size = images_at_once(model, simulated, chains + scouts, rows)
+        size, layout = images_at_once(model, simulated, chains + scouts, rows)
         for part in (slice(start, start + size) for start in range(0, images, size)):
-            target = target_of(model, simulated[part])
+            target = target_of(model, simulated[part], layout)
             log_w, _, steps = from_prior(target, betas, chains, step_size, leapfrog, scouts=scouts, progress=progress)
-            exact = target.draw(chains, {name: simulation.nodes[name]["value"][part] for name in target.shapes})
+            latents = {name: simulation.nodes[name] for name in target.shapes}
+            values = {n: layout.select(site["value"], site["fn"].event_dim, part) for n, site in latents.items()}
+            exact = target.draw(chains, values)
             log_v, _ = anneal(target, exact, betas[::-1], steps.flip(0), leapfrog, progress=progress)
             (lower, lower_error, _), (inverse, upper_error, _) = with_error(log_w), with_error(log_v)
             results.append(torch.stack([lower, -inverse, lower_error, upper_error]).cpu())

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from inference.evaluation import precise
 from inference.top_level import examined
 
 BLOCK = 2**24  # points × components
@@ -61,7 +62,8 @@ def component_use(model, guide, images: Float[Tensor, " images *event"], samples
                 f"the prior of {name!r} is a {type(p).__name__} and has no component_log_prob: "
                 "component_use is for a model whose prior is a mixture"
             )
-        points = torch.cat([q.sample((samples,)).flatten(0, 1) for q in posteriors]).double()
+        points = torch.cat([q.sample((samples,)).flatten(0, 1) for q in posteriors])
+        points = precise(p, points)
         size = p.component_log_prob(points[:1]).shape[-1]
         total = sum(p.component_log_prob(block).softmax(-1).sum(0) for block in points.split(max(1, BLOCK // size)))
     return ComponentUse(name, total.double() / len(points))

@@ -6,14 +6,17 @@ from dataclasses import dataclass
 import pyro
 import torch
 from jaxtyping import Float
+from pyro.distributions.util import scale_and_mask
 from torch import Tensor
 
 from inference.elbo import downward
 from inference.estimate import Estimate
-from inference.evaluation import check_density, check_support, constant_parts, evaluation_mode
-from inference.joint import Joint, inferred, sample_sites
+from inference.evaluation import check_support, constant_parts, evaluation_mode, is_delta, precise
+from inference.images import check_images
+from inference.joint import Joint, check_density, inferred
 from inference.memory import most_rows
 from inference.rng import seeded
+from inference.sites import arranged, auxiliaries_of, sample_sites
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,7 +25,8 @@ class Decomposition:
 
     `kl` and `kl_per_dimension` have an entry for every latent site. Of a latent that is given others (z1 given z2)
     the KL is the mean over those. Of a dimension there is a KL only where q and p are both products over dimensions,
-    otherwise the entry is None: a flow's or a mixture's dimensions depend on one another.
+    otherwise the entry is None: a flow's or a mixture's dimensions depend on one another. Latents that follow from a
+    guide's auxiliary sites, as in Pyro's autoguides, have one KL together, under "NAME, NAME".
     """
 
     elbo: Estimate
@@ -52,8 +56,8 @@ def decompose(model, guide, images: Float[Tensor, " images *event"], samples=100
     """L(x) = E_q[log p(x | z)] - Σ_l E_q[KL(q(z_l | …) ‖ p(z_l | …))]   (Kingma & Welling 2014, arXiv:1312.6114).
 
     A KL is in closed form where torch has one for the two distributions, and then only what they are given is
-    sampled; otherwise it is the mean of log q - log p. The same for each dimension. Every term counts once: handlers
-    that scale or mask a site are not looked at.
+    sampled; otherwise it is the mean of log q - log p. The same for each dimension. A masked site counts as the
+    program says, as in `score`; scales are for training alone.
 
     Args:
         model, guide: Pyro programs over a batch of images; `nn.Module`s are put in evaluation mode meanwhile.
@@ -71,8 +75,9 @@ def decompose(model, guide, images: Float[Tensor, " images *event"], samples=100
     >>> parts.kl_per_dimension["z"]
     Estimate(5 images × 3)
     """
-    if samples < 2 or not len(images):
-        raise ValueError(f"decompose expects samples ≥ 2 and at least one image, got {samples} and {len(images)}")
+    check_images(images, model, guide)
+    if samples < 2:
+        raise ValueError(f"samples is {samples}, expected at least 2, from which the errors follow")
     rows = rows or most_rows(images.device)
     with (
         evaluation_mode(model, guide),
@@ -80,9 +85,10 @@ def decompose(model, guide, images: Float[Tensor, " images *event"], samples=100
         seeded(seed, device=images.device),
         pyro.validation_enabled(False),
     ):
-        joint = Joint(model)
+        parts, layout = arranged(images, rows // samples, model, guide)
+        joint = Joint(model, layout=layout)
         blocks = []
-        for x in images.split(max(1, rows // samples)):
+        for x in parts:
             chunks = [_terms(joint, guide, x, len(part)) for part in torch.arange(samples).split(rows)]
             blocks.append({key: _estimate([chunk[key] for chunk in chunks]) for key in chunks[0]})
     whole: dict = {key: None if blocks[0][key] is None else Estimate.cat([b[key] for b in blocks]) for key in blocks[0]}
@@ -109,37 +115,64 @@ def rate_distortion(model, guide, images: Float[Tensor, " images *event"], sampl
 
 def _terms(joint, guide, x, samples):
     """{(kind, site): (samples, batch, …) or None}, one draw of z each."""
-    _, latents = inferred(guide, samples, x)
+    trace, latents = inferred(guide, samples, x, joint.layout)
+    check_density(guide, x, latents, joint.layout)
     values = {name: site["value"] for name, site in latents.items()}
     sites = sample_sites(joint.trace(x, values))
     check_support(sites, values)
-    shape = samples, len(x)
-    seen = sum(site["fn"].log_prob(site["value"]).double() for name, site in sites.items() if name not in latents)
+    shape, per_image = (samples, len(x)), joint.layout.per_image
+    seen = (_masked(site["fn"].log_prob(site["value"]).double(), site) for n, site in sites.items() if n not in latents)
+    seen = sum(map(per_image, seen))
     terms, elbo = {("reconstruction", None): seen.expand(shape)}, seen
     replaceable = downward(sites, latents)
-    for name, value in values.items():
-        q, p = latents[name]["fn"], sites[name]["fn"]
-        check_density(name, q)
+    together = [name for name, site in latents.items() if is_delta(site["fn"])]
+    for name in latents.keys() - set(together):
+        value, q, p = values[name], latents[name]["fn"], sites[name]["fn"]
         closed, factors = name in replaceable, (_factors(q), _factors(p))
-        kl = _kl(q, p, value, closed)
+        masks = latents[name], sites[name]
+        kl = per_image(_kl(q, p, value, closed, *masks))
         terms["kl", name], elbo = kl.expand(shape), elbo - kl
-        if None in factors:
-            terms["dimensions", name] = None
-        else:
-            terms["dimensions", name] = _kl(*factors, value, closed).expand(*shape, *q.event_shape)
+        terms["dimensions", name] = None
+        if None not in factors and joint.layout.rank == 1:
+            terms["dimensions", name] = _kl(*factors, value, closed, *masks, len(q.event_shape)).expand(
+                *shape, *q.event_shape
+            )
+    if together:
+        kl = _joint_kl(trace, sites, together, per_image)
+        terms["kl", ", ".join(together)], elbo = kl.expand(shape), elbo - kl
+        terms["dimensions", ", ".join(together)] = None
     return {("elbo", None): elbo.expand(shape), **terms}
+
+
+def _joint_kl(trace, sites, names, per_image):
+    """log q - log p of the latents that follow from auxiliary sites, which have one density together."""
+    drawn = {**{name: trace.nodes[name] for name in names}, **auxiliaries_of(sample_sites(trace))}
+    log_q = sum(per_image(_masked(site["fn"].log_prob(site["value"]).double(), site)) for site in drawn.values())
+    for name in names:
+        fn = sites[name]["fn"]
+        log_p = fn.log_prob(precise(fn, trace.nodes[name]["value"])).double()
+        log_q = log_q - per_image(_masked(log_p, sites[name]))
+    return log_q
 
 
 def _estimate(chunks):
     return None if chunks[0] is None else Estimate.of(torch.cat(chunks))
 
 
-def _kl(q, p, z, closed=True):
-    """KL(q ‖ p) in closed form where there is one and it may be used, otherwise log q(z) - log p(z)."""
+def _kl(q, p, z, closed, latent, site, dims=0):
+    """KL(q ‖ p), in closed form where there is one and it may be used, otherwise log q(z) - log p(z); with masks."""
     if closed:
         with suppress(NotImplementedError):
-            return torch.distributions.kl_divergence(q, p).double()
-    return q.log_prob(z).double() - p.log_prob(z.double()).double()
+            return _masked(torch.distributions.kl_divergence(q, p).double(), latent, dims)
+    return _masked(q.log_prob(z).double(), latent, dims) - _masked(p.log_prob(precise(p, z)).double(), site, dims)
+
+
+def _masked(term, site, dims=0):
+    """A term, with `dims` dimensions of the event, that is zero where the site is masked."""
+    mask = site["mask"]
+    if isinstance(mask, torch.Tensor):
+        mask = mask.reshape(tuple(mask.shape) + (1,) * dims)
+    return scale_and_mask(term, mask=mask)
 
 
 def _factors(fn):

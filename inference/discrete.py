@@ -1,11 +1,13 @@
 """The ELBO's gradient where a latent is discrete: through it all the same, by its score, or by summing it out."""
 
 import pyro.infer
+from pyro.infer.traceenum_elbo import _compute_dice_elbo
 from pyro.poutine.messenger import Messenger
 from pyro.poutine.util import site_is_subsample
 from torch import nn
 
 from inference.elbo import Trace_ELBO, with_closed_forms
+from inference.sites import layout_of, sample_sites
 
 
 class StraightThrough(Messenger):
@@ -121,9 +123,15 @@ class TraceEnum_ELBO(pyro.infer.TraceEnum_ELBO):
 
     def __init__(self):
         super().__init__(max_plate_nesting=1)
+        self.layout = None  # of the programs that it first meets
 
     def differentiable_loss(self, model, guide, x):
-        [(model_trace, guide_trace)] = self._get_traces(model, enumerated(guide), (x,), {})
+        if self.layout is None:
+            self.layout = layout_of(x, model, guide, check=False)
+            self.max_plate_nesting = self.layout.rank
+        [(model_trace, guide_trace)] = traces = list(self._get_traces(model, enumerated(guide), (x,), {}))
+        if not summable(model_trace, guide_trace, len(x)):
+            return -sum(_compute_dice_elbo(*pair) for pair in traces)
         elbo, log_q = 0.0, 0.0
         for trace, sign in ((model_trace, 1), (guide_trace, -1)):
             for site in trace.nodes.values():
@@ -136,7 +144,23 @@ class TraceEnum_ELBO(pyro.infer.TraceEnum_ELBO):
     loss, loss_and_grads = Trace_ELBO.loss, Trace_ELBO.loss_and_grads  # what stock SVI asks for
 
     def reference(self):
-        return _StockEnum(max_plate_nesting=1)
+        return _StockEnum()
+
+
+def summable(model_trace, guide_trace, images):
+    """Whether Σ_z q (log p - log q) is a sum of products: every site each image's own, and all sums over the guide's z.
+
+    A latent that only the model enumerates is summed inside the logarithm, which Pyro's contraction does.
+    """
+    sites = [site for trace in (model_trace, guide_trace) for site in sample_sites(trace).values()]
+    sites = [site for site in sites if not site_is_subsample(site)]
+    ranks = [-frame.dim for site in sites for frame in site["cond_indep_stack"] if frame.vectorized]
+    own = all(site["log_prob"].shape[-1:] == (images,) for site in sites) and max(ranks, default=1) == 1
+    by_the_guide = set(guide_trace.nodes)
+    return own and not any(
+        site["infer"].get("_enumerate_dim") is not None and name not in by_the_guide
+        for name, site in sample_sites(model_trace).items()
+    )
 
 
 class _StockEnum(pyro.infer.TraceEnum_ELBO):

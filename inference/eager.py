@@ -10,8 +10,12 @@ from inference.pair import check_trained, foreign_sites, watched
 
 
 def trained(model, guide, objective):
-    """All that a step trains: the programs, and an objective that is a module (it learns a baseline, say)."""
-    return torch.nn.ModuleList([model, guide] + [objective] * isinstance(objective, torch.nn.Module))
+    """All that a step trains: the programs, and an objective that is a module (it learns a baseline, for example).
+
+    An empty module stands for a program that is a function.
+    """
+    parts = [part if isinstance(part, torch.nn.Module) else torch.nn.Module() for part in (model, guide)]
+    return torch.nn.ModuleList(parts + [objective] * isinstance(objective, torch.nn.Module))
 
 
 def learnt(program):
@@ -27,9 +31,9 @@ class EagerStep:
     """
 
     def __init__(self, model, guide, weight, optimizer, lr, objective, reduce=None):
-        self.program = trained(model, guide, objective)
+        self.pair, self.program = (model, guide), trained(model, guide, objective)
         self.parameters = dict(self.program.named_parameters())
-        self.optimizer = OPTIMIZERS[optimizer](self.parameters.values(), lr=lr, fused=True)
+        self.optimizer = OPTIMIZERS[optimizer]([{"params": list(self.parameters.values())}], lr=lr, fused=True)
         self.weight, self.reduce, self.checked = weight, reduce, False
         self.learn = Learning(guide, reduce)
 
@@ -67,14 +71,27 @@ class EagerStep:
 
     def validated(self, x):
         """The loss, and an error that names the mistake where a program has one."""
-        model, guide = self.program[:2]
+        model, guide = self.pair
         with pyro.validation_enabled(True), pyro.poutine.trace(param_only=True) as params:
             loss = watched(lambda *pair: self.loss(x, self.weight, *pair), model, guide)
-        if names := ", ".join(map(repr, foreign_sites(params.trace, self.program))):
-            raise ValueError(f"this engine trains the modules' parameters, not the param sites {names}: use SVI")
+        if found := foreign_sites(params.trace, self.program):
+            names = ", ".join(map(repr, found[:3])) + ", …" * (len(found) > 3)
+            raise ValueError(
+                f"this engine trains the parameters of modules, not the param sites {names}: use engine='svi', which "
+                "trains what Pyro's store holds"
+            )
+        self.add_new_parameters()
         check_trained(loss, self.parameters.values())
         self.checked = True
         return loss
+
+    def add_new_parameters(self):
+        """Train also the parameters that a program made in its first call, as Pyro's autoguides do."""
+        new = {n: p for n, p in self.program.named_parameters() if n not in self.parameters}
+        if new:
+            self.parameters |= new
+            group = {key: value for key, value in self.optimizer.param_groups[0].items() if key != "params"}
+            self.optimizer.add_param_group(group | {"params": list(new.values())})
 
     def frozen(self):
         """Whether each parameter is, by `requires_grad_`: what is compiled or recorded holds for the present answer."""

@@ -12,9 +12,10 @@ from pyro.infer.enum import get_importance_trace
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
-from inference.evaluation import check_density, check_latents, check_support, evaluation_mode, unscaled
-from inference.joint import sample_sites
+from inference.evaluation import check_latents, check_support, evaluation_mode, is_delta, unscaled
+from inference.joint import check_density
 from inference.pair import check_roles
+from inference.sites import arranged, check_own, latents_of, layout_of, sample_sites
 
 
 class Trace_ELBO(pyro.infer.Trace_ELBO):
@@ -103,6 +104,8 @@ def closed_forms(sites, latents):
     """{name: KL(q ‖ p)} of the latents whose KL torch knows and where it may stand for log q - log p (`downward`)."""
     found = {}
     for name in downward(sites, latents):
+        if is_delta(latents[name]["fn"]):  # Pyro's rule for a Delta knows nothing of its log_density
+            continue
         with suppress(NotImplementedError):
             found[name] = torch.distributions.kl_divergence(latents[name]["fn"], sites[name]["fn"])
     return found
@@ -131,30 +134,50 @@ class IWAE(Trace_ELBO):
     """Σ_x E[log 1/K Σ_k p(x, z_k) / q(z_k | x)], z_k ~ q(z | x)   (Burda et al. 2016, arXiv:1509.00519).
 
     The mean is taken over the K weights of each image, before the sum over images. K = 1 is the ELBO.
-    A KL weight other than 1 tempers the weights: p(x | z) (p(z)/q(z | x))^β.
+    A KL weight other than 1 tempers the weights: p(x | z) (p(z)/q(z | x))^β. The scale N/B of a plate that is given
+    B of N images multiplies each image's term: it stands outside the logarithm.
 
     Args:
         samples: K.
 
     Raises:
-        ValueError: where a site of the guide is not reparameterised.
+        ValueError: where a site of the guide is not reparameterised, a site is shared between images, or a plate
+            other than that of the images is subsampled.
     """
 
     def __init__(self, samples):
         super().__init__(num_particles=samples, vectorize_particles=True, max_plate_nesting=1)
+        self.layout = None  # of the programs that it first meets
 
-    def differentiable_loss(self, model, guide, *args, **kwargs):
-        [(model_trace, guide_trace)] = self._get_traces(model, guide, args, kwargs)
-        log_w = 0.0
-        for trace, sign in ((model_trace, 1), (guide_trace, -1)):
-            for name, site in trace.nodes.items():
-                if site["type"] == "sample" and not site_is_subsample(site):
-                    if trace is guide_trace and not site["fn"].has_rsample:
-                        raise ValueError(f"iwae needs reparameterised sites, and the guide's {name!r} is not one")
-                    log_w = log_w + sign * site["log_prob"]
-        if self.num_particles == 1:
+    def differentiable_loss(self, model, guide, x, *args, **kwargs):
+        several = self.num_particles > 1
+        if self.layout is None:
+            called = [lambda x, program=program: program(x, *args, **kwargs) for program in (model, guide)]
+            self.layout = layout_of(x, *called)
+            self.max_plate_nesting = self.layout.rank + several
+        [(model_trace, guide_trace)] = self._get_traces(model, guide, (x, *args), kwargs)
+        log_w, scale = 0.0, 1.0
+        for trace, sign in ((guide_trace, -1), (model_trace, 1)):
+            sites = {name: site for name, site in sample_sites(trace).items() if not site_is_subsample(site)}
+            check_own(sites, len(x), self.layout, self.num_particles if several else None)
+            for name, site in sites.items():
+                if trace is guide_trace and not site["fn"].has_rsample:
+                    raise ValueError(f"iwae needs reparameterised sites, and the guide's {name!r} is not one")
+                log_prob, scale = self.without_plate_scale(site)  # in the end the scale of the model's plate
+                log_w = log_w + sign * self.layout.per_image(log_prob)
+        if not several:
             log_w = log_w.unsqueeze(0)
-        return -(log_w.logsumexp(0) - math.log(self.num_particles)).sum()
+        return -(scale * (log_w.logsumexp(0) - math.log(self.num_particles))).sum()
+
+    def without_plate_scale(self, site):
+        """A site's log-probabilities without the scale N/B of the plate of images, and that scale."""
+        scale = 1.0
+        for frame in site["cond_indep_stack"]:
+            if frame.dim == self.layout.dim and frame.full_size not in (None, frame.size):
+                scale = frame.full_size / frame.size
+        if scale == 1.0:
+            return site["log_prob"], scale
+        return scale_and_mask(site["unscaled_log_prob"], site["scale"] / scale, site["mask"]), scale
 
     def reference(self):
         return self
@@ -182,22 +205,25 @@ def elbo_parts(model, guide, images: Float[Tensor, " images *event"], batch_size
 @torch.no_grad()
 def terms(model, guide, images, batch_size=500, points=True):
     """log p(x | z) and log q(z | x) - log p(z), floats, means over images; `points`: whether latents may be such."""
-    if not len(images):
-        raise ValueError("elbo_parts expects at least one image, got none")
     reconstruction = kl = 0.0
     with evaluation_mode(model, guide), pyro.validation_enabled(False):
-        for x in images.split(batch_size):
-            traces = get_importance_trace("flat", 1, model, guide, (x,), {})
-            check_latents(*(trace.stochastic_nodes for trace in traces))
-            sites, latents = map(sample_sites, traces)
+        blocks, layout = arranged(images, batch_size, model, guide)
+        for x in blocks:
+            traces = get_importance_trace("flat", layout.rank, model, guide, (x,), {})
+            sites, proposed = map(sample_sites, traces)
+            latents = latents_of(proposed)
+            if not points:
+                check_density(guide, x, latents, layout)
+            check_latents(latents_of(sites), latents)
             check_roles(sites, latents)
             check_support(sites)
-            for name, site in sites.items():
+            for found in (sites, proposed):
+                check_own(found, len(x), layout)
+            for site in sites.values():
                 log_p = unscaled(site).sum().double()
                 if site["is_observed"]:
                     reconstruction = reconstruction + log_p
-                    continue
-                if not points:
-                    check_density(name, latents[name]["fn"])
-                kl = kl + unscaled(latents[name]).sum().double() - log_p
+                else:
+                    kl = kl - log_p
+            kl = kl + sum(unscaled(site).sum().double() for site in proposed.values())
     return float(reconstruction) / len(images), float(kl) / len(images)

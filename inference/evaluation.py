@@ -28,12 +28,6 @@ def is_delta(fn):
     return isinstance(fn, dist.Delta)
 
 
-def check_density(name, fn):
-    """Raises a ValueError that names a guide's site that is a point."""
-    if is_delta(fn):
-        raise ValueError(f"the guide's site {name!r} is a Delta, a point, whose KL from a density is infinite")
-
-
 def kind_of_numbers(fn):
     """What a distribution's draws are made of: its support, unwrapped."""
     support = fn.support
@@ -61,6 +55,16 @@ def check_event(site):
             f"the site {site['name']!r} was given a value of shape {tuple(shape)}, and its distribution draws "
             f"{tuple(event)}: model and guide must be of one latent size, and networks of the images' shape"
         )
+
+
+def precise(fn, value):
+    """A value in float64, for `fn.log_prob`; as it is where the distribution computes with a network of its own."""
+    transforms, base = [], fn
+    while hasattr(base, "base_dist"):
+        transforms += getattr(base, "transforms", [])
+        base = base.base_dist
+    parts = [part for transform in transforms for part in getattr(transform, "parts", [transform])]
+    return value if any(isinstance(part, nn.Module) for part in parts) else value.double()
 
 
 def unscaled(site):

@@ -12,9 +12,10 @@ from torch.distributions import constraints
 
 from distributions.codes import CodeVectors
 from inference.evaluation import check_latents, kind_of_numbers, unscaled
-from inference.joint import Joint, check_own, sample_sites, trace_of, traced
+from inference.joint import Joint, traced
 from inference.rng import same_noise
 from inference.scores import Score
+from inference.sites import Layout, check_own, latents_of, sample_sites
 
 MAX_CODES = 4096  # summed over for each image: 12 bits
 
@@ -28,7 +29,7 @@ class Finite(NamedTuple):
 
     positions: int
     table: Float[Tensor, "values size"] | Int[Tensor, "values size"]
-    event: torch.Size
+    shape: torch.Size
 
     @property
     def codes(self) -> int:
@@ -36,12 +37,12 @@ class Finite(NamedTuple):
         return len(self.table) ** self.positions
 
     def at(self, index: Int[Tensor, "*batch positions"]) -> Tensor:
-        """The values with these rows at the positions: (…, M) → (…, *event)."""
-        return self.table[index].reshape(*index.shape[:-1], *self.event)
+        """The values with these rows at the positions: (…, M) → (…, *shape)."""
+        return self.table[index].reshape(*index.shape[:-1], *self.shape)
 
     def index_of(self, value: Tensor) -> Int[Tensor, "*batch positions"]:
-        """The rows at the positions of these values: (…, *event) → (…, M)."""
-        batch = value.shape[: value.ndim - len(self.event)]
+        """The rows at the positions of these values: (…, *shape) → (…, M)."""
+        batch = value.shape[: value.ndim - len(self.shape)]
         parts = value.reshape(*batch, self.positions, 1, -1)
         return (parts == self.table).all(-1).int().argmax(-1)
 
@@ -51,8 +52,12 @@ class Finite(NamedTuple):
         return torch.cartesian_prod(*digits).reshape(-1, self.positions)
 
 
-def finite(fn, value: Tensor) -> Finite | None:
-    """The support of a distribution with values like `value`, or None where it is not finite."""
+def finite(fn, value: Tensor, shape: torch.Size) -> Finite | None:
+    """The support of a distribution with values like `value`, or None where it is not finite.
+
+    Args:
+        shape: of one image's value: the event shape, with the plates within an image in front.
+    """
     kind, event = kind_of_numbers(fn), fn.event_shape
     if kind is constraints.boolean:
         table = torch.tensor([[0], [1]])
@@ -66,28 +71,32 @@ def finite(fn, value: Tensor) -> Finite | None:
         table = kind.codebook.detach()
     else:
         return None
-    return Finite(event.numel() // table.shape[1], table.to(value), event)
+    return Finite(shape.numel() // table.shape[1], table.to(value), shape)
 
 
-def finite_latents(model, x: Tensor) -> dict[str, Finite] | None:
+def finite_latents(model, x: Tensor, layout: Layout = Layout()) -> dict[str, Finite] | None:
     """The support of every latent of a model, {site: Finite}; None where one is not finite, or there is no latent."""
     with torch.no_grad(), pyro.validation_enabled(False), same_noise(x.device):
-        sites = sample_sites(trace_of(model, x))
-    found = {name: finite(site["fn"], site["value"]) for name, site in sites.items() if not site["is_observed"]}
+        latents = latents_of(sample_sites(traced(model, 1, x, layout=layout)))
+    found = {}
+    for name, site in latents.items():
+        value = layout.images_first(site["value"], site["fn"].event_dim)
+        found[name] = finite(site["fn"], value, value.shape[2:])
     return found if found and all(support is not None for support in found.values()) else None
 
 
 def all_codes(supports: dict[str, Finite]) -> dict[str, Tensor]:
-    """Every combination of the latents' values, {site: (C, *event)}."""
+    """Every combination of the latents' values, {site: (C, *shape)}."""
     rows = torch.cartesian_prod(
         *(torch.arange(support.codes, device=support.table.device) for support in supports.values())
     ).reshape(-1, len(supports))
     return {name: s.at(s.all()[rows[:, place]]) for place, (name, s) in enumerate(supports.items())}
 
 
-def over_images(codes: dict[str, Tensor], images: int) -> dict[str, Tensor]:
-    """The same codes for every image: {site: (C, *event)} → {site: (C, images, *event)}."""
-    return {name: z.unsqueeze(1).expand(len(z), images, *z.shape[1:]) for name, z in codes.items()}
+def over_images(codes: dict[str, Tensor], images: int, layout: Layout = Layout()) -> dict[str, Tensor]:
+    """The same codes for every image, as sites have them: {site: (C, *shape)} → {site: (C, *batch, *event)}."""
+    values = {name: z.unsqueeze(1).expand(len(z), images, *z.shape[1:]) for name, z in codes.items()}
+    return {name: layout.images_back(z, z.ndim - 1 - layout.rank) for name, z in values.items()}
 
 
 @torch.no_grad()
@@ -98,21 +107,22 @@ def sum_over_codes(joint: Joint, guide, x: Tensor, codes: dict[str, Tensor], wei
         joint: the model's density.
         guide: gives q; where it is zero a code counts for log p(x) all the same.
         x: (batch, …).
-        codes: {site: (C, *event)}.
+        codes: {site: (C, *shape)}.
         weigh: yields (chunk, batch) of the model's log p(x, z) less a (C, batch) tensor, for values
             {site: (C, batch, *event)} (`inference.importance.weighed`).
 
     Returns:
         log p(x, z), (C, batch), and the score.
     """
-    size, values = len(next(iter(codes.values()))), over_images(codes, len(x))
+    layout, size = joint.layout, len(next(iter(codes.values())))
+    values = over_images(codes, len(x), layout)
     log_p = torch.cat(list(weigh(joint, x, values, torch.zeros((), device=x.device).expand(size, len(x)))))
     with pyro.validation_enabled(False):
-        trace = traced(poutine.condition(guide, data=values), size, x)
+        trace = traced(poutine.condition(guide, data=values), size, x, layout=layout)
         sites = sample_sites(trace)
         check_latents(values, [name for name in sites if name in values or not sites[name]["is_observed"]])
-        check_own({name: sites[name] for name in values}, (size, len(x)))
+        check_own(sites, len(x), layout, size)
         trace.compute_log_prob()
-    log_q = sum(unscaled(sites[name]).double() for name in values)
+    log_q = sum(layout.per_image(unscaled(sites[name])).double() for name in values)
     terms = torch.where(log_q == -math.inf, 0.0, log_q.exp() * (log_p - log_q))
     return log_p, Score.summed(log_p.logsumexp(0), terms.sum(0), size)

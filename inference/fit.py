@@ -3,6 +3,10 @@
 import math
 import time
 from functools import partial
+from numbers import Real
+
+import numpy as np
+import torch
 
 from inference.rng import seeded
 
@@ -16,7 +20,8 @@ def fit(update, data, *, epochs, batch_size=100, seed=0, first=1, before_epoch=(
     optimiser and schedules are where they were.
 
     Args:
-        update: x → dict of scalar tensors, means over the batch, or over as many "images" as it says. One with a
+        update: x → dict of numbers (scalar tensors or floats), means over the batch, or over as many "images" as it
+            says; or one number, the loss: of stock Pyro `lambda x: svi.step(x) / len(x)`. One with a
             method `epoch(data, batch_size)` → (dict of sums over images, number of images) runs its epochs itself.
         data: has `batches(size)`, one epoch of training batches, and `device`.
         epochs: the last epoch's number.
@@ -28,7 +33,7 @@ def fit(update, data, *, epochs, batch_size=100, seed=0, first=1, before_epoch=(
         {"epoch", what update returns as means over the epoch's images, what evaluate returns, "seconds" of training}.
 
     Raises:
-        TypeError: where `data` has no batches, a tensor say.
+        TypeError: where `data` has no batches, as a tensor has none, or `update` returns something else.
         FloatingPointError: where an epoch's loss, or another of its metrics, is not finite.
 
     >>> import data; from assemble import assemble; from inference import make_update
@@ -48,7 +53,7 @@ def fit(update, data, *, epochs, batch_size=100, seed=0, first=1, before_epoch=(
         with seeded(seed, epoch, device=data.device):
             totals, count = run_epoch(data, batch_size)
         # The only numbers that an epoch reads back from the device.
-        metrics = {name: (total / count).item() for name, total in totals.items()}
+        metrics = {name: float(total / count) for name, total in totals.items()}
         seconds = time.perf_counter() - began
         _check_finite(metrics, epoch)  # first: a program of such numbers may fail otherwise, and say less
         if evaluate is not None:
@@ -67,9 +72,28 @@ def _check_finite(metrics, epoch):
 def _epoch(update, data, batch_size):
     totals, count = {}, 0
     for x in data.batches(batch_size):
-        metrics = update(x)
+        metrics = _numbers(update(x))
         images = metrics.pop("images", len(x))
         for name, value in metrics.items():
-            totals[name] = totals.get(name, 0.0) + value.detach().double() * images
+            totals[name] = totals.get(name, 0.0) + value * images
         count = count + images
     return totals, count
+
+
+def _numbers(metrics):
+    """What an update returned as {name: float or float64 tensor}; a single number is the loss."""
+    if not isinstance(metrics, dict):
+        metrics = {"loss": metrics}
+    numbers = {}
+    for name, value in metrics.items():
+        if isinstance(value, torch.Tensor) and value.numel() == 1:
+            numbers[name] = value.detach().reshape(()).double() if value.is_floating_point() else value
+        elif isinstance(value, (Real, np.number)):
+            numbers[name] = value
+        else:
+            what = f"a tensor of shape {tuple(value.shape)}" if isinstance(value, torch.Tensor) else repr(value)
+            raise TypeError(
+                f"update returned {what} for {name!r}, expected a number, the mean over the batch; an update returns "
+                'one number or a dict of numbers, {"loss": loss} for example'
+            )
+    return numbers

@@ -8,12 +8,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from inference.estimate import Estimate
-from inference.evaluation import constant_parts, evaluation_mode, unscaled
+from inference.evaluation import constant_parts, evaluation_mode
+from inference.images import check_images
 from inference.importance import DRAWN, check_weights, log_weights
 from inference.joint import Joint, inferred
 from inference.local import LocalGuide
 from inference.memory import most_rows
 from inference.rng import seeded
+from inference.sites import arranged, log_density, sample_sites
 from inference.weights import effective_sample_size, log_mean
 
 
@@ -78,16 +80,17 @@ def gaps(
     >>> result.amortisation.values.shape
     torch.Size([5])
     """
-    if samples < 2 or steps < 1 or particles < 1 or not len(images):
+    check_images(images, model, guide)
+    if samples < 2 or steps < 1 or particles < 1:
         raise ValueError(
-            "gaps expects samples ≥ 2, steps ≥ 1, particles ≥ 1 and at least one image, "
-            f"got {samples}, {steps}, {particles} and {len(images)}"
+            f"gaps expects samples ≥ 2, steps ≥ 1 and particles ≥ 1, got {samples}, {steps} and {particles}"
         )
     rows = rows or most_rows(images.device)
     results = []
     with evaluation_mode(model, guide), constant_parts(model), seeded(seed, device=images.device):
-        joint = Joint(model)
-        for x in images.split(max(1, rows // particles)):
+        blocks, layout = arranged(images, rows // particles, model, guide)
+        joint = Joint(model, layout=layout)
+        for x in blocks:
             # This comes first also because it computes constant parts, priors, without a graph.
             amortised = _weights(joint, guide, x, samples, rows)
             local = LocalGuide(guide, x)
@@ -111,9 +114,9 @@ def _optimise(joint, local, x, steps, particles, lr):
     optimizer = torch.optim.Adam(local.offsets, lr=lr)
     with torch.enable_grad(), pyro.validation_enabled(False):
         for step in range(steps):
-            trace, latents = inferred(local, particles, x)
+            trace, latents = inferred(local, particles, x, joint.layout)
             trace.compute_log_prob()
-            log_prob = sum(unscaled(site).double() for site in latents.values())
+            log_prob = log_density(sample_sites(trace), joint.layout)
             elbo = (joint(x, {name: site["value"] for name, site in latents.items()}) - log_prob).mean(0)
             for offset, gradient in zip(local.offsets, torch.autograd.grad(-elbo.sum(), local.offsets)):
                 offset.grad = gradient  # and none for the programs' parameters

@@ -6,8 +6,9 @@ import torch
 from pyro.poutine.messenger import Messenger
 from torch.distributions import biject_to
 
-from inference.evaluation import check_support, unscaled
-from inference.joint import sample_sites, traced
+from inference.evaluation import check_support, precise, unscaled
+from inference.joint import traced
+from inference.sites import Layout, check_own, latents_of, sample_sites
 
 
 class Point(NamedTuple):
@@ -81,6 +82,7 @@ class Target:
     Args:
         model: a Pyro program over a batch of images.
         x: (batch, …).
+        layout: where the images lie in the model.
 
     forward: (chains, batch, dimension) → `Point`.
 
@@ -97,23 +99,24 @@ class Target:
 
     adapts = True  # its step size, to the acceptance rate
 
-    def __init__(self, model, x):
-        self.model, self.x = model, x
+    def __init__(self, model, x, layout=Layout()):
+        self.model, self.x, self.layout = model, x, layout
         with torch.no_grad():  # what a prior keeps from its first call has no graph
-            sites = sample_sites(traced(model, 1, x))
+            sites = sample_sites(traced(model, 1, x, layout=layout))
+        check_own(sites, len(x), layout, 1)
         check_support(sites)
-        latents = {name: site for name, site in sites.items() if not site["is_observed"]}
+        latents = latents_of(sites)
         if not latents:
             raise ValueError("the model has no latent site, so its log p(x) needs no sampling")
-        self.shapes = {name: _free(name, site, len(x)).shape[2:] for name, site in latents.items()}
+        self.shapes = {name: self._free(name, site).shape[2:] for name, site in latents.items()}
 
     @torch.no_grad()
     def draw(self, chains, values=None):
-        """z, (chains, batch, dimension): from the prior, or all chains at `values`, {name: (batch, *event)}."""
+        """z, (chains, batch, dimension): from the prior, or all chains at `values`, {name: (*batch, *event)}."""
         values = {name: value.expand(chains, *value.shape) for name, value in (values or {}).items()}
         with fixed_latents(values):
-            sites = sample_sites(traced(self.model, chains, self.x))
-        free = (_free(name, sites[name], len(self.x)) for name in self.shapes)
+            sites = sample_sites(traced(self.model, chains, self.x, layout=self.layout))
+        free = (self._free(name, sites[name]) for name in self.shapes)
         return torch.cat([value.reshape(*value.shape[:2], -1) for value in free], -1)
 
     def __call__(self, z):
@@ -131,15 +134,24 @@ class Target:
     def log_probs(self, z):
         """(log p(z), log p(x | z)), both (chains, batch) float64."""
         parts = z.split([shape.numel() for shape in self.shapes.values()], -1)
-        values = {name: part.reshape(*z.shape[:2], *shape) for (name, shape), part in zip(self.shapes.items(), parts)}
-        with _At(values) as at:
-            trace = traced(self.model, len(z), self.x)
+        values = {}
+        for (name, shape), part in zip(self.shapes.items(), parts):
+            part = part.reshape(*z.shape[:2], *shape)
+            values[name] = self.layout.images_back(part, part.ndim - 1 - self.layout.rank)
+        with _At(values, layout=self.layout) as at:
+            trace = traced(self.model, len(z), self.x, layout=self.layout)
         for name in self.shapes:
-            trace.nodes[name]["value"] = trace.nodes[name]["value"].double()
+            trace.nodes[name]["value"] = precise(trace.nodes[name]["fn"], trace.nodes[name]["value"])
         trace.compute_log_prob()
-        log_probs = {name: unscaled(site).double() for name, site in sample_sites(trace).items()}
+        sites = sample_sites(trace)
+        log_probs = {name: self.layout.per_image(unscaled(site)).double() for name, site in sites.items()}
         prior = sum(log_probs.pop(name) for name in self.shapes) + at.log_det
         return prior, sum(log_probs.values()).expand_as(prior)
+
+    def _free(self, name, site):
+        """A latent site's value in ℝⁿ, (chains, images, *shape)."""
+        value = _free(name, site)
+        return self.layout.images_first(value, value.ndim - 1 - self.layout.rank)
 
 
 def fixed_latents(values: dict[str, torch.Tensor]) -> Messenger:
@@ -150,9 +162,9 @@ def fixed_latents(values: dict[str, torch.Tensor]) -> Messenger:
 class _At(Messenger):
     """Puts latents at `values`; with `free`, at what the bijection to their support makes of them."""
 
-    def __init__(self, values, free=True):
+    def __init__(self, values, free=True, layout=Layout()):
         super().__init__()
-        self.values, self.free, self.log_det = values, free, 0.0
+        self.values, self.free, self.layout, self.log_det = values, free, layout, 0.0
 
     def _pyro_sample(self, msg):
         if msg["name"] in self.values:
@@ -161,23 +173,19 @@ class _At(Messenger):
                 bijection, free = biject_to(msg["fn"].support), value
                 value = bijection(free)
                 log_det = bijection.log_abs_det_jacobian(free, value).double()
-                self.log_det = self.log_det + log_det.reshape(*log_det.shape[:2], -1).sum(-1)
+                log_det = log_det.reshape(*log_det.shape[: 1 + self.layout.rank], -1).sum(-1)
+                self.log_det = self.log_det + self.layout.per_image(log_det)
             msg["value"], msg["is_observed"] = value, True
 
 
-def _free(name, site, images):
-    """A latent site's value in ℝⁿ, (chains, images, *shape)."""
+def _free(name, site):
+    """A latent site's value in ℝⁿ, (chains, *batch, *shape)."""
     fn, value = site["fn"], site["value"]
     if fn.support.is_discrete:
         raise ValueError(
             f"annealing needs latents that are all continuous or all have finitely many values; the site {name!r} is "
             f"discrete ({type(fn).__name__}) and unbounded, or stands next to continuous latents: sum it out of the "
             "model, or use score(model, guide, x)"
-        )
-    if fn.event_shape != value.shape[2:] or value.shape[1] != images:
-        raise ValueError(
-            f"every latent must be one image's own: the site {name!r} has batch shape {tuple(fn.batch_shape)}, where "
-            f"(chains, {images}) is expected: draw it inside the model's plate of images"
         )
     try:
         return biject_to(fn.support).inv(value)

@@ -10,12 +10,14 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
-from inference.evaluation import constant_parts, evaluation_mode, is_delta, unscaled
+from inference.evaluation import constant_parts, evaluation_mode
 from inference.finite import MAX_CODES, all_codes, finite_latents, sum_over_codes
-from inference.joint import Joint, inferred
+from inference.images import check_images
+from inference.joint import Joint, check_density, inferred
 from inference.memory import is_out_of_memory, keep_freed_memory, most_rows, rows_that_fit
 from inference.rng import same_noise, seeded
 from inference.scores import Score
+from inference.sites import Layout, arranged, log_density, sample_sites
 from inference.weights import count_distinct
 
 COMPILE_FROM = 1_000_000  # rows on a CPU: of fewer, compiling takes more time than it saves
@@ -23,7 +25,7 @@ DRAWN = 8  # times the rows that are decoded at a time
 
 
 def log_weights(
-    model, guide, x: Float[Tensor, " images *event"], samples, rows=4096, joint=None
+    model, guide, x: Float[Tensor, " images *event"], samples, rows=4096, joint=None, layout=None
 ) -> Iterator[Float64[Tensor, "chunk images"]]:
     """Yields log w_s = log p(x, z_s) - log q(z_s | x), z_s ~ q(z | x), in chunks of samples.
 
@@ -35,6 +37,7 @@ def log_weights(
         samples: S.
         rows: samples × images decoded at a time; where memory runs out, the rest goes on with half as many.
         joint: the model's `Joint`, where one serves many x.
+        layout: where images lie in the programs (`inference.sites`); found by running each once unless given.
 
     Yields:
         (chunk, batch) float64; the chunks' sizes sum to S.
@@ -43,8 +46,11 @@ def log_weights(
         ValueError: where the guide has a Delta site (a point has no density to weigh by), or a latent site
             that the model has not, or the reverse.
     """
-    proposal = propose(guide, x, samples)
-    yield from weighed(joint or Joint(model), x, proposal.values, proposal.log_prob, rows)
+    if layout is None:
+        check_images(x, model, guide)
+        layout = joint.layout if joint else arranged(x, len(x), model, guide)[1]
+    proposal = propose(guide, x, samples, layout)
+    yield from weighed(joint or Joint(model, layout=layout), x, proposal.values, proposal.log_prob, rows)
 
 
 class Proposal(NamedTuple):
@@ -60,23 +66,24 @@ class Proposal(NamedTuple):
 
 
 @torch.no_grad()
-def propose(guide, x: Tensor, samples: int) -> Proposal:
+def propose(guide, x: Tensor, samples: int, layout: Layout = Layout()) -> Proposal:
     """Sample the guide.
 
+    Auxiliary sites count in log q, and so does the log-density of the Delta sites that follow from them.
+
     Raises:
-        ValueError: where the guide has a Delta site.
+        ValueError: where the guide has a Delta site that does not follow from an auxiliary site.
     """
     with pyro.validation_enabled(False):
-        trace, latents = inferred(guide, samples, x)
-        for name, site in latents.items():
-            if is_delta(site["fn"]):
-                raise ValueError(
-                    f"the guide's site {name!r} is a Delta, a point without a density to weigh by: "
-                    "score with scoring_guide(model, guide, images)"
-                )
+        trace, latents = inferred(guide, samples, x, layout)
+        check_density(guide, x, latents, layout)
         trace.compute_log_prob()
-        log_prob = sum(unscaled(site).double() for site in latents.values())
-    discrete = [site["value"] for site in latents.values() if site["fn"].support.is_discrete]
+        log_prob = log_density(sample_sites(trace), layout)
+    discrete = [
+        layout.images_first(site["value"], site["fn"].event_dim)
+        for site in latents.values()
+        if site["fn"].support.is_discrete
+    ]
     values = {name: site["value"] for name, site in latents.items()}
     return Proposal(values, log_prob, count_distinct(discrete) if discrete else None)
 
@@ -178,9 +185,10 @@ def score(
         keep: called with the score of each block.
 
     Raises:
-        ValueError: where S < 1, there are no images, the guide has a Delta site, model and guide do not have the
-            same latent sites, or `exact` is True and the latents have infinitely many values, or more than 4,096.
-        TypeError: where the images are no tensor.
+        ValueError: where S < 1, there are no images, the guide has a Delta site without a density, model and guide do
+            not have the same latent sites, a site is shared between images, or `exact` is True and the latents have
+            infinitely many values, or more than 4,096.
+        TypeError: where the images are not a tensor of floats of the programs' precision.
         FloatingPointError: where a weight is NaN or infinite.
 
     >>> from models import VAE; from guides import Guide; from priors import StandardNormal; import nets
@@ -189,32 +197,35 @@ def score(
     >>> score(model, guide, torch.zeros(7, 1, 4, 4), samples=100).log_likelihood.shape
     torch.Size([7])
     """
-    if not isinstance(images, torch.Tensor):
-        raise TypeError(f"score expects a tensor of images, data.images('test') say, got {type(images).__name__}")
-    if samples < 1 or len(images) < 1:
-        raise ValueError(f"score expects samples ≥ 1 and at least one image, got {samples} and {len(images)}")
+    check_images(images, model, guide)
+    if samples < 1:
+        raise ValueError(f"samples is {samples}, expected at least 1")
     if compiled is None:
         compiled = images.device.type == "cpu" and samples * len(images) >= COMPILE_FROM
     keep_freed_memory()
     results = list(done)
     with evaluation_mode(model, guide), constant_parts(model):
-        codes = None if exact is False else few_codes(model, images[:2], exact)
+        size = DRAWN * (rows or most_rows(images.device))
+        blocks, layout = arranged(images, size // samples, model, guide)
+        codes = None if exact is False else few_codes(model, blocks[0], layout, exact)
         count = samples if codes is None else len(next(iter(codes.values())))
-        blocks = images.split(max(1, DRAWN * (rows or most_rows(images.device)) // count))
+        if codes is not None:
+            blocks, _ = arranged(images, size // count, model, guide)
         if any(len(a) != len(b) or a.samples != count for a, b in zip(results, blocks)) or len(results) > len(blocks):
             raise ValueError(
                 f"done holds scores of other blocks than {count} samples of {len(images)} images are cut into"
             )
         if rows is None:
             with same_noise(images.device):
-                one = images[:1]
-                rows = rows_that_fit(lambda n: next(log_weights(model, guide, one, n, rows=n)), images.device)
-        joint = Joint(model, compiled)
+                x = blocks[0]
+                weigh = partial(log_weights, model, guide, x, layout=layout)
+                rows = rows_that_fit(lambda n: next(weigh(n, rows=n * len(x))), images.device, len(x))
+        joint = Joint(model, compiled, layout)
         for x in progress(blocks[len(results) :]):
             with seeded(seed, len(results), device=images.device):
                 first = sum(map(len, results))
                 if codes is None:
-                    proposal = propose(guide, x, samples)
+                    proposal = propose(guide, x, samples, layout)
                     log_w = torch.cat(list(weighed(joint, x, proposal.values, proposal.log_prob, rows)))
                     check_weights(log_w, proposal.log_prob, first)
                     results.append(Score.of(log_w, proposal.distinct))
@@ -227,13 +238,13 @@ def score(
     return Score.cat(results)
 
 
-def few_codes(model, x: Tensor, demanded: bool | None = None) -> dict[str, Tensor] | None:
+def few_codes(model, x: Tensor, layout: Layout, demanded: bool | None = None) -> dict[str, Tensor] | None:
     """Every combination of the latents' values, {site: (codes, *event)}, or None where there are more than 4,096.
 
     Raises:
         ValueError: where there are more, or infinitely many, and the sum over them is `demanded`.
     """
-    supports = finite_latents(model, x)
+    supports = finite_latents(model, x, layout)
     count = math.inf if supports is None else math.prod(support.codes for support in supports.values())
     if count <= MAX_CODES:
         return all_codes(supports)

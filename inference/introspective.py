@@ -11,7 +11,7 @@ from inference.anneal import ScaleLatents
 from inference.eager import EagerStep
 from inference.elbo import Trace_ELBO, closed_forms, with_closed_forms
 from inference.evaluation import kind_of_numbers
-from inference.joint import sample_sites, trace_of
+from inference.sites import sample_sites, trace_of
 
 
 class IntrospectiveStep(EagerStep):

@@ -2,51 +2,44 @@
 
 import pyro
 from pyro import poutine
-from pyro.poutine.util import prune_subsample_sites
 
-from inference.evaluation import check_event, check_latents, check_support, unscaled
+from inference.evaluation import check_event, check_latents, check_support, is_delta, precise, unscaled
+from inference.rng import same_noise
+from inference.sites import Layout, check_own, latents_of, points_among, sample_sites, trace_of
 from inference.staged import Staged
 
 
-def trace_of(program, *inputs):
-    """The program's trace; its plates' own sites are no part."""
-    return prune_subsample_sites(poutine.trace(program).get_trace(*inputs))
-
-
-def traced(program, size, *inputs):
-    """The program's trace under a plate of `size` samples, to the left of its plate of images."""
+def traced(program, size, *inputs, layout=Layout()):
+    """The program's trace under a plate of `size` samples, to the left of its own plates."""
 
     def vectorized(*inputs):
-        with pyro.plate("samples", size, dim=-2):
+        with pyro.plate("samples", size, dim=layout.samples):
             return program(*inputs)
 
     return trace_of(vectorized, *inputs)
 
 
-def sample_sites(trace):
-    """{name: site} of a trace's sample sites."""
-    return {name: site for name, site in trace.nodes.items() if site["type"] == "sample"}
-
-
-def inferred(guide, size, x):
+def inferred(guide, size, x, layout=Layout()):
     """The guide's trace under a plate of `size` samples, and its latents, {name: site}.
 
     Raises:
-        ValueError: names a latent that images share, a weight of the decoder say.
+        ValueError: names a site that images share, a weight of the decoder for example.
     """
-    trace = traced(guide, size, x)
-    latents = sample_sites(trace)
-    check_own(latents, (size, len(x)))
-    return trace, latents
+    trace = traced(guide, size, x, layout=layout)
+    sites = sample_sites(trace)
+    check_own(sites, len(x), layout, size)
+    return trace, latents_of(sites)
 
 
-def check_own(latents, shape):
-    """Raises a ValueError that names a latent whose batch shape is not that: (samples, images)."""
-    for name, site in latents.items():
-        if site["fn"].batch_shape != shape:
+def check_density(guide, x, latents, layout=Layout()):
+    """Raise a ValueError that names a latent at which the guide has no density; `latents` are those of its trace."""
+    if any(is_delta(site["fn"]) for site in latents.values()):
+        with same_noise(x.device):  # two samples of x: a point is the same in both
+            trace, _ = inferred(guide, 2, x, layout)
+        for name in points_among(sample_sites(trace)):
             raise ValueError(
-                f"every latent must be one image's own: the site {name!r} has batch shape "
-                f"{tuple(site['fn'].batch_shape)}, where {shape} is expected: draw it inside the plate of images"
+                f"the guide's site {name!r} is a Delta, a point without a density: it has neither a KL nor importance "
+                "weights; score with scoring_guide(model, guide, images)"
             )
 
 
@@ -57,6 +50,7 @@ class Joint:
         model: a Pyro program over a batch of images, its constant parts constant (`constant_parts`).
         compiled: whether to compile what can be: the networks and their distributions in one graph; and of a mixture,
             whose refinement asks what it found, the finding. For the shapes of the first call.
+        layout: where the images lie in the model.
 
     forward: x (batch, …), each z (samples, batch, *event) → (samples, batch) float64, nats.
 
@@ -64,8 +58,8 @@ class Joint:
         ValueError: where the model has another set of latent sites.
     """
 
-    def __init__(self, model, compiled=False):
-        self.model, self.compiled = model, compiled
+    def __init__(self, model, compiled=False, layout=Layout()):
+        self.model, self.compiled, self.layout = model, compiled, layout
         self.program, self.names, self.mixtures = None, None, {}
 
     def __call__(self, x, values):
@@ -76,7 +70,7 @@ class Joint:
             self.program = Staged(self.others) if self.compiled else self.others
         log_prob = self.program(x, *values.values())
         for name, mixture in self.mixtures.items():
-            log_prob = log_prob + mixture.log_prob(values[name].double())
+            log_prob = log_prob + self.layout.per_image(mixture.log_prob(values[name].double()))
         return log_prob
 
     def check(self, x, values):
@@ -88,18 +82,20 @@ class Joint:
         values = dict(zip(self.names, values))
         trace = self.trace(x, values)
         for name, value in values.items():
-            trace.nodes[name]["value"] = value.double()
+            trace.nodes[name]["value"] = precise(trace.nodes[name]["fn"], value)
         trace.compute_log_prob(lambda name, site: name not in self.mixtures)
-        return sum(unscaled(site).double() for name, site in sample_sites(trace).items() if name not in self.mixtures)
+        others = (site for name, site in sample_sites(trace).items() if name not in self.mixtures)
+        return sum(self.layout.per_image(unscaled(site)).double() for site in others)
 
     def trace(self, x, values):
         size = len(next(iter(values.values()))) if values else 1
-        trace = traced(poutine.condition(self.model, data=values), size, x)
-        latents = {name: site for name, site in sample_sites(trace).items() if name in values}
+        trace = traced(poutine.condition(self.model, data=values), size, x, layout=self.layout)
+        sites = sample_sites(trace)
+        latents = {name: site for name, site in sites.items() if name in values}
         check_latents([*trace.stochastic_nodes, *latents], values)
         for site in latents.values():
             check_event(site)
-        check_own(latents, (size, len(x)))
+        check_own(sites, len(x), self.layout, size)
         return trace
 
     def constant_mixtures(self, x, values):

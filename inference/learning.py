@@ -13,7 +13,7 @@ class Learning:
     codebook follows its encoder so. Without such parts it does nothing.
 
     Args:
-        guide: a Pyro program that is an `nn.Module`.
+        guide: a Pyro program; one that is not an `nn.Module` has no such parts.
         reduce: that of several processes, or None.
 
     Raises:
@@ -27,7 +27,8 @@ class Learning:
     """
 
     def __init__(self, guide, reduce=None):
-        self.guide, self.parts = guide, [part for part in guide.modules() if hasattr(part, "learn")]
+        parts = guide.modules() if isinstance(guide, torch.nn.Module) else ()
+        self.guide, self.parts = guide, [part for part in parts if hasattr(part, "learn")]
         if self.parts and reduce is not None:
             names = ", ".join(type(part).__name__ for part in self.parts)
             raise ProcessError(

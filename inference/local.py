@@ -7,7 +7,8 @@ import torch
 from torch.nn.modules.module import register_module_forward_hook
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
-from inference.joint import sample_sites, trace_of
+from inference.shifts import Shifts
+from inference.sites import sample_sites, trace_of
 
 
 class LocalGuide:
@@ -18,6 +19,9 @@ class LocalGuide:
     found in the graph of the guide's own log-probability, as the last outputs of modules with parameters on the way
     to it, so that the guide needs to know nothing of them; what it has the same for all x (a shared flow, a network's
     weights) stays the same. Of two levels q(z1 | x, z2) gets offsets for every x, and keeps how it depends on z2.
+
+    A guide that is computed without modules, from `pyro.param` sites for example, or of which images have parameters
+    of their own, as under Pyro's AutoNormal, gets offsets on the parameters of its distributions themselves, in ℝⁿ.
 
     Offsets are added inside calls of this program only. A prior that borrows the guide's encoder calls the
     encoder itself, in the model, and never sees them.
@@ -39,11 +43,21 @@ class LocalGuide:
 
     def __init__(self, guide, x):
         self.guide = guide
-        self._added = {key: torch.zeros_like(tensor).requires_grad_() for key, tensor in _last_outputs(guide, x)}
-        self.offsets = list(self._added.values())
+        latents, outputs = _last_outputs(guide, x)
+        self._added = {key: torch.zeros_like(tensor).requires_grad_() for key, tensor in outputs}
+        self._shifts = Shifts({} if outputs else {name: site["fn"] for name, site in latents.items()})
+        self.offsets = [*self._added.values(), *self._shifts.offsets.values()]
+        if not self.offsets:
+            raise ValueError(
+                "the guide has nothing to optimise: neither a module with parameters computes its distributions from "
+                "x, nor does a distribution at its sites have parameters"
+            )
 
     def __call__(self, x):
-        with _outputs_changed(lambda key, tensor: tensor + self._added[key] if key in self._added else tensor):
+        def change(key, tensor):
+            return tensor + self._added[key] if key in self._added else tensor
+
+        with _outputs_changed(change), self._shifts:
             return self.guide(x)
 
 
@@ -72,11 +86,12 @@ def _outputs_changed(change):
 
 @torch.enable_grad()
 def _last_outputs(guide, x):
-    """[((call, tensor), value)] of the outputs that depend on x and reach a latent through no other such output."""
+    """The guide's sites, and [((call, tensor), value)] of the outputs that depend on x and reach a latent through no
+    other such output."""
     x, outputs = x.detach().clone().requires_grad_(), []
     with _outputs_changed(lambda key, tensor: outputs.append((key, tensor)) or tensor):
         trace = trace_of(guide, x)
-    latents = sample_sites(trace)
+    latents = {name: site for name, site in sample_sites(trace).items() if not site["is_observed"]}
     for name, site in latents.items():
         if not site["fn"].has_rsample:
             raise ValueError(f"the guide's site {name!r} has no gradient: only reparameterised sites can be optimised")
@@ -96,11 +111,7 @@ def _last_outputs(guide, x):
             reached.add(places[place])
         else:
             waiting += place[0].next_functions
-    if not reached:
-        raise ValueError(
-            "found nothing to optimise in the guide: no module with parameters computes its distributions from x"
-        )
-    return [(key, t) for key, t in outputs if key in reached]
+    return latents, [(key, t) for key, t in outputs if key in reached]
 
 
 def _depends(tensor, x):

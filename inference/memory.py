@@ -14,8 +14,10 @@ def most_rows(device):
     return 2048 if device.type == "cpu" else 131072
 
 
-def rows_that_fit(compute, device):
-    """The most rows that half of the free memory holds, from what `compute(rows)` makes for few rows and for more.
+def rows_that_fit(compute, device, images=1):
+    """The most rows that half of the free memory holds, from what `compute(n)` makes for few n and for more.
+
+    A row is one sample of one image, so `compute(n)` makes n · `images` rows.
 
     Counts every byte that more rows make as if none were ever given back: too many, so memory is left over. What is
     made however few the rows are (parameters in another precision, an encoded image) is no row's.
@@ -24,12 +26,12 @@ def rows_that_fit(compute, device):
     True
     """
     compute(1)  # what is made once, the first time, is made
-    made = []
-    for rows in (1, 1 + MORE):
+    made, more = [], max(1, MORE // images)
+    for rows in (1, 1 + more):
         with _Made() as counter:
             compute(rows)
         made.append(counter.bytes)
-    row = max(1, (made[1] - made[0]) // MORE)
+    row = max(1, (made[1] - made[0]) // (more * images))
     return max(1, min(most_rows(device), (free(device) - made[0]) // 2 // row))
 
 

@@ -8,10 +8,11 @@ from jaxtyping import Float, Float64, Int
 from torch import Tensor
 from torch.distributions import Categorical
 
-from inference.evaluation import check_support, unscaled
+from inference.evaluation import check_support, precise, unscaled
 from inference.finite import Finite
 from inference.hmc import fixed_latents
-from inference.joint import check_own, sample_sites, traced
+from inference.joint import traced
+from inference.sites import Layout, check_own, sample_sites
 
 UNIFORM = 0.5  # share of the proposals that ignore the gradient, which may mislead where the model is far from linear
 
@@ -49,6 +50,7 @@ class DiscreteTarget:
         model: a Pyro program over a batch of images.
         x: (batch, …).
         supports: {site: Finite} of every latent (`inference.finite.finite_latents`).
+        layout: where the images lie in the model.
 
     forward: (chains, batch, positions) → `CodePoint`.
 
@@ -58,9 +60,11 @@ class DiscreteTarget:
 
     adapts = False  # there is no step size
 
-    def __init__(self, model, x: Tensor, supports: dict[str, Finite]):
-        self.model, self.x, self.shapes = model, x, supports
-        check_support(sample_sites(traced(model, 1, x)))
+    def __init__(self, model, x: Tensor, supports: dict[str, Finite], layout: Layout = Layout()):
+        self.model, self.x, self.shapes, self.layout = model, x, supports, layout
+        sites = sample_sites(traced(model, 1, x, layout=layout))
+        check_own(sites, len(x), layout, 1)
+        check_support(sites)
         rows = [len(s.table) for s in supports.values() for _ in range(s.positions)]
         device = x.device
         # Move number i puts row `row[i]` at position `position[i]`; the moves of position p start at `first[p]`.
@@ -69,24 +73,28 @@ class DiscreteTarget:
         self.first = torch.tensor(rows).cumsum(0).sub(torch.tensor(rows)).to(device)
 
     def draw(self, chains: int, values: dict[str, Tensor] | None = None) -> Tensor:
-        """Codes (chains, batch, positions): from the prior, or all chains at `values`, {site: (batch, *event)}."""
+        """Codes (chains, batch, positions): from the prior, or all chains at `values`, {site: (*batch, *event)}."""
         values = {name: value.expand(chains, *value.shape) for name, value in (values or {}).items()}
         with torch.no_grad(), fixed_latents(values):
-            sites = sample_sites(traced(self.model, chains, self.x))
-        check_own({name: sites[name] for name in self.shapes}, (chains, len(self.x)))
-        return torch.cat([s.index_of(sites[name]["value"]) for name, s in self.shapes.items()], -1)
+            sites = sample_sites(traced(self.model, chains, self.x, layout=self.layout))
+        drawn = {
+            name: self.layout.images_first(sites[name]["value"], sites[name]["fn"].event_dim) for name in self.shapes
+        }
+        return torch.cat([support.index_of(drawn[name]) for name, support in self.shapes.items()], -1)
 
     def __call__(self, index: Tensor) -> CodePoint:
         parts = index.split([s.positions for s in self.shapes.values()], -1)
         values = {name: s.at(part) for (name, s), part in zip(self.shapes.items(), parts)}
         with torch.enable_grad():
             leaves = {n: z.detach().requires_grad_() if z.is_floating_point() else z for n, z in values.items()}
-            with fixed_latents(leaves):
-                trace = traced(self.model, len(index), self.x)
-            for name, leaf in leaves.items():
-                trace.nodes[name]["value"] = leaf.double()
+            layout = self.layout
+            with fixed_latents({n: layout.images_back(z, z.ndim - 1 - layout.rank) for n, z in leaves.items()}):
+                trace = traced(self.model, len(index), self.x, layout=layout)
+            for name in leaves:
+                trace.nodes[name]["value"] = precise(trace.nodes[name]["fn"], trace.nodes[name]["value"])
             trace.compute_log_prob()
-            log_probs = {name: unscaled(site).double() for name, site in sample_sites(trace).items()}
+            sites = sample_sites(trace)
+            log_probs = {name: layout.per_image(unscaled(site)).double() for name, site in sites.items()}
             prior = sum(log_probs.pop(name) for name in leaves)
             likelihood = sum(log_probs.values()).expand_as(prior)
             changes = [self._changes(log_prob, leaves) for log_prob in (prior, likelihood)]

@@ -1,13 +1,13 @@
 """Whether a model and a guide belong together: watched while they first run."""
 
 import pyro
-from pyro.distributions import Unit
 from pyro.nn import PyroModule
 from pyro.poutine.messenger import Messenger
 from pyro.poutine.util import site_is_subsample
 from torch.utils._pytree import tree_leaves
 
 from inference.evaluation import check_event, check_latents, check_support
+from inference.sites import is_auxiliary, observes
 
 
 class Witness(Messenger):
@@ -54,23 +54,17 @@ def check_pair(sites, latents):
     check_roles(sites, latents)
     check_latents(
         [name for name, site in sites.items() if not site["is_observed"] and (name in latents or not summed(site))],
-        [name for name, site in latents.items() if not site["is_observed"] and (name in sites or not own(site))],
+        [
+            name
+            for name, site in latents.items()
+            if not site["is_observed"] and (name in sites or not is_auxiliary(site))
+        ],
     )
-
-
-def observes(site):
-    """Whether a site stands for data; what Pyro writes as an observed one may be a `deterministic` or a `factor`."""
-    return site["is_observed"] and not site["infer"].get("_deterministic") and not isinstance(site["fn"], Unit)
 
 
 def summed(site):
     """Whether a model's latent is enumerated, so that no guide need draw it."""
     return site["infer"].get("enumerate") == "parallel"
-
-
-def own(site):
-    """Whether a guide's latent is auxiliary, so that no model need have it."""
-    return site["infer"].get("is_auxiliary")
 
 
 def strangers(loss, parameters):

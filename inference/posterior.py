@@ -11,11 +11,13 @@ from torch import Tensor
 
 from inference.evaluation import constant_parts, evaluation_mode
 from inference.finite import over_images, sum_over_codes
+from inference.images import check_images
 from inference.importance import DRAWN, Proposal, check_weights, few_codes, propose, weighed
-from inference.joint import Joint, sample_sites
+from inference.joint import Joint
 from inference.memory import most_rows
 from inference.rng import seeded
 from inference.scores import Score
+from inference.sites import arranged, sample_sites
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,17 +72,17 @@ def posterior_draws(
     (torch.Size([20, 7, 2]), torch.Size([7]))
     """
     proposals = 10 * samples if proposals is None else proposals
-    if samples < 1 or proposals < 1 or not len(images):
-        raise ValueError(
-            "posterior_draws expects samples ≥ 1, proposals ≥ 1 and at least one image, "
-            f"got {samples}, {proposals} and {len(images)}"
-        )
+    check_images(images, model, guide)
+    if samples < 1 or proposals < 1:
+        raise ValueError(f"posterior_draws expects samples ≥ 1 and proposals ≥ 1, got {samples} and {proposals}")
     rows = rows or most_rows(images.device)
     blocks = []
     with evaluation_mode(model, guide), constant_parts(model), seeded(seed, device=images.device):
-        joint, codes = Joint(model), few_codes(model, images[:2])
-        count = proposals if codes is None else len(next(iter(codes.values())))
-        for x in images.split(max(1, DRAWN * rows // count)):
+        parts, layout = arranged(images, DRAWN * rows // proposals, model, guide)
+        joint, codes = Joint(model, layout=layout), few_codes(model, parts[0], layout)
+        if codes is not None:
+            parts, _ = arranged(images, DRAWN * rows // len(next(iter(codes.values()))), model, guide)
+        for x in parts:
             blocks.append(_draw(joint, guide, x, samples, proposals, rows, codes))
     values, log_weights, log_likelihood, scores = zip(*blocks)
     return PosteriorDraws(
@@ -92,18 +94,22 @@ def posterior_draws(
 
 
 def _draw(joint, guide, x, samples, proposals, rows, codes):
+    layout = joint.layout
     if codes is None:
-        proposal = propose(guide, x, proposals)
+        proposal = propose(guide, x, proposals, layout)
         log_w = torch.cat(list(weighed(joint, x, proposal.values, proposal.log_prob, rows)))
         score = Score.of(log_w, proposal.distinct)
     else:
         log_w, score = sum_over_codes(joint, guide, x, codes, partial(weighed, rows=rows))
-        proposal = Proposal(over_images(codes, len(x)), log_w, None)
+        proposal = Proposal(over_images(codes, len(x), layout), log_w, None)
     check_weights(log_w, None if codes is not None else proposal.log_prob)
     chosen = torch.multinomial(log_w.softmax(0).T, samples, replacement=True).T  # (S, batch)
     image = torch.arange(len(x), device=x.device)
-    values = {name: value[chosen, image] for name, value in proposal.values.items()}
-    return values, log_w[chosen, image].cpu(), _log_likelihood(joint, x, values, rows), score
+    sites = sample_sites(joint.trace(x, {name: value[:1] for name, value in proposal.values.items()}))
+    events = {name: sites[name]["fn"].event_dim for name in proposal.values}
+    values = {name: layout.images_first(z, events[name])[chosen, image] for name, z in proposal.values.items()}
+    given = {name: layout.images_back(value, events[name]) for name, value in values.items()}
+    return values, log_w[chosen, image].cpu(), _log_likelihood(joint, x, given, rows), score
 
 
 def _log_likelihood(joint, x, values, rows):
@@ -114,5 +120,5 @@ def _log_likelihood(joint, x, values, rows):
             sites = sample_sites(joint.trace(x, {name: value[part] for name, value in values.items()}))
             seen = (site for name, site in sites.items() if name not in values)
             terms = (scale_and_mask(site["fn"].log_prob(site["value"]), mask=site["mask"]).double() for site in seen)
-            parts.append(sum(terms).expand(len(part), len(x)))
+            parts.append(sum(map(joint.layout.per_image, terms)).expand(len(part), len(x)))
     return torch.cat(parts).cpu()

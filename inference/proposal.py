@@ -17,9 +17,10 @@ from inference.evaluation import (
     kind_of_numbers,
     without_gradients,
 )
-from inference.joint import sample_sites, trace_of
+from inference.images import check_images
 from inference.points import points_of
 from inference.rng import seeded
+from inference.sites import latents_of, sample_sites, some_images, trace_of
 
 HIDDEN = 100
 START = 0.3  # of the prior's deviation, the first scale
@@ -58,13 +59,13 @@ def scoring_guide(model, guide, images: Float[Tensor, " images *event"], *, seed
     >>> scoring_guide(model, proposal, x) is proposal
     True
     """
-    if not len(images):
-        raise ValueError("a proposal is fitted to images, and got none")
-    if not points_of(guide, images[:1]):
+    check_images(images, model, guide)
+    one = some_images(images, guide)
+    if not points_of(guide, one):
         return guide
     with evaluation_mode(model, guide), seeded(seed, device=images.device):
         points, deviations = points_of(guide, images[:MOST]), _deviations(model, images)
-        check_latents(deviations, sample_sites(trace_of(guide, images[:1])))
+        check_latents(deviations, latents_of(sample_sites(trace_of(guide, one))))
         proposal = NormalProposal(guide, points, deviations)
         proposal.to(images.device)
         parameters = list(proposal.heads.parameters())
@@ -158,7 +159,7 @@ def _deviations(model, images):
     """{latent: (*event)}, standard deviations under the model, by MOST draws however few images there are."""
     with pyro.validation_enabled(False):
         sites = sample_sites(trace_of(model, images[torch.arange(MOST, device=images.device) % len(images)]))
-    latents = {name: site for name, site in sites.items() if not site["is_observed"]}
+    latents = latents_of(sites)
     for name, site in latents.items():
         if (support := kind_of_numbers(site["fn"])) is not constraints.real:
             raise ValueError(f"a Normal proposal is for latents on ℝⁿ, and the model's {name!r} lives on {support}")

@@ -21,7 +21,8 @@ def make_update(model, guide, *, weight=None, optimizer="adam", lr=1e-3, engine=
     """The function that `fit` calls for each batch: one gradient step on -ELBO per image, or another objective.
 
     Args:
-        model, guide: Pyro programs that are `nn.Module`s.
+        model, guide: Pyro programs. What is trained are the parameters of those that are `nn.Module`s; with engine
+            `svi` any callables train, by what their `pyro.module` and `pyro.param` statements put in Pyro's store.
         weight: scalar tensor that multiplies the KL term (`KLWeight(...).value`), 1 if None.
         optimizer: `adam`, or `adam-normgrad` (gradients of unit length for each tensor).
         lr: its learning rate.
@@ -38,8 +39,8 @@ def make_update(model, guide, *, weight=None, optimizer="adam", lr=1e-3, engine=
 
     Raises:
         ValueError: for an unknown optimizer or engine, one that the objective cannot use, or `graph` away from CUDA.
-        TypeError: where model or guide is no `nn.Module`: its parameters could not be found. Or for an objective that
-            is none of such.
+        TypeError: where an engine other than `svi` is given two functions, which have no parameters, or for an
+            objective that does not have what the engine asks for.
 
     The first update checks, under Pyro's validation, that the two are a pair, that the model has mass on the images and
     that every parameter of the loss is one of theirs; later ones do not look.
@@ -52,12 +53,16 @@ def make_update(model, guide, *, weight=None, optimizer="adam", lr=1e-3, engine=
     for kind, name, known in [("engine", engine, ENGINES), ("optimizer", optimizer, OPTIMIZERS)]:
         if name not in known:
             raise ValueError(f"unknown {kind} {name!r}: choose from {', '.join(known)}")
-    if not all(isinstance(program, torch.nn.Module) for program in (model, guide)):
-        raise TypeError(
-            "make_update trains nn.Modules; a program with pyro.param statements trains under pyro.infer.SVI"
-        )
+    modules = [program for program in (model, guide) if isinstance(program, torch.nn.Module)]
+    for role, program in (("model", model), ("guide", guide)):
+        needed = program not in modules if hasattr(objective, "step") else not modules and engine != "svi"
+        if needed or not callable(program):
+            raise TypeError(
+                f"{role} is a {type(program).__name__}, and engine {engine!r} trains the parameters of nn.Modules; for "
+                "functions with pyro.module or pyro.param statements: make_update(model, guide, engine='svi')"
+            )
     if weight is None:
-        parameter = next(torch.nn.ModuleList([model, guide]).parameters(), torch.ones(()))
+        parameter = next(torch.nn.ModuleList(modules).parameters(), torch.ones(()))
         weight = torch.ones((), device=parameter.device)
     if engine == "graph" and weight.device.type != "cuda":
         raise ValueError(f"engine graph replays CUDA graphs, and the program is on {weight.device.type}")

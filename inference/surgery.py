@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from inference.estimate import Estimate
-from inference.evaluation import check_density
+from inference.evaluation import is_delta, precise
 from inference.top_level import examined
 
 BLOCK = 2**24  # points × components × dimensions
@@ -55,7 +55,7 @@ def surgery(model, guide, images: Float[Tensor, " images *event"], samples=10, *
         batch_size: images encoded at a time.
 
     Raises:
-        ValueError: where S < 2, the guide's first site is a Delta, or as `top_level`.
+        ValueError: where S < 2, the guide's first latent is a Delta, or as `top_level`.
 
     >>> from assemble import assemble
     >>> result = surgery(*assemble(prior="vamp:3", hidden=(8,), latent=2, shape=(1, 4, 4)), torch.rand(9, 1, 4, 4))
@@ -65,12 +65,17 @@ def surgery(model, guide, images: Float[Tensor, " images *event"], samples=10, *
     if samples < 2:
         raise ValueError(f"surgery expects samples ≥ 2, from which its errors follow, got {samples}")
     with examined(model, guide, images, seed, batch_size) as (name, p, posteriors):
-        check_density(name, posteriors[0])
-        draws = [q.sample((samples,)).double() for q in posteriors]
+        if is_delta(posteriors[0]):
+            raise ValueError(
+                f"the guide's latent {name!r} is a Delta, a point or a function of an auxiliary site, and surgery "
+                "compares the density q(z | x) of all images: write a guide with a density at that site, or take "
+                "scoring_guide(model, guide, images) for points"
+            )
+        draws = [precise(q, q.sample((samples,))) for q in posteriors]
         given_x = torch.cat([q.log_prob(z).double() for q, z in zip(posteriors, draws)], 1)  # (S, N)
         z = torch.cat(draws, 1)
-        marginal = aggregated_log_prob(posteriors, z)
-        prior = p.log_prob(z).double()
+        marginal = aggregated_log_prob(posteriors, z).double()
+        prior = p.log_prob(precise(p, z)).double()
     return Surgery(
         name,
         kl=Estimate.of(given_x - prior),

@@ -5,13 +5,15 @@ from contextlib import contextmanager
 import pyro
 
 from inference.evaluation import check_latents, evaluation_mode
-from inference.joint import trace_of
+from inference.images import check_images
 from inference.rng import seeded
+from inference.sites import arranged, latents_of, sample_sites, some_images, trace_of
 
 
 @contextmanager
 def examined(model, guide, images, seed=0, batch_size=500):
     """Inside, `top_level` of programs in evaluation mode, with noise from the seed and without validation."""
+    check_images(images, model, guide)
     with evaluation_mode(model, guide), seeded(seed, device=images.device), pyro.validation_enabled(False):
         yield top_level(model, guide, images, batch_size)
 
@@ -30,25 +32,23 @@ def top_level(model, guide, images, batch_size=500):
 
     Raises:
         ValueError: where there are no images, the programs do not have the same latents or begin with different ones,
-            or the guide's first latent does not have one distribution for each image.
+            a site is shared between images, or the guide's first latent does not have one distribution for each image.
     """
-    if not len(images):
-        raise ValueError("expected at least one image, got none")
-    blocks = images.split(batch_size)
-    guide_traces = [trace_of(guide, x) for x in blocks]
-    model_trace = trace_of(model, images[:1])
-    names, model_names = guide_traces[0].stochastic_nodes, model_trace.stochastic_nodes
+    blocks, _ = arranged(images, batch_size, model, guide)
+    guide_sites = [latents_of(sample_sites(trace_of(guide, x))) for x in blocks]
+    model_sites = latents_of(sample_sites(trace_of(model, some_images(images, model))))
+    names, model_names = list(guide_sites[0]), list(model_sites)
     check_latents(model_names, names)
     if names[0] != model_names[0]:
         raise ValueError(
             f"the guide begins with the latent {names[0]!r} and the model with {model_names[0]!r}: of no latent "
             "are both p(z) and q(z | x) known; sample the model's first latent first"
         )
-    posteriors = [trace.nodes[names[0]]["fn"] for trace in guide_traces]
+    posteriors = [sites[names[0]]["fn"] for sites in guide_sites]
     for q, x in zip(posteriors, blocks):
         if tuple(q.batch_shape) != (len(x),):
             raise ValueError(
-                f"the guide's {names[0]!r} should have one distribution for each of {len(x)} images, "
-                f"and has batch shape {tuple(q.batch_shape)}: sample it in a plate over images"
+                f"the guide's {names[0]!r} has batch shape {tuple(q.batch_shape)}, expected ({len(x)},), one "
+                "distribution for each image: sample it in a plate over images, dim=-1, and in no other plate"
             )
-    return names[0], model_trace.nodes[names[0]]["fn"], posteriors
+    return names[0], model_sites[names[0]]["fn"], posteriors

@@ -54,7 +54,7 @@ class ConvEncoder(nn.Module):
         self.features = channels * math.ceil(height / 4) * math.ceil(width / 4)
 
     def forward(self, x) -> Float[Tensor, "*batch features"]:
-        return image_by_image(self.layers, check_shape(x, self.shape)).flatten(-3)
+        return image_by_image(self.layers, check_shape(x, self.shape, like=self)).flatten(-3)
 
     def __repr__(self):
         return f"ConvEncoder({'×'.join(map(str, self.shape))} → {self.features}, {self.activation})"

@@ -46,7 +46,7 @@ class MLP(nn.Module):
         return self.hidden[-1]
 
     def forward(self, x) -> Float[Tensor, "*batch features"]:
-        x = check_shape(x, self.shape, "images" if len(self.shape) == 3 else "inputs")
+        x = check_shape(x, self.shape, "images" if len(self.shape) == 3 else "inputs", like=self)
         return self.layers(x.flatten(-len(self.shape)))
 
     def __repr__(self):

@@ -38,7 +38,7 @@ class SmallConvEncoder(nn.Module):
         self.features = self.dense.features
 
     def forward(self, x) -> Float[Tensor, "*batch features"]:
-        return self.dense(image_by_image(self.layers, check_shape(x, self.shape)))
+        return self.dense(image_by_image(self.layers, check_shape(x, self.shape, like=self)))
 
     def __repr__(self):
         return repr(self.dense).replace("MLP(", f"SmallConvEncoder({'×'.join(map(str, self.shape))} → ")

@@ -273,7 +273,7 @@ def without_latents(x):
     [
         (VAE(Counts(), Pixels()), "'z' is discrete .Independent. and unbounded"),
         (mixed, "'y' is discrete .Bernoulli. and unbounded, or stands next to continuous latents"),
-        (shared_latent, "one image's own: the site 'z'"),
+        (shared_latent, "each image's own, and the site 'z'"),
         (without_latents, "no latent"),
     ],
 )
@@ -287,7 +287,7 @@ def test_too_few_of_anything_are_refused(wrong):
     model, _, x, *_ = linear_gaussian()
     with pytest.raises(ValueError, match=f"got {wrong} 0"):
         ais(model, x, **{wrong: 0})
-    with pytest.raises(ValueError, match="got images 0"):
+    with pytest.raises(ValueError, match="at least one image"):
         ais(model, x[:0])
     with pytest.raises(ValueError, match=f"got {wrong} -1"):
         bdmc(model, **{wrong: -1})

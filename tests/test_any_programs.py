@@ -177,7 +177,7 @@ def test_param_sites_of_no_module_are_refused_by_name():
 
     program = nn.Module()
     program.forward = model
-    with pytest.raises(ValueError, match="not the param sites .*'width', 'scale': use SVI"):
+    with pytest.raises(ValueError, match="not the param sites .*'width', 'scale': use engine='svi'"):
         make_update(program, PyroEncoder())(torch.randn(3, 5))
 
 
@@ -336,11 +336,14 @@ def bayesian_guide(x):
         pyro.sample("z", dist.Normal(torch.zeros(len(x), 3), 1.0).to_event(1))
 
 
-@pytest.mark.parametrize("name", ["score", "decompose", "gaps", "posterior_draws", "ais", "active_units"])
+SHARING = ["elbo_parts", "validation", "score", "decompose", "gaps", "posterior_draws", "ais", "active_units"]
+
+
+@pytest.mark.parametrize("name", [*SHARING, "surgery", "component_use", "code_use", "rate_distortion"])
 def test_a_latent_that_images_share_is_refused_by_name(name):
-    x, how = torch.randn(5, 1), {} if name == "ais" else {"samples": 20}
-    programs = {"ais": (bayesian,), "active_units": (bayesian_guide,)}.get(name, (bayesian, bayesian_guide))
-    with pytest.raises(ValueError, match="every latent must be one image's own: the site 'w' has batch shape"):
+    x, how = torch.randn(5, 1), {} if name in ("ais", "elbo_parts", "validation") else {"samples": 20}
+    programs = (bayesian,) if name == "ais" else (bayesian, bayesian_guide)
+    with pytest.raises(ValueError, match="each image's own, and the site 'w' is shared between images: its batch"):
         getattr(inference, name)(*programs, x, **how)
 
 
@@ -349,7 +352,7 @@ def test_images_with_a_dimension_too_many_are_refused():
     for wrong in (torch.zeros(5, 1, 1, 4, 4), torch.zeros(1, 4, 4)):
         with pytest.raises(ValueError, match=r"images are of shape .*, expected \(N, 1, 4, 4\)"):
             model(wrong)
-    assert active_units(guide, torch.rand(5, 1, 4, 4))["z"].variance.shape == (2,)
+    assert active_units(model, guide, torch.rand(5, 1, 4, 4))["z"].variance.shape == (2,)
 
 
 @pytest.mark.parametrize("name", ["score", "elbo_parts", "decompose", "ais", "posterior_draws", "gaps"])

@@ -1,5 +1,6 @@
 """The ELBO's parts, mutual information, active units and mixtures' use, against closed forms, grids and loops."""
 
+import inspect
 import math
 
 import pyro
@@ -245,28 +246,28 @@ def test_where_no_latent_is_on_top_of_both_programs_surgery_says_so():
 
 
 def test_active_units_of_normals_are_exact():
-    _, guide, x, *_ = linear_gaussian(images=200)
+    model, guide, x, *_ = linear_gaussian(images=200)
     guide.head.matrix = guide.head.matrix * torch.tensor([[1.0], [0.01]]).double()
-    units = active_units(guide, x, samples=2)["z"]
+    units = active_units(model, guide, x, samples=2)["z"]
     close(units.variance, guide.q(x).loc.var(0), 1e-12)
     assert units.noise.max() < 1e-20
     assert units.active.tolist() == [True, False] and units.count == 1
-    assert active_units(guide, x, samples=2, threshold=1e-9)["z"].count == 2
+    assert active_units(model, guide, x, samples=2, threshold=1e-9)["z"].count == 2
 
 
 def test_what_sampling_adds_to_the_variance_of_means_is_taken_away():
     """A posterior behind a flow, the same for every image: no unit says anything, though sampled means differ."""
-    _, guide, x = programs(flow="planar:2", images=1)
+    model, guide, x = programs(flow="planar:2", images=1)
     spread = guide.q(x[0]).sample((100_000,)).var(0)
-    units = active_units(guide, x.expand(500, *SHAPE), samples=4)["z"]
+    units = active_units(model, guide, x.expand(500, *SHAPE), samples=4)["z"]
     close(units.noise / (spread / 4), torch.ones(3), 0.2)
     assert (units.variance.abs() < 0.35 * units.noise).all()
     assert units.noise.min() > 0.01  # each would be active
 
 
 def test_active_units_behind_a_flow_are_those_of_many_samples():
-    _, guide, x = programs(flow="planar:2", images=300)
-    few, many = active_units(guide, x, samples=10)["z"], active_units(guide, x, samples=1000, seed=1)["z"]
+    model, guide, x = programs(flow="planar:2", images=300)
+    few, many = active_units(model, guide, x, samples=10)["z"], active_units(model, guide, x, samples=1000, seed=1)["z"]
     # The error of a sample variance, of Normal means: sqrt(2/N) of it.
     error = (many.variance + few.noise) * math.sqrt(2 / 300)
     assert ((few.variance - many.variance).abs() < 3 * error).all()
@@ -274,8 +275,8 @@ def test_active_units_behind_a_flow_are_those_of_many_samples():
 
 
 def test_of_the_lower_level_the_mean_is_over_the_upper():
-    _, guide, x = programs(model="two-level", latent=(3, 2), images=100)
-    units = active_units(guide, x, samples=200)
+    model, guide, x = programs(model="two-level", latent=(3, 2), images=100)
+    units = active_units(model, guide, x, samples=200)
     close(units["z2"].variance, guide.q(x).loc.var(0), 1e-6)
     with torch.no_grad(), seeded(3):
         means = guide.lower.q((x, guide.q(x).sample((4000,)))).loc.mean(0)
@@ -284,9 +285,11 @@ def test_of_the_lower_level_the_mean_is_over_the_upper():
 
 
 def test_active_units_need_images_that_could_differ():
-    _, guide, x = programs()
+    model, guide, x = programs()
     with pytest.raises(ValueError, match="got 1 and 100"):
-        active_units(guide, x[:1])
+        active_units(model, guide, x[:1])
+    with pytest.raises(TypeError, match=r"active_units\(model, guide, images\)"):
+        inspect.unwrap(active_units)(guide, x, 100)
 
 
 # -- components ----------------------------------------------------------------------------------------------------
@@ -340,7 +343,7 @@ def test_modules_are_evaluated_and_numbers_go_on():
     runs = [
         lambda: decompose(model, guide, x, samples=5).elbo.values,
         lambda: surgery(model, guide, x).kl.values,
-        lambda: active_units(guide, x)["z"].variance,
+        lambda: active_units(model, guide, x)["z"].variance,
         lambda: component_use(model, guide, x).use,
     ]
     for run in runs:

@@ -173,7 +173,7 @@ def test_gradients_guide_the_moves():
 )
 def test_supports_are_listed_once_each(fn, codes, positions):
     values = fn.sample((50,))
-    support = finite(fn, values)
+    support = finite(fn, values, fn.batch_shape + fn.event_shape)
     assert (support.codes, support.positions) == (codes, positions)
     assert torch.equal(support.at(support.index_of(values)), values)
     every = support.at(support.all())
@@ -186,7 +186,7 @@ def test_supports_are_listed_once_each(fn, codes, positions):
     "fn", [dist.Normal(0.0, 1.0), dist.Poisson(1.0), dist.Binomial(3, torch.tensor(0.5)), dist.Geometric(0.5)]
 )
 def test_other_supports_are_not_summed(fn):
-    assert finite(fn, fn.sample()) is None
+    assert finite(fn, fn.sample(), fn.event_shape) is None
 
 
 def test_more_codes_than_4096_are_sampled_and_the_error_is_unknown():

@@ -187,10 +187,28 @@ def test_a_function_that_calls_modules_is_freed_too():
     assert [tuple(offset.shape) for offset in LocalGuide(function_guide, torch.rand(7, *SHAPE)).offsets] == [(7, 4)]
 
 
-def test_a_guide_without_modules_or_without_gradient_is_refused():
+def test_a_guide_without_modules_is_optimised_to_the_exact_posterior():
+    def model(x):
+        with pyro.plate("images", len(x)):
+            z = pyro.sample("z", dist.Normal(torch.zeros(1), 1.0).to_event(1))
+            pyro.sample("x", dist.Normal(z, 1.0).to_event(1), obs=x)
+
+    def guide(x):
+        with pyro.plate("images", len(x)):
+            pyro.sample("z", dist.Normal(0.2 * x, 1.0).to_event(1))
+
+    x = torch.randn(7, 1)
+    exact = dist.Normal(0.0, 2**0.5).log_prob(x[:, 0]).double()
+    result = gaps(model, guide, x, samples=500, steps=300, lr=0.05)
+    assert (result.optimised.values - exact).abs().max() < 0.01 and result.ess.min() > 490
+    amortised = exact - torch.distributions.kl_divergence(dist.Normal(0.2 * x, 1.0), dist.Normal(x / 2, 0.5**0.5))[:, 0]
+    assert (result.amortised.values - amortised).abs().max() < 0.2
+
+
+def test_a_guide_without_gradient_or_parameters_is_refused():
     def constant(x):
         with pyro.plate("images", len(x)):
-            return pyro.sample("z", dist.Normal(x.flatten(1), 1.0).to_event(1))
+            return pyro.sample("z", dist.Delta(x.flatten(1), event_dim=1))
 
     def discrete(x):
         with pyro.plate("images", len(x)):

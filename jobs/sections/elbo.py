@@ -12,7 +12,7 @@ def measure(subject):
     x, seed, guide = subject.few(MOST).x, subject.settings["seed"], subject.scoring_guide
     parts = decompose(subject.model, guide, x, samples=20, seed=seed)
     cut = surgery(subject.model, guide, x, seed=seed)
-    units = active_units(guide, x, seed=seed)
+    units = active_units(subject.model, guide, x, seed=seed)
     figures = {
         "elbo": both(parts.elbo),
         "reconstruction": both(parts.reconstruction),

@@ -1,0 +1,239 @@
+"""Sample sites of Pyro programs: their roles, and the dimension along which the images lie."""
+
+from typing import NamedTuple
+
+import pyro
+import torch
+from pyro import poutine
+from pyro.distributions import Unit
+from pyro.distributions.util import scale_and_mask
+from pyro.infer.autoguide import AutoGuide
+from pyro.poutine.util import prune_subsample_sites
+
+from inference.evaluation import is_delta
+from inference.images import check_images
+from inference.memory import is_out_of_memory
+from inference.rng import same_noise
+
+FAILURES = (ValueError, RuntimeError, TypeError, IndexError)  # of a program that meets another shape than its own
+
+
+class Layout(NamedTuple):
+    """Batch dimensions of a pair of programs: `rank` of them, the images along `dim` (negative), samples to the left.
+
+    A program whose only plate is the plate of images has rank 1 and dim -1.
+
+    >>> Layout(rank=2, dim=-2).per_image(torch.ones(10, 5, 3)).shape          # 3 pixels within each of 5 images
+    torch.Size([10, 5])
+    """
+
+    rank: int = 1
+    dim: int = -1
+
+    @property
+    def samples(self) -> int:
+        """The dimension of the plate of samples."""
+        return -1 - self.rank
+
+    def per_image(self, log_prob):
+        """Sum over the batch dimensions other than samples and images: (…, samples, *batch) → (…, samples, images)."""
+        if self.rank == 1:
+            return log_prob
+        log_prob = log_prob.reshape((1,) * (1 + self.rank - log_prob.ndim) + tuple(log_prob.shape))
+        return log_prob.sum([dim for dim in range(-self.rank, 0) if dim != self.dim])
+
+    def images_first(self, value, event_dim):
+        """A site's value with the images next to the samples: (samples, *batch, *event) → (samples, images, …)."""
+        return value.movedim(self.dim - event_dim, 1)
+
+    def images_back(self, value, event_dim):
+        """The inverse of `images_first`."""
+        return value.movedim(1, self.dim - event_dim)
+
+    def select(self, value, event_dim, part):
+        """Those images' part of a value that was drawn without samples: (*batch, *event), with all batch dimensions."""
+        missing = self.rank + event_dim - value.ndim
+        value = value.reshape((1,) * missing + tuple(value.shape))
+        return value.movedim(self.dim - event_dim, 0)[part].movedim(0, self.dim - event_dim)
+
+
+def trace_of(program, *inputs):
+    """The program's trace, without the sites of its plates."""
+    return prune_subsample_sites(poutine.trace(program).get_trace(*inputs))
+
+
+def sample_sites(trace):
+    """{name: site} of a trace's sample sites."""
+    return {name: site for name, site in trace.nodes.items() if site["type"] == "sample"}
+
+
+def is_auxiliary(site):
+    """Whether a guide's site is one that the model need not have."""
+    return bool(site["infer"].get("is_auxiliary"))
+
+
+def observes(site):
+    """Whether a site stands for data. A `deterministic` or a `factor` is observed too in Pyro, but is not data."""
+    return site["is_observed"] and not site["infer"].get("_deterministic") and not isinstance(site["fn"], Unit)
+
+
+def latents_of(sites):
+    """{name: site} of the sites that model and guide must share: neither observed nor auxiliary.
+
+    An auxiliary site counts as a latent where no Delta follows from it: its own density would then not belong in the
+    importance weight, and without it log q(z | x) is not known.
+    """
+    auxiliary = auxiliaries_of(sites)
+    return {name: site for name, site in sites.items() if not site["is_observed"] and name not in auxiliary}
+
+
+def auxiliaries_of(sites):
+    """{name: site} of a guide's auxiliary sites from which Delta sites follow, as in Pyro's autoguides."""
+    drawn = {name: site for name, site in sites.items() if not site["is_observed"]}
+    if not any(is_delta(site["fn"]) for site in drawn.values()):
+        return {}
+    return {name: site for name, site in drawn.items() if is_auxiliary(site)}
+
+
+def points_among(sites):
+    """Names of the latents at which a guide, traced with at least two samples in front, has no density.
+
+    A Delta is a point unless it follows an auxiliary site, whose samples differ: its density is then that of the
+    auxiliary site times the Delta's own `log_density`.
+    """
+    deltas = {name: site["value"] for name, site in latents_of(sites).items() if is_delta(site["fn"])}
+    if not auxiliaries_of(sites):
+        return list(deltas)
+    return [name for name, value in deltas.items() if (value == value[:1]).all()]
+
+
+def check_own(sites, images, layout=Layout(), samples=None):
+    """Raise a ValueError that names a site that images share, or a plate that takes a part of an image.
+
+    Args:
+        sites: {name: site} of a trace.
+        images: the number of images.
+        layout: where they lie.
+        samples: the size of the plate of samples, None where the program ran without one.
+    """
+    for name, site in sites.items():
+        shape = tuple(site["fn"].batch_shape)
+        if site["infer"].get("_deterministic"):
+            continue
+        for frame in site["cond_indep_stack"]:
+            if frame.vectorized and frame.dim != layout.dim and frame.full_size not in (None, frame.size):
+                raise ValueError(
+                    f"log p(x) is about whole images, and the plate {frame.name!r} takes {frame.size} of "
+                    f"{frame.full_size} parts of an image: leave out subsample_size"
+                )
+        has_images = len(shape) >= -layout.dim and shape[layout.dim] == images
+        has_samples = samples is None or (len(shape) > layout.rank and shape[layout.samples] == samples)
+        if has_images and has_samples:
+            continue
+        kind = "auxiliary site" if is_auxiliary(site) else "factor" if isinstance(site["fn"], Unit) else "site"
+        message = f"every site must be each image's own, and the {kind} {name!r} is shared between images: its batch "
+        message += f"shape is {shape}, expected {images} at dimension {layout.dim}; "
+        cut = [f for f in site["cond_indep_stack"] if f.vectorized and f.full_size == images != f.size]
+        if cut:
+            message += f"the plate {cut[0].name!r} takes {cut[0].size} of the {images} images: leave out subsample_size"
+        elif any(not frame.vectorized for frame in site["cond_indep_stack"]):
+            message += 'replace the loop over a plate by a vectorised one: with pyro.plate("images", len(x))'
+        else:
+            if not is_auxiliary(site):
+                message += 'draw it inside the plate of images, with pyro.plate("images", len(x)); '
+            message += (
+                "where images share it on purpose, as they share a global latent of an autoguide, single images have "
+                "no importance weights: pyro.infer.importance.vectorized_importance_weights gives the joint log-weight "
+                "of the whole data set"
+            )
+        raise ValueError(message)
+
+
+def layout_of(x, *programs, check=True) -> Layout:
+    """Where images lie in these programs; runs each once on x and leaves the random numbers as they were.
+
+    Raises:
+        ValueError: with `check`, where a site is not each image's own.
+        the program's own error, with x's shape and dtype, where it does not run on x.
+    """
+    with torch.no_grad():
+        found = [_sites_of(program, x) for program in programs]
+    layout = _layout_of(found, len(x))
+    for sites in found if check else ():
+        check_own(sites, len(x), layout)
+    return layout
+
+
+def _layout_of(found, images):
+    sites = [site for each in found for site in each.values()]
+    latents = [site for each in found for site in latents_of(each).values()] or sites
+    frames = [frame for site in sites for frame in site["cond_indep_stack"] if frame.vectorized]
+    rank = max([1, *(-frame.dim for frame in frames), *(len(site["fn"].batch_shape) for site in sites)])
+    stacks = (site["cond_indep_stack"] for site in latents)  # the outermost plate first
+    plates = [frame.dim for stack in stacks for frame in stack if frame.vectorized]
+    shapes = [site["fn"].batch_shape for site in latents]
+    for dim in [*dict.fromkeys(plates), -1]:
+        if all(len(shape) >= -dim and shape[dim] == images for shape in shapes):
+            return Layout(rank, dim)
+    return Layout(rank, plates[0] if len(set(plates)) == 1 else -1)
+
+
+def _sites_of(program, x):
+    try:
+        with same_noise(x.device), pyro.validation_enabled(False):
+            return sample_sites(trace_of(program, x))
+    except FAILURES as error:
+        if type(error) not in FAILURES or is_out_of_memory(error):
+            raise
+        name = type(program).__name__ if isinstance(program, torch.nn.Module) else getattr(program, "__name__", "")
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        kind = type(error) if x.dtype == torch.get_default_dtype() else TypeError
+        raise kind(
+            f"images of shape {tuple(x.shape)}, {x.dtype}: the program {name or type(program).__name__} failed on "
+            f"them ({reason}); it is called with a batch, (N, …), of the dtype of its parameters"
+        ) from error
+
+
+def arranged(images, size, *programs) -> tuple[list[torch.Tensor], Layout]:
+    """The images in blocks of at most `size`, and the programs' `Layout`, in evaluation mode.
+
+    A program that holds data of every image (labels that it closes over, an autoguide's own parameters) does not run
+    on a part of them. Then all images are one block.
+
+    Raises:
+        ValueError, TypeError: for images that the programs do not take.
+    """
+    check_images(images, *programs)
+    for program in programs:
+        if isinstance(program, AutoGuide) and program.prototype_trace is None:
+            program(images)  # its first call decides how many images it has parameters for
+    blocks = list(images.split(max(1, size)))
+    try:
+        layout = layout_of(blocks[0], *programs)
+        if len(blocks[-1]) != len(blocks[0]):
+            layout_of(blocks[-1], *programs)
+        return blocks, layout
+    except FAILURES as error:
+        if len(blocks) == 1 or is_out_of_memory(error):
+            raise
+        return [images], layout_of(images, *programs)
+
+
+def some_images(images, *programs) -> torch.Tensor:
+    """The first image, or all where the programs do not run on a part of them."""
+    check_images(images, *programs)
+    try:
+        layout_of(images[:1], *programs, check=False)
+    except FAILURES:
+        return images
+    return images[:1]
+
+
+def log_density(sites, layout=Layout()):
+    """Σ log q of all sites of a guide's trace, (samples, images) float64: latents, auxiliary sites and factors.
+
+    The Delta sites of an autoguide count with their `log_density`, minus the log-determinant of what made them from
+    an auxiliary site, as in Pyro's Trace_ELBO.
+    """
+    parts = (scale_and_mask(site["unscaled_log_prob"], mask=site["mask"]) for site in sites.values())
+    return sum(layout.per_image(part).double() for part in parts)
