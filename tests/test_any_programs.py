@@ -343,9 +343,7 @@ SHARING = ["elbo_parts", "validation", "score", "decompose", "gaps", "posterior_
 def test_a_latent_that_images_share_is_refused_by_name(name):
     x, how = torch.randn(5, 1), {} if name in ("ais", "elbo_parts", "validation") else {"samples": 20}
     programs = (bayesian,) if name == "ais" else (bayesian, bayesian_guide)
-    with pytest.raises(
-        ValueError, match="each image's own, and the site 'w' is shared between images: its batch"
-    ):
+    with pytest.raises(ValueError, match="each image's own, and the site 'w' is shared between images: its batch"):
         getattr(inference, name)(*programs, x, **how)
 
 
