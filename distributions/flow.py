@@ -1,5 +1,7 @@
 """A base distribution seen through an invertible map."""
 
+import warnings
+
 import pyro.distributions as dist
 import torch
 from jaxtyping import Float
@@ -8,6 +10,8 @@ from torch import Tensor
 from distributions.blocks import blocks
 from distributions.closed_forms import Estimable
 from distributions.normal import DiagonalNormal
+
+TOLERANCE = 1e-4  # of a point that goes through the inverse and back through the map, relative where it is above 1
 
 
 class FlowDistribution(Estimable, dist.TransformedDistribution):
@@ -19,6 +23,9 @@ class FlowDistribution(Estimable, dist.TransformedDistribution):
 
     A sample is scored from the transform's cache; every other point is inverted exactly. A flow has no closed-form
     mean or variance: `q.sample((1000,)).mean(0)` estimates the mean.
+
+    Under Pyro's validation, which training switches off after its first step, `log_prob` warns where the map does not
+    take the inverse back to the point: a flow with very large weights is too steep for float32.
 
     >>> import torch; from distributions import DiagonalNormal
     >>> from flows.planar import Planar
@@ -32,6 +39,25 @@ class FlowDistribution(Estimable, dist.TransformedDistribution):
     def __init__(self, base, transform, validate_args=None):
         super().__init__(base, [transform], validate_args=validate_args)
         self.transform = transform
+
+    def log_prob(self, value):
+        log_prob = super().log_prob(value)
+        self._check_inverse(value)
+        return log_prob
+
+    @torch.no_grad()
+    def _check_inverse(self, z):
+        push = getattr(self.transform, "push", None)
+        if not self._validate_args or push is None or torch._C._are_functorch_transforms_active():
+            return
+        error = (push(self.transform.inv(z))[0] - z).abs() / z.abs().clamp(min=1)  # the inverse is remembered
+        if (error > TOLERANCE).any():
+            warnings.warn(
+                f"{self.transform} is too steep for {z.dtype}: the map takes the inverse of a point to another, "
+                f"{error.max():.1g} away, and the log-probability is that of the other; at most {TOLERANCE:g} is "
+                "expected. Score z.double(), or train with a lower learning rate: the flow's weights are very large.",
+                stacklevel=3,
+            )
 
     def expand(self, batch_shape, _instance=None):
         new = FlowDistribution(self.base_dist.expand(batch_shape), self.transform, validate_args=False)
@@ -81,6 +107,7 @@ class FlowDistribution(Estimable, dist.TransformedDistribution):
         if not self.transform.batch_shape:
             # One map for all components: invert once, then the base's mixture.
             x = self.transform.inv(z)
+            self._check_inverse(z)
             return self.base_dist.pairwise_log_prob(x) - self.transform.log_abs_det_jacobian(x, z).unsqueeze(-1)
         if hasattr(self.transform, "pairwise_log_prob"):
             return self.transform.pairwise_log_prob(self.base_dist, z)

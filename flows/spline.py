@@ -11,6 +11,7 @@ BINS = 8
 BOUND = 5.0  # the identity outside [-5, 5], where a posterior seldom is
 LEAST = 0.02  # of a bin's width and height as fractions of the whole, and of a derivative: what keeps float32 exact
 OFFSET = math.log(math.expm1(1 - LEAST))  # a derivative of 1 at θ = 0
+STEPS = 2  # of Newton's method, from the closed form
 
 
 class Spline(Coupling):
@@ -22,7 +23,8 @@ class Spline(Coupling):
 
     monotone for positive derivatives; backwards ξ is the root of a quadratic. Outside [-5, 5] the identity,
     joined with derivative 1; at θ = 0 the identity everywhere. At trained scales (4 layers, 40 latents) float32 is off
-    by 1e-5, backwards by 3e-5, and its log-determinant by 5e-5.
+    by 1e-5, backwards by 3e-5, and its log-determinant by 5e-5. A layer's inverse maps back to its point within 4e-5 at
+    any weights; several steep layers need float64, and `FlowDistribution` warns under validation where they do.
 
     Args:
         nets: as for `Coupling`; of 3·8 - 1 numbers each element takes 8 widths, 8 heights and 7 derivatives.
@@ -47,17 +49,34 @@ class Spline(Coupling):
             # The equation above times its denominator is q2 ξ² + q1 ξ = slope·rise; of its root the stable form.
             rise = value - low
             q2, q1 = height * (slope - d0) + rise * bend, height * d0 - rise * bend
-            xi = 2 * slope * rise / (q1 + (q1.square() + 4 * q2 * slope * rise).sqrt())
+            root = 2 * slope * rise / (q1 + (q1.square() + 4 * q2 * slope * rise).sqrt())
+            # Its digits cancel in steep bins. The correction is rounding, so the derivatives are the formula's.
+            xi = root + _refinement(*(t.detach() for t in (root, rise, height, slope, d0, d1, bend)))
             moved = left + xi * width
         else:
             xi = (value - left) / width
-            moved = low + height * (slope * xi.square() + d0 * xi * (1 - xi)) / (slope + bend * xi * (1 - xi))
+            moved = low + height * _share(xi, slope, d0, bend)
         log_derivative = (
             2 * slope.log()
             + (d1 * xi.square() + 2 * slope * xi * (1 - xi) + d0 * (1 - xi).square()).log()
             - 2 * (slope + bend * xi * (1 - xi)).log()
         )
         return torch.where(inside, moved, b), torch.where(inside, log_derivative, 0.0)
+
+
+def _share(xi, slope, d0, bend):
+    """The part of its bin's height that the spline has risen at ξ."""
+    return (slope * xi.square() + d0 * xi * (1 - xi)) / (slope + bend * xi * (1 - xi))
+
+
+def _refinement(root, rise, height, slope, d0, d1, bend, steps=STEPS):
+    """What Newton's method adds to the root ξ of height·share(ξ) = rise, which stays in its bin."""
+    xi = root
+    for _ in range(steps):
+        rate = slope * (d1 * xi.square() + 2 * slope * xi * (1 - xi) + d0 * (1 - xi).square())
+        rate = rate / (slope + bend * xi * (1 - xi)).square()
+        xi = (xi + (rise / height - _share(xi, slope, d0, bend)) / rate).clamp(0, 1)
+    return xi - root
 
 
 def _knots(sizes):

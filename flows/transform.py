@@ -22,8 +22,8 @@ class Bijection(Transform):
     Its tensors stand in attributes, each (*batch_shape, …): a VampPrior scores some components only, and `select`
     indexes every tensor that it finds. Where one has no such batch, override `_index`.
 
-    It remembers the last pair, as Pyro expects of a transform, so that scoring one's own sample is free; a pair that
-    was computed without gradients is forgotten where they are wanted.
+    It remembers the last pair, as Pyro expects of a transform, so that scoring one's own sample is free. A pair that
+    was computed without gradients is forgotten where they are wanted, and so is one that was changed in place.
 
     >>> class Mirror(Bijection):
     ...     batch_shape, length = (), 1
@@ -40,7 +40,7 @@ class Bijection(Transform):
 
     def __init__(self):
         super().__init__(cache_size=1)
-        self._log_det, self._has_graph = None, False  # of the remembered pair
+        self._log_det, self._has_graph, self._state = None, False, None  # of the remembered pair
 
     @property
     def inv(self):
@@ -49,16 +49,25 @@ class Bijection(Transform):
         return inverse
 
     def __call__(self, x):
-        self._forget_if_without_graph()
-        return super().__call__(x)
+        self._forget_what_is_stale()
+        y = super().__call__(x)
+        self._state = self._state_of_pair()
+        return y
 
     def _inv_call(self, y):
-        self._forget_if_without_graph()
-        return super()._inv_call(y)
+        self._forget_what_is_stale()
+        x = super()._inv_call(y)
+        self._state = self._state_of_pair()
+        return x
 
-    def _forget_if_without_graph(self):
-        if torch.is_grad_enabled() and not self._has_graph:
+    def _forget_what_is_stale(self):
+        without_graph = torch.is_grad_enabled() and not self._has_graph
+        if without_graph or self._state != self._state_of_pair():
             self._cached_x_y = None, None
+
+    def _state_of_pair(self):
+        """Changes where one of the two is changed in place, as an optimiser does, or asks for gradients later."""
+        return [t is None or t.is_inference() or (t._version, t.requires_grad) for t in self._cached_x_y]
 
     def _check(self, x):
         """Parameters of one dimension would broadcast, and the log-determinant be another map's."""
@@ -84,7 +93,7 @@ class Bijection(Transform):
         return other, log_det
 
     def log_abs_det_jacobian(self, x, y):
-        self._forget_if_without_graph()
+        self._forget_what_is_stale()
         if not self._cache_size:
             return self._compute(self.push, x)[1]
         if self._cached_x_y[0] is not x:
@@ -104,7 +113,7 @@ class Bijection(Transform):
     def _forgetful(self):
         """A copy that has seen nothing and is nobody's inverse."""
         new = copy.copy(self)
-        new._cached_x_y, new._log_det, new._has_graph, new._inv = (None, None), None, False, None
+        new._cached_x_y, new._log_det, new._has_graph, new._state, new._inv = (None, None), None, False, None, None
         return new
 
     def select(self, index, dtype):

@@ -188,6 +188,24 @@ def test_what_was_done_without_gradient_is_no_answer_with_it(spec, seen, build):
 
 
 @every_flow
+def test_a_point_that_is_moved_in_place_is_scored_anew(spec, build):
+    """As an optimiser moves a latent, with one distribution built before the loop."""
+    q = FlowDistribution(base(), build(spec)(features()))
+    z = torch.randn(BATCH, 3, dtype=torch.float64)
+    q.log_prob(z)
+    z.requires_grad_()
+    (by_z,) = torch.autograd.grad(q.log_prob(z).sum(), z)
+    assert gap(by_z, torch.autograd.grad(q.log_prob(z * 1).sum(), z)[0]) < 1e-10
+    with torch.no_grad():
+        z.add_(1.0)
+        assert gap(q.log_prob(z), q.log_prob(z.clone())) == 0
+    assert gap(q.log_prob(z), q.log_prob(z.clone())) == 0
+    x = q.rsample()
+    with torch.inference_mode():
+        assert q.log_prob(x.detach() + 0).isfinite().all()
+
+
+@every_flow
 def test_density_integrates_to_one(spec, build, plane):
     flow, h, normal = build(spec, latent=2, norm=0.5), features(), base(latent=2)
     q = FlowDistribution(normal, flow(h))
