@@ -73,7 +73,7 @@ def main(argv: list[str] | None = None) -> int | str:
     logging.basicConfig(level=logging.WARNING)
     with tempfile.TemporaryDirectory() as folder:
         settings = Settings(torch.device(options.device), options.small, images, Path(options.data), Path(folder))
-        rows = Rows(options.json, options.minutes, header(settings))
+        rows = Rows(options.json, options.minutes, header(settings), patience=1 if settings.cuda else 10)
         print(f"{rows.header}\n\n| {' | '.join(COLUMNS)} |\n|{'---|' * len(COLUMNS)}")
         checks = (engines.tasks, scores.tasks, jobs.tasks, engines.compiled_tasks)
         for tasks in checks:

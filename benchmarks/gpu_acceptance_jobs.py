@@ -22,7 +22,6 @@ JOBS = {
     "auto": "--prior vamp:10",
     "graph": "--engine graph --prior mog:5 --flow planar:2",
     "eager": "--engine eager --prior vamp:10:from-data --flow iaf:2",
-    "compiled": "--engine compiled --prior vamp:10",
     "svi": "--engine svi",
     "two-level": "--model two-level --prior vamp:10 --flow planar:2",
     "conv": "--net conv --batch-size 100",
@@ -35,6 +34,7 @@ JOBS = {
     "normal": "--likelihood normal:learned --noise 0.1",
     "logistic": "--likelihood logistic --optimizer adam-normgrad",
     "continuous-bernoulli": "--likelihood continuous-bernoulli",
+    "compiled": "--engine compiled --prior vamp:10",
 }
 SMALL = ("auto", "eager")
 SCORED = "likelihood,elbo,prior,ais,gaps"

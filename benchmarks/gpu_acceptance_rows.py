@@ -57,7 +57,7 @@ class Task:
         name, proves: as of the `Row`.
         compute: () → (value, expected, passed, details); `passed` is None for a measurement.
         seconds: the least time that must be left for the task to start.
-        most: the time limit, in seconds.
+        most: the time limit, in seconds on a GPU machine.
     """
 
     name: str
@@ -74,10 +74,12 @@ class Rows:
         path: the JSON file, which is replaced after every row.
         minutes: time for all tasks together.
         header: what the JSON file says about the run, beside the machine.
+        patience: how many times its time limit a task may take.
     """
 
-    def __init__(self, path: str | os.PathLike, minutes: float, header: dict) -> None:
+    def __init__(self, path: str | os.PathLike, minutes: float, header: dict, patience: float = 1.0) -> None:
         self.path, self.rows, self.header = os.fspath(path), [], {"machine": machine()} | header
+        self.patience = patience
         self.began = time.monotonic()
         self.deadline = self.began + 60 * minutes
 
@@ -102,7 +104,7 @@ class Rows:
             return row
         began, log = time.monotonic(), Log()
         try:
-            with limited(min(task.most, left)), log:
+            with limited(min(self.patience * task.most, left)), log:
                 row.value, row.expected, passed, row.details = task.compute()
             row.status = "measured" if passed is None else "passed" if passed else "failed"
         except Skip as reason:
