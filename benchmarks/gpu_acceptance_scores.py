@@ -73,7 +73,8 @@ def mixture_is_exact(settings: Settings) -> Result:
 def tf32(how: str) -> Iterator[None]:
     """Inside, torch may round the factors of CUDA products, as it is told in one of three ways."""
     products, word = torch.backends.cuda.matmul, torch.get_float32_matmul_precision()
-    before, all_before = products.fp32_precision, torch.backends.fp32_precision
+    settings = (torch.backends, torch.backends.mkldnn.matmul, products)  # the one word sets a CPU's products too
+    before = [setting.fp32_precision for setting in settings]
     try:
         if how == "products":
             products.fp32_precision = "tf32"
@@ -83,9 +84,9 @@ def tf32(how: str) -> Iterator[None]:
             torch.set_float32_matmul_precision("high")
         yield
     finally:
-        torch.backends.fp32_precision = all_before
         torch.set_float32_matmul_precision(word)
-        products.fp32_precision = before
+        for setting, precision in zip(settings, before):
+            setting.fp32_precision = precision
 
 
 def mixture_rejects_tf32(settings: Settings) -> Result:

@@ -146,10 +146,13 @@ def test_every_name_of_a_program_is_one():
 
 @pytest.mark.parametrize("how", gpu_acceptance_scores.TF32_SETTINGS)
 def test_each_way_to_allow_tf32_is_noticed_and_undone(how):
+    settings = [torch.backends, torch.backends.mkldnn.matmul, torch.backends.cuda.matmul]
+    before = [setting.fp32_precision for setting in settings], torch.get_float32_matmul_precision()
     assert gemm.whole("cuda")
     with gpu_acceptance_scores.tf32(how):
         assert not gemm.whole("cuda")
     assert gemm.whole("cuda")
+    assert ([setting.fp32_precision for setting in settings], torch.get_float32_matmul_precision()) == before
 
 
 def test_no_row_stops_the_others_and_each_is_written_at_once(tmp_path, capsys):
