@@ -33,6 +33,7 @@ COLUMNS = ("status", "row", "value", "expected", "seconds")
 
 
 def parser() -> argparse.ArgumentParser:
+    """The flags of the command."""
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--data", metavar="FILE.npz", required=True, help="packed static MNIST")
     p.add_argument("--pack", metavar="DIR", help="write --data from the data sets in this folder, and stop")
@@ -52,7 +53,7 @@ def pack(folder: str, file: str) -> None:
 
 
 def header(settings: Settings) -> dict:
-    """What the JSON file says about the run."""
+    """The device and the data, for the JSON file."""
     device = {"kind": settings.device.type, "cuda": torch.version.cuda, "small": settings.small}
     if settings.cuda:
         properties = torch.cuda.get_device_properties(settings.device)
@@ -61,6 +62,7 @@ def header(settings: Settings) -> dict:
 
 
 def main(argv: list[str] | None = None) -> int | str:
+    """The exit status, or an error in one line."""
     options = parser().parse_args(argv)
     try:
         if options.pack:
@@ -73,7 +75,7 @@ def main(argv: list[str] | None = None) -> int | str:
     logging.basicConfig(level=logging.WARNING)
     with tempfile.TemporaryDirectory() as folder:
         settings = Settings(torch.device(options.device), options.small, images, Path(options.data), Path(folder))
-        rows = Rows(options.json, options.minutes, header(settings))
+        rows = Rows(options.json, options.minutes, header(settings), patience=1 if settings.cuda else 10)
         print(f"{rows.header}\n\n| {' | '.join(COLUMNS)} |\n|{'---|' * len(COLUMNS)}")
         checks = (engines.tasks, scores.tasks, jobs.tasks, engines.compiled_tasks)
         for tasks in checks:

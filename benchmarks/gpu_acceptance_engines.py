@@ -11,8 +11,9 @@ import torch.distributed as dist
 from torch.nn.utils import get_total_norm
 
 from benchmarks.gpu_acceptance_programs import COMPILED, SameNoise, Settings, default_dtype, engines_of
-from benchmarks.gpu_acceptance_rows import Skip, Task
+from benchmarks.gpu_acceptance_rows import Result, Skip, Task
 from inference import fit
+from inference.eager import EagerStep
 from inference.processes import Processes
 
 BATCH = 20
@@ -54,7 +55,7 @@ def batch_of(settings: Settings, name: str) -> torch.Tensor:
     return images.images("train")
 
 
-def gradients(update, x: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+def gradients(update: EagerStep, x: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     """The loss and the gradients of a step, on the CPU, both in float64."""
     torch.manual_seed(1)
     loss = update.backward(x)
@@ -78,7 +79,7 @@ def distances(ours: tuple, theirs: tuple) -> tuple[float, float, str]:
     return ((loss - expected_loss).abs() / expected_loss.abs()).item(), each[worst], worst
 
 
-def compared(ours: tuple, theirs: tuple) -> tuple[str, str, bool, dict]:
+def compared(ours: tuple, theirs: tuple) -> Result:
     """A row's result for (loss, gradients) of two computations."""
     loss, gradient, worst = distances(ours, theirs)
     passed = loss <= LOSS_LIMIT and gradient <= GRADIENT_LIMIT
@@ -86,7 +87,7 @@ def compared(ours: tuple, theirs: tuple) -> tuple[str, str, bool, dict]:
     return f"loss {loss:.1g}, gradient {gradient:.1g}", expected, passed, {"worst": worst, "loss": loss}
 
 
-def eager_gradients(settings: Settings, name: str):
+def eager_gradients(settings: Settings, name: str) -> Result:
     results = []
     for device, dtype in ((settings.device, torch.float32), (torch.device("cpu"), torch.float64)):
         update, x = settings.update(name, "eager", device), batch_of(settings, name).to(device, dtype)
@@ -110,7 +111,7 @@ def no_waiting() -> Iterator[None]:
         torch.cuda.set_sync_debug_mode(before)
 
 
-def no_sync_eager(settings: Settings, name: str):
+def no_sync_eager(settings: Settings, name: str) -> Result:
     if not settings.cuda:
         raise Skip(NEEDS_CUDA)
     update, x = settings.update(name, "eager"), batch_of(settings, name)
@@ -133,7 +134,7 @@ def trained(settings: Settings, name: str, engine: str, epochs: int = 2, images:
     return losses, before, update.program.state_dict(), update
 
 
-def same_training(settings: Settings, name: str, engine: str, limits=(1e-3, MOVEMENT_LIMIT), **arguments):
+def same_training(settings: Settings, name: str, engine: str, limits=(1e-3, MOVEMENT_LIMIT), **arguments) -> Result:
     """Compares an engine's training with the eager engine's from the same seed: its losses and its parameters."""
     expected_losses, start, expected, _ = trained(settings, name, "eager", **arguments)
     losses, _, found, update = trained(settings, name, engine, **arguments)
@@ -149,7 +150,7 @@ def same_training(settings: Settings, name: str, engine: str, limits=(1e-3, MOVE
     return value, expected, passed, details | {"update": repr(update)}
 
 
-def recorded(settings: Settings, name: str):
+def recorded(settings: Settings, name: str) -> Result:
     if not settings.cuda:
         raise Skip(NEEDS_CUDA)
     # Of five whole batches an epoch three warm up, the fourth is recorded, and all others are replays. A recording
@@ -165,7 +166,7 @@ def recorded(settings: Settings, name: str):
     return f"{value}; no wait", expected, passed, details
 
 
-def compiled(settings: Settings, name: str):
+def compiled(settings: Settings, name: str) -> Result:
     eager, update = settings.update(name, "eager"), settings.update(name, "compiled")
     x = batch_of(settings, name)
     for _ in range(2):
@@ -180,7 +181,7 @@ def compiled(settings: Settings, name: str):
     return result
 
 
-def process_group(settings: Settings):
+def process_group(settings: Settings) -> Result:
     """One process in a group of its own: what several would do, but for the sum."""
     backend = "cpu:gloo,cuda:nccl" if settings.cuda else "gloo"
     with tempfile.TemporaryDirectory() as folder:

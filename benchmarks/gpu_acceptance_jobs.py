@@ -14,15 +14,14 @@ import torch
 
 import run
 from benchmarks.gpu_acceptance_programs import GREY, Settings
-from benchmarks.gpu_acceptance_rows import Skip, Task
+from benchmarks.gpu_acceptance_rows import Result, Skip, Task
 from inference.checkpoint import load_checkpoint
 
-# name → flags; what `run.py` takes and the data are added
+# name → flags of `run.py`; the data, the device and the sizes are added
 JOBS = {
     "auto": "--prior vamp:10",
     "graph": "--engine graph --prior mog:5 --flow planar:2",
     "eager": "--engine eager --prior vamp:10:from-data --flow iaf:2",
-    "compiled": "--engine compiled --prior vamp:10",
     "svi": "--engine svi",
     "two-level": "--model two-level --prior vamp:10 --flow planar:2",
     "conv": "--net conv --batch-size 100",
@@ -35,6 +34,7 @@ JOBS = {
     "normal": "--likelihood normal:learned --noise 0.1",
     "logistic": "--likelihood logistic --optimizer adam-normgrad",
     "continuous-bernoulli": "--likelihood continuous-bernoulli",
+    "compiled": "--engine compiled --prior vamp:10",
 }
 SMALL = ("auto", "eager")
 SCORED = "likelihood,elbo,prior,ais,gaps"
@@ -66,8 +66,8 @@ def data_file(settings: Settings, grey: bool) -> Path:
     return path
 
 
-def call(*words) -> str:
-    """What `run.py` prints with these words.
+def call(*words: object) -> str:
+    """The output of `run.py` with these words.
 
     Raises:
         RuntimeError: where it ends with an error.
@@ -93,7 +93,7 @@ def folder_of(settings: Settings, name: str) -> Path:
     return settings.folder / name.replace(" ", "-")
 
 
-def train(settings: Settings, name: str):
+def train(settings: Settings, name: str) -> Result:
     words = shlex.split(JOBS[name])
     if "graph" in words and not settings.cuda:
         raise Skip("engine graph needs a CUDA device")
@@ -114,7 +114,7 @@ def finished(settings: Settings) -> Path:
     return path
 
 
-def measure(settings: Settings):
+def measure(settings: Settings) -> Result:
     path, names = finished(settings), "likelihood,elbo,prior" if settings.small else SCORED
     temperatures = ["--temperatures", 20] if "ais" in names else []
     call("score", path, "--measures", names, "--images", 10, "--device", settings.device.type, *temperatures)
@@ -124,7 +124,7 @@ def measure(settings: Settings):
     return f"{', '.join(measured)}; log p̂ {value:.1f}", f"{names}, finite", passed, {}
 
 
-def sample(settings: Settings):
+def sample(settings: Settings) -> Result:
     path, counts = finished(settings), []
     for prior in ("own", "aggregate"):
         out = settings.folder / f"{prior}.npz"
@@ -134,7 +134,7 @@ def sample(settings: Settings):
     return f"{counts} images", "[16, 16] images", counts == [16, 16], {}
 
 
-def resume(settings: Settings, engine: str):
+def resume(settings: Settings, engine: str) -> Result:
     if engine == "graph" and not settings.cuda:
         raise Skip("engine graph needs a CUDA device")
     folders = {epochs: settings.folder / f"resume-{engine}-{epochs}" for epochs in (2, 4)}

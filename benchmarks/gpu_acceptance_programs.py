@@ -15,8 +15,11 @@ from assemble import assemble
 from builders import OBJECTIVES
 from data import ImageSet
 from inference import make_update, seeded
+from inference.eager import EagerStep
+from inference.step import ENGINES
+from inference.svi import SVIStep
 
-# name → spec strings of `assemble`, and `objective`
+# name → spec strings of `assemble`, `objective` and `optimizer`
 PROGRAMS = {
     "standard": {},
     "vamp": {"prior": "vamp:20"},
@@ -35,6 +38,7 @@ PROGRAMS = {
     "likelihood normal": {"likelihood": "normal:learned"},
     "likelihood logistic": {"likelihood": "logistic"},
     "likelihood continuous-bernoulli": {"likelihood": "continuous-bernoulli"},
+    "adam-normgrad": {"optimizer": "adam-normgrad"},
     "elbo:analytic": {"objective": "elbo:analytic"},
     "iwae": {"objective": "iwae:3", "prior": "vamp:20"},
     "intro": {"objective": "intro:40:reconstructions"},
@@ -57,10 +61,10 @@ LATENT = 8
 
 @dataclass(frozen=True)
 class Settings:
-    """What every row is given.
+    """The device, the data and the sizes of an acceptance run.
 
     Attributes:
-        device: what is accepted; the reference is always the CPU.
+        device: the device to accept; the reference is always the CPU.
         small: the smallest sizes, for a test of the command.
         images: the packed data, on the CPU.
         packed: their file.
@@ -106,6 +110,7 @@ class Settings:
         """(model, guide, objective), with the same parameters on every device."""
         spec = dict(PROGRAMS[name])
         objective = specs.parse("objective", spec.pop("objective", "elbo"))
+        spec.pop("optimizer", None)
         classes = CLASSES if "condition" in spec else None
         shape = self.images.image_shape
         with seeded(7):
@@ -115,16 +120,19 @@ class Settings:
         nn.ModuleList([model, guide, *([objective] if isinstance(objective, nn.Module) else [])]).to(device)
         return model, guide, objective
 
-    def update(self, name: str, engine: str, device: torch.device | str | None = None, **arguments):
+    def update(
+        self, name: str, engine: str, device: torch.device | str | None = None, **arguments
+    ) -> EagerStep | SVIStep:
         """The training step of the program on the device, or on another one."""
         model, guide, objective = self.programs(name, self.device if device is None else device)
-        return make_update(model, guide, engine=engine, objective=objective, **arguments)
+        optimizer = PROGRAMS[name].get("optimizer", "adam")
+        return make_update(model, guide, engine=engine, objective=objective, optimizer=optimizer, **arguments)
 
 
 def engines_of(name: str) -> tuple[str, ...]:
     """The engines that can train the program."""
     objective = specs.parse("objective", PROGRAMS[name].get("objective", "elbo"))
-    return getattr(OBJECTIVES[objective.name](objective, (1, 2, 2)), "engines", ("svi", "eager", "compiled", "graph"))
+    return getattr(OBJECTIVES[objective.name](objective, (1, 2, 2)), "engines", tuple(ENGINES))
 
 
 def blurred(images: torch.Tensor) -> torch.Tensor:
@@ -152,7 +160,7 @@ class SameNoise(TorchFunctionMode):
     So a program computes the same on any device and in any precision, but for rounding.
     """
 
-    def __torch_function__(self, function, types, args=(), kwargs=None):
+    def __torch_function__(self, function, types, args=(), kwargs=None) -> object:
         kwargs = dict(kwargs or {})
         if function in RANDOM_IN_PLACE:
             drawn = function(torch.empty(args[0].shape, dtype=torch.float32), *args[1:], **kwargs)

@@ -13,6 +13,8 @@ from dataclasses import asdict, dataclass, field
 
 from benchmarks.timing import machine
 
+# (value, expected, passed or None for a measurement, details)
+Result = tuple[str, str, bool | None, dict]
 STATUSES = ("passed", "failed", "skipped", "measured")
 
 
@@ -30,9 +32,9 @@ class Row:
 
     Attributes:
         name: unique in the run.
-        proves: one sentence; what holds where the row has passed, or what was measured.
+        proves: a sentence: the statement that a passed row supports, or the measured quantity.
         status: one of STATUSES.
-        value: what was found; for a skipped row the reason, for a crashed one the error.
+        value: the finding; the reason of a skipped row, the error of a crashed one.
         expected: the condition on the value.
         seconds: how long the row took.
         details: numbers for the JSON file only.
@@ -55,14 +57,14 @@ class Task:
 
     Args:
         name, proves: as of the `Row`.
-        compute: () → (value, expected, passed, details); `passed` is None for a measurement.
+        compute: () → a `Result`.
         seconds: the least time that must be left for the task to start.
-        most: the time limit, in seconds.
+        most: the time limit, in seconds on a GPU machine.
     """
 
     name: str
     proves: str
-    compute: Callable[[], tuple[str, str, bool | None, dict]]
+    compute: Callable[[], Result]
     seconds: float = 5.0
     most: float = 60.0
 
@@ -73,11 +75,13 @@ class Rows:
     Args:
         path: the JSON file, which is replaced after every row.
         minutes: time for all tasks together.
-        header: what the JSON file says about the run, beside the machine.
+        header: more for the JSON file, next to the machine.
+        patience: how many times its time limit a task may take.
     """
 
-    def __init__(self, path: str | os.PathLike, minutes: float, header: dict) -> None:
+    def __init__(self, path: str | os.PathLike, minutes: float, header: dict, patience: float = 1.0) -> None:
         self.path, self.rows, self.header = os.fspath(path), [], {"machine": machine()} | header
+        self.patience = patience
         self.began = time.monotonic()
         self.deadline = self.began + 60 * minutes
 
@@ -102,7 +106,7 @@ class Rows:
             return row
         began, log = time.monotonic(), Log()
         try:
-            with limited(min(task.most, left)), log:
+            with limited(min(self.patience * task.most, left)), log:
                 row.value, row.expected, passed, row.details = task.compute()
             row.status = "measured" if passed is None else "passed" if passed else "failed"
         except Skip as reason:

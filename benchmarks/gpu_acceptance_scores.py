@@ -8,7 +8,7 @@ from unittest import mock
 import torch
 
 from benchmarks.gpu_acceptance_programs import SCORED, SameNoise, Settings, default_dtype
-from benchmarks.gpu_acceptance_rows import Skip, Task
+from benchmarks.gpu_acceptance_rows import Result, Skip, Task
 from distributions import DiagonalNormal, Mixture, gemm
 from inference import score
 from inference.joint import Joint
@@ -32,11 +32,11 @@ def tasks(settings: Settings) -> Iterator[Task]:
     yield Task("mixture rejects TF32", proves, partial(mixture_rejects_tf32, settings))
     proves = "Inside a run, convolutions on the device keep float32's precision, against float64."
     yield Task("convolutions keep float32", proves, partial(convolutions_are_exact, settings))
-    proves = "Where memory runs out, scoring goes on with fewer rows at a time, and the scores are the same."
+    proves = "Where memory runs out, scoring continues with fewer rows at a time, and the scores are the same."
     yield Task("out of memory halves the rows", proves, partial(out_of_memory, settings))
 
 
-def scores(settings: Settings, name: str):
+def scores(settings: Settings, name: str) -> Result:
     found = []
     for device, dtype in ((settings.device, torch.float32), (torch.device("cpu"), torch.float64)):
         model, guide, _ = settings.programs(name, device)
@@ -49,14 +49,14 @@ def scores(settings: Settings, name: str):
     return f"{error:.1g} nats", f"≤ {SCORE_LIMIT:g} nats", error <= SCORE_LIMIT, details
 
 
-def mixture_on(device: torch.device | str, components: int = 500, latent: int = 40):
+def mixture_on(device: torch.device | str, components: int = 500, latent: int = 40) -> tuple[Mixture, torch.Tensor]:
     """A mixture with points, on the device: the same numbers everywhere."""
     generator = torch.Generator().manual_seed(0)
     loc, scale, z = (torch.randn(n, latent, generator=generator) for n in (components, components, 100))
     return Mixture(DiagonalNormal(loc.to(device), scale.abs().add(0.3).to(device))), z.to(device)
 
 
-def mixture_is_exact(settings: Settings):
+def mixture_is_exact(settings: Settings) -> Result:
     mixture, z = mixture_on("cpu")
     truth = mixture.log_prob(z.double())
     errors = {}
@@ -73,7 +73,8 @@ def mixture_is_exact(settings: Settings):
 def tf32(how: str) -> Iterator[None]:
     """Inside, torch may round the factors of CUDA products, as it is told in one of three ways."""
     products, word = torch.backends.cuda.matmul, torch.get_float32_matmul_precision()
-    before, all_before = products.fp32_precision, torch.backends.fp32_precision
+    settings = (torch.backends, torch.backends.mkldnn.matmul, products)  # the one word sets a CPU's products too
+    before = [setting.fp32_precision for setting in settings]
     try:
         if how == "products":
             products.fp32_precision = "tf32"
@@ -83,12 +84,12 @@ def tf32(how: str) -> Iterator[None]:
             torch.set_float32_matmul_precision("high")
         yield
     finally:
-        torch.backends.fp32_precision = all_before
         torch.set_float32_matmul_precision(word)
-        products.fp32_precision = before
+        for setting, precision in zip(settings, before):
+            setting.fp32_precision = precision
 
 
-def mixture_rejects_tf32(settings: Settings):
+def mixture_rejects_tf32(settings: Settings) -> Result:
     if not settings.cuda:
         raise Skip("TF32 products are CUDA's")
     mixture, z = mixture_on(settings.device)
@@ -111,7 +112,7 @@ def mixture_rejects_tf32(settings: Settings):
     return value, "raises under each setting, full precision after", passed, found | {"whole after": after}
 
 
-def convolutions_are_exact(settings: Settings):
+def convolutions_are_exact(settings: Settings) -> Result:
     generator = torch.Generator().manual_seed(0)
     x, w = torch.randn(20, 32, 28, 28, generator=generator), torch.randn(32, 32, 5, 5, generator=generator)
     truth = torch.nn.functional.conv2d(x.double(), w.double())
@@ -125,7 +126,7 @@ def convolutions_are_exact(settings: Settings):
     return value, "ieee ≤ 1e-06", errors.get("ieee", 1.0) <= 1e-6, errors
 
 
-def out_of_memory(settings: Settings):
+def out_of_memory(settings: Settings) -> Result:
     """On CUDA this process's memory is limited; on a CPU an error is raised where there are too many rows."""
     model, guide, _ = settings.programs("vamp", settings.device)
     x = settings.data_for("vamp", 20).images("test")

@@ -10,7 +10,7 @@ import torch
 from assemble import assemble
 from benchmarks.gpu_acceptance_jobs import data_file
 from benchmarks.gpu_acceptance_programs import Settings
-from benchmarks.gpu_acceptance_rows import Rows, Task
+from benchmarks.gpu_acceptance_rows import Result, Rows, Task
 from benchmarks.handmade import captured_step, handmade_step
 from benchmarks.timing import alternate, ratio, summary
 from data import ImageSet
@@ -51,7 +51,7 @@ def synchronize(settings: Settings) -> None:
         torch.cuda.synchronize()
 
 
-def time_to_elbo(settings: Settings, rows: Rows, trained: dict):
+def time_to_elbo(settings: Settings, rows: Rows, trained: dict) -> Result:
     """Trains as `run.py` does, without its folder; keeps the programs in `trained`."""
     words = [*README.split(), "--engine", "auto", "--device", settings.device.type]
     if settings.small:
@@ -77,7 +77,7 @@ def time_to_elbo(settings: Settings, rows: Rows, trained: dict):
     return value, f"{TARGET} with the README's settings", None, details
 
 
-def programs(settings: Settings, prior: str):
+def programs(settings: Settings, prior: str) -> tuple[torch.nn.Module, torch.nn.Module]:
     """(model, guide) as they start, on the device."""
     spec = "vamp:20" if settings.small and prior != "standard" else prior
     with seeded(0):
@@ -124,7 +124,7 @@ def contestants(settings: Settings, prior: str, data: ImageSet, compiled: bool) 
     return builders
 
 
-def steps(settings: Settings, prior: str, compiled: bool):
+def steps(settings: Settings, prior: str, compiled: bool) -> Result:
     """Times contestants side by side; one that cannot be built is named in the row's details."""
     count = 2 if settings.small else STEPS
     data = replace(settings.images, train=settings.images.train[: count * BATCH]).to(settings.device)
@@ -155,7 +155,7 @@ def steps(settings: Settings, prior: str, compiled: bool):
     return value, "ms a step", None, details
 
 
-def scoring(settings: Settings, prior: str, trained: dict):
+def scoring(settings: Settings, prior: str, trained: dict) -> Result:
     """Scores the programs of `time to ELBO`, or others as they start."""
     count, samples = (20, 20) if settings.small else (IMAGES, SAMPLES)
     model, guide = trained.get(prior) or programs(settings, prior)

@@ -1,7 +1,10 @@
 """The acceptance command on a CPU, and that its checks see what they are for."""
 
 import json
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,6 +20,7 @@ from distributions import gemm
 from inference import staged
 from inference.eager import EagerStep
 
+ROOT = Path(__file__).parents[1]
 CPU = torch.device("cpu")
 
 
@@ -40,7 +44,8 @@ def test_the_command_passes_on_a_cpu(packed, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(staged, "compile_graph", lambda graph, inputs: graph)
     monkeypatch.setattr(torch, "compile", lambda model, **options: model)
     file = tmp_path / "results.json"
-    assert gpu_acceptance.main(["--data", str(packed), "--device", "cpu", "--small", "--json", str(file)]) == 0
+    words = ["--data", str(packed), "--device", "cpu", "--small", "--json", str(file), "--minutes", "60"]
+    assert gpu_acceptance.main(words) == 0
     results = json.loads(file.read_text())
     rows = {row["name"]: row for row in results["rows"]}
     assert len(rows) == len(results["rows"]) == sum(results["counts"].values())
@@ -112,16 +117,42 @@ def test_noise_is_the_same_in_every_precision():
     assert torch.equal(*draws)
 
 
+def test_the_command_imports_no_package_that_a_gpu_image_may_lack(packed, tmp_path):
+    missing = ["beartype", "joblib", "mlxtend", "pooch", "requests", "scipy", "sklearn", "torchmetrics", "torchvision"]
+    code = (
+        "import sys\n"
+        f"sys.modules |= dict.fromkeys({missing})\n"  # importing one of them raises
+        "from benchmarks import gpu_acceptance\n"
+        "sys.exit(gpu_acceptance.main(sys.argv[1:]))\n"
+    )
+    words = [
+        "--data",
+        packed,
+        "--device",
+        "cpu",
+        "--small",
+        "--json",
+        tmp_path / "rows.json",
+        "--only",
+        "run.py · auto",
+    ]
+    done = subprocess.run([sys.executable, "-c", code, *map(str, words)], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_every_name_of_a_program_is_one():
     assert {*SMALL, *SCORED, *COMPILED} <= PROGRAMS.keys()
 
 
 @pytest.mark.parametrize("how", gpu_acceptance_scores.TF32_SETTINGS)
 def test_each_way_to_allow_tf32_is_noticed_and_undone(how):
+    settings = [torch.backends, torch.backends.mkldnn.matmul, torch.backends.cuda.matmul]
+    before = [setting.fp32_precision for setting in settings], torch.get_float32_matmul_precision()
     assert gemm.whole("cuda")
     with gpu_acceptance_scores.tf32(how):
         assert not gemm.whole("cuda")
     assert gemm.whole("cuda")
+    assert ([setting.fp32_precision for setting in settings], torch.get_float32_matmul_precision()) == before
 
 
 def test_no_row_stops_the_others_and_each_is_written_at_once(tmp_path, capsys):
