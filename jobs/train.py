@@ -59,5 +59,10 @@ def traced(run, error, diagnosis):
 
 def kept(run):
     """What is not lost, and how to go on."""
+    command = "python run.py"
+    if run.processes.size > 1:
+        nodes = run.processes.size // run.processes.per_node
+        several = f"--nnodes {nodes} " if nodes > 1 else ""
+        command = f"torchrun {several}--nproc-per-node {run.processes.per_node} run.py"
     epochs = f"keeps epoch {run.epoch}" if run.epoch else "has no whole epoch yet"
-    return f"{run.folder.path} {epochs}; go on with: python run.py --resume {shlex.quote(str(run.folder.path))}"
+    return f"{run.folder.path} {epochs}; go on with: {command} --resume {shlex.quote(str(run.folder.path))}"
