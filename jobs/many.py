@@ -203,6 +203,7 @@ def run_all(runs, tell, jobs=1, threads=None, dask=None):
         threads = environment.threads() or max(1, joblib.cpu_count() // min(jobs, len(runs) or 1))
     STOP.clear()
     with _cluster(dask) if dask else nullcontext():
+        jobs = min(jobs, max(1, len(runs)))
         backend = {} if dask else {"n_jobs": jobs, "backend": "threading"}  # a thread waits for its process
         runs = [replace(run, folder=run.folder.absolute()) for run in runs] if dask else runs  # workers are elsewhere
         parallel = joblib.Parallel(return_as="generator_unordered", pre_dispatch="all", **backend)

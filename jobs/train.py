@@ -59,6 +59,8 @@ def traced(run, error, diagnosis):
 
 def kept(run):
     """What is not lost, and how to go on."""
+    if not (run.folder.path / "config.json").exists():
+        return f"{run.folder.path} was removed or moved while this run wrote to it: put it back, or train a new run"
     command = "python run.py"
     if run.processes.size > 1:
         nodes = run.processes.size // run.processes.per_node

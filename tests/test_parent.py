@@ -12,6 +12,7 @@ from test_faults import until
 from test_run import SMALL, call
 
 from jobs import many
+from jobs.folder import Folder
 from jobs.lock import Lock, Locked
 from jobs.parent import WATCHED
 
@@ -85,3 +86,26 @@ def test_a_closed_terminal_stops_a_run_in_good_order(number, expected, dataset, 
     _, said = run.communicate(timeout=60)
     assert run.returncode == expected and f"run.py --resume {folder}" in said
     assert not (folder / ".lock").exists()
+
+
+def test_more_jobs_than_cores_can_run_are_refused(tmp_path):
+    most = 8 * os.cpu_count()
+    status = call("sweep", "--vary", "latent=2,3", "--jobs", most + 1, "--out", tmp_path / "out")
+    assert status == f"error: --jobs {most + 1}: expected at most {most}, 8 for each core"
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_that_is_moved_while_a_run_trains_in_it_is_said(dataset, tmp_path, monkeypatch):
+    save = Folder.save
+
+    def moved(self, state, metrics):
+        if len(metrics) == 2:
+            self.path.rename(tmp_path / "moved")
+        save(self, state, metrics)
+
+    monkeypatch.setattr(Folder, "save", moved)
+    status = call("--dataset", dataset, *SMALL, "--engine", "eager", "--epochs", 3, "--out", tmp_path / "a")
+    assert status.endswith("was removed or moved while this run wrote to it: put it back, or train a new run")
+    assert not (tmp_path / "a").exists()
+    monkeypatch.setattr(Folder, "save", save)
+    assert call("--resume", tmp_path / "moved") is None

@@ -184,10 +184,13 @@ def test_a_signal_ends_a_process_that_waits_for_the_others_to_start(monkeypatch)
         (4, "2", "torchrun --nnodes 2 --nproc-per-node 2 run.py"),
     ],
 )
-def test_what_goes_on_is_the_command_with_as_many_processes(size, local, command, monkeypatch):
+def test_what_goes_on_is_the_command_with_as_many_processes(size, local, command, monkeypatch, tmp_path):
     monkeypatch.setenv("LOCAL_WORLD_SIZE", local)
-    run = SimpleNamespace(processes=Processes(0, size), epoch=3, folder=SimpleNamespace(path=Path("runs/a b")))
-    assert kept(run) == f"runs/a b keeps epoch 3; go on with: {command} --resume 'runs/a b'"
+    folder = tmp_path / "a b"
+    run = SimpleNamespace(processes=Processes(0, size), epoch=3, folder=SimpleNamespace(path=folder))
+    assert kept(run) == f"{folder} was removed or moved while this run wrote to it: put it back, or train a new run"
+    folder.mkdir(), (folder / "config.json").touch()
+    assert kept(run) == f"{folder} keeps epoch 3; go on with: {command} --resume '{folder}'"
 
 
 def test_alone_nothing_is_shared_or_gathered():
