@@ -17,6 +17,7 @@ import os
 import sys
 
 from jobs.environment import EnvironmentFault, check_environment
+from jobs.parent import watch_parent
 from jobs.signals import status, terminable
 from jobs.streams import open_closed_streams
 from specs import SpecError, choose
@@ -27,6 +28,7 @@ JOBS = {name: f"jobs.{name}" for name in ("train", "score", "sample", "export", 
 
 def main(argv=None):
     open_closed_streams()
+    watch_parent()
     argv = sys.argv[1:] if argv is None else argv
     words = [] if not argv or argv[0].startswith("-") else argv[:1]
     try:

@@ -59,6 +59,11 @@ class Processes:
         return cls(dist.get_rank(), dist.get_world_size())
 
     @property
+    def per_node(self) -> int:
+        """How many of them run on this machine, as torchrun says."""
+        return int(os.environ.get("LOCAL_WORLD_SIZE", self.size))
+
+    @property
     def leads(self):
         return self.rank == 0
 

@@ -13,11 +13,14 @@ from pathlib import Path
 
 from jobs import environment, flags
 from jobs.cells import Cell, SweepError
+from jobs.parent import WATCHED
 
 RUN = Path(__file__).parent.parent / "run.py"
 WHERE = ("out", "data_dir", "device", "engine", "gemm", "tensorboard")  # settings that do not make another run of a run
 STOP = threading.Event()  # set on Ctrl-C: no further run begins
-STOPPED = (130, 143, -signal.SIGINT, -signal.SIGTERM)  # exit statuses: before a process listens they are negative
+# Exit statuses after SIGHUP, SIGINT and SIGTERM; negative before a process handles them.
+STOPPED = {status for number in (1, 2, 15) for status in (-number, 128 + number)}
+COMMAND = "$ python run.py"  # begins the line in a log that the lines of one process follow
 GRACE = 20  # seconds that runs have on Ctrl-C to end by themselves
 
 
@@ -119,15 +122,31 @@ def execute(run, threads=None, cwd=None):
     for argv in steps:
         if STOP.is_set():
             return Outcome(run, time.perf_counter() - began, "not begun")
+        start = log.stat().st_size
         try:
             status = launch(argv, log, threads, cwd)
         except OSError as error:
             return Outcome(run, time.perf_counter() - began, f"{error} ({log})")
         if status and (_missing(run) or not unmeasured(run)):
-            last = [line for line in log.read_text(errors="replace").splitlines() if line.strip()][-1:]
-            why = "stopped" if status in STOPPED else " ".join(last) or f"exit status {status}"
-            return Outcome(run, time.perf_counter() - began, f"{why} ({log})")
+            return Outcome(run, time.perf_counter() - began, f"{_reason(status, log, start)} ({log})")
     return Outcome(run, time.perf_counter() - began)
+
+
+def _reason(status: int, log: Path, start: int) -> str:
+    """Why a process failed, from its exit status and its lines of the log, which begin at byte `start`.
+
+    Another process may have written among them, so that an error comes before the last line.
+    """
+    if status in STOPPED:
+        return "stopped"
+    if status < 0:
+        return f"killed by signal {-status}"
+    with log.open("rb") as file:
+        file.seek(start)
+        written = file.read().decode(errors="replace").splitlines()
+    lines = [line for line in written if line.strip() and not line.startswith(COMMAND)]
+    errors = [line for line in lines if line.startswith("error: ")]
+    return (errors or lines or [f"exit status {status}"])[-1]
 
 
 def _training(run):
@@ -146,16 +165,16 @@ CHILDREN: set[subprocess.Popen] = set()
 
 def launch(argv, log, threads=None, cwd=None):
     """`python run.py ARGV` in a process of its own, its lines at the end of the file `log`; its exit status."""
-    environment = os.environ | ({} if threads is None else {"OMP_NUM_THREADS": str(threads)})
+    variables = os.environ | {WATCHED: "1"} | ({} if threads is None else {"OMP_NUM_THREADS": str(threads)})
     with log.open("ab") as file:
-        file.write(f"$ python run.py {' '.join(argv)}\n".encode())
+        file.write(f"{COMMAND} {' '.join(argv)}\n".encode())
         file.flush()
         child = subprocess.Popen(
             [sys.executable, str(RUN), *argv],
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,  # which ends when this process does
             stdout=file,
             stderr=subprocess.STDOUT,
-            env=environment,
+            env=variables,
             cwd=cwd,
         )
         CHILDREN.add(child)
@@ -163,6 +182,7 @@ def launch(argv, log, threads=None, cwd=None):
             return child.wait()
         finally:
             CHILDREN.discard(child)
+            child.stdin.close()
 
 
 def run_all(runs, tell, jobs=1, threads=None, dask=None):
@@ -183,6 +203,7 @@ def run_all(runs, tell, jobs=1, threads=None, dask=None):
         threads = environment.threads() or max(1, joblib.cpu_count() // min(jobs, len(runs) or 1))
     STOP.clear()
     with _cluster(dask) if dask else nullcontext():
+        jobs = min(jobs, max(1, len(runs)))
         backend = {} if dask else {"n_jobs": jobs, "backend": "threading"}  # a thread waits for its process
         runs = [replace(run, folder=run.folder.absolute()) for run in runs] if dask else runs  # workers are elsewhere
         parallel = joblib.Parallel(return_as="generator_unordered", pre_dispatch="all", **backend)

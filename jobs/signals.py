@@ -7,14 +7,18 @@ from contextlib import contextmanager
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM, where Ctrl-C would be a plain KeyboardInterrupt."""
+    """SIGTERM, or SIGHUP from a terminal that was closed, where Ctrl-C would be a plain KeyboardInterrupt."""
+
+    def __init__(self, number: int = signal.SIGTERM) -> None:
+        self.number = number
 
 
 @contextmanager
-def terminable():
-    """Inside, SIGTERM is an exception as Ctrl-C is one: files half written vanish, and the job says how to go on.
+def terminable() -> Iterator[None]:
+    """Inside, SIGTERM and SIGHUP are exceptions as Ctrl-C is: temporary files vanish, and the job says how to go on.
 
-    Only the first: the job is ending already when a scheduler repeats itself.
+    Only the first counts: the job is ending already when a scheduler repeats itself. SIGHUP stays ignored where it
+    is, as under nohup.
 
     >>> try:
     ...     with terminable():
@@ -23,19 +27,23 @@ def terminable():
     ...     status(stop)
     143
     """
-
-    def terminate(number, frame):
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        raise Terminated
-
-    if threading.current_thread() is not threading.main_thread():  # signals are the main thread's
+    if threading.current_thread() is not threading.main_thread():  # only the main thread may handle signals
         yield
         return
-    before = signal.signal(signal.SIGTERM, terminate)
+    numbers = [signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
+    numbers = [n for n in numbers if signal.getsignal(n) != signal.SIG_IGN]
+
+    def terminate(number, frame):
+        for other in numbers:
+            signal.signal(other, signal.SIG_IGN)
+        raise Terminated(number)
+
+    before = {number: signal.signal(number, terminate) for number in numbers}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextmanager
@@ -57,4 +65,4 @@ def deadly() -> Iterator[None]:
 
 def status(stop):
     """The exit status of a job that was stopped, 128 + the signal's number, as shells have it."""
-    return 128 + (signal.SIGTERM if isinstance(stop, Terminated) else signal.SIGINT)
+    return 128 + (stop.number if isinstance(stop, Terminated) else signal.SIGINT)

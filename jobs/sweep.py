@@ -1,5 +1,6 @@
 """The job `sweep`: a run for every value of what varies, one table and one picture of all."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -14,6 +15,7 @@ EPILOG = (
 )
 
 
+JOBS_PER_CORE = 8  # more processes at a time would only wait for each other, and fill the memory
 KEPT = "finished runs and epochs are kept, and the same command goes on"
 
 
@@ -40,6 +42,9 @@ def split(given):
     """(what the sweep itself is told, the training flags that all its runs share)."""
     if "resume" in given:
         raise SweepError("--resume is for a single run: a sweep goes on when the same command is given again")
+    most = JOBS_PER_CORE * (os.cpu_count() or 1)
+    if given.get("jobs", 1) > most and "dask" not in given:
+        raise SweepError(f"--jobs {given['jobs']}: expected at most {most}, {JOBS_PER_CORE} for each core")
     return {name: given.pop(name) for name in OWN if name in given}, given
 
 

@@ -62,5 +62,12 @@ def traced(run, error, diagnosis):
 
 def kept(run):
     """What is not lost, and how to go on."""
+    if not (run.folder.path / "config.json").exists():
+        return f"{run.folder.path} was removed or moved while this run wrote to it: put it back, or train a new run"
+    command = "python run.py"
+    if run.processes.size > 1:
+        nodes = run.processes.size // run.processes.per_node
+        several = f"--nnodes {nodes} " if nodes > 1 else ""
+        command = f"torchrun {several}--nproc-per-node {run.processes.per_node} run.py"
     epochs = f"keeps epoch {run.epoch}" if run.epoch else "has no whole epoch yet"
-    return f"{run.folder.path} {epochs}; go on with: python run.py --resume {shlex.quote(str(run.folder.path))}"
+    return f"{run.folder.path} {epochs}; go on with: {command} --resume {shlex.quote(str(run.folder.path))}"

@@ -2,9 +2,11 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,6 +14,8 @@ import torch
 
 from inference import score
 from inference.processes import ProcessError, Processes, Shard
+from jobs.machine import joined
+from jobs.train import kept
 
 ROOT = Path(__file__).parents[1]
 TRAIN = """
@@ -131,6 +135,7 @@ def test_a_lost_process_ends_the_run_and_its_checkpoint_goes_on(dataset, tmp_pat
     )
     done = torchrun(2, script, *flags(dataset, tmp_path / "run"))
     assert done.returncode != 0
+    assert f"go on with: torchrun --nproc-per-node 2 run.py --resume {tmp_path / 'run'}" in done.stderr
     assert not (tmp_path / "run" / "results.json").exists()
     epochs = len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines())
     assert epochs in (1, 2)
@@ -160,6 +165,32 @@ def test_processes_that_cannot_meet_say_so(monkeypatch):
         Processes.join("cpu")
     monkeypatch.setenv("WORLD_SIZE", "1")
     assert Processes.join("cpu").size == 1
+
+
+def test_a_signal_ends_a_process_that_waits_for_the_others_to_start(monkeypatch):
+    """The wait is in C++ and never comes back to Python, where a handler would run."""
+    numbers = signal.SIGINT, signal.SIGTERM
+    before = [signal.getsignal(number) for number in numbers]
+    monkeypatch.setattr(Processes, "join", lambda device: [signal.getsignal(number) for number in numbers])
+    assert joined("cpu") == [signal.SIG_DFL, signal.SIG_DFL]
+    assert [signal.getsignal(number) for number in numbers] == before
+
+
+@pytest.mark.parametrize(
+    ("size", "local", "command"),
+    [
+        (1, "1", "python run.py"),
+        (4, "4", "torchrun --nproc-per-node 4 run.py"),
+        (4, "2", "torchrun --nnodes 2 --nproc-per-node 2 run.py"),
+    ],
+)
+def test_what_goes_on_is_the_command_with_as_many_processes(size, local, command, monkeypatch, tmp_path):
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", local)
+    folder = tmp_path / "a b"
+    run = SimpleNamespace(processes=Processes(0, size), epoch=3, folder=SimpleNamespace(path=folder))
+    assert kept(run) == f"{folder} was removed or moved while this run wrote to it: put it back, or train a new run"
+    folder.mkdir(), (folder / "config.json").touch()
+    assert kept(run) == f"{folder} keeps epoch 3; go on with: {command} --resume '{folder}'"
 
 
 def test_alone_nothing_is_shared_or_gathered():
