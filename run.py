@@ -17,7 +17,7 @@ import os
 import sys
 
 from jobs.signals import status, terminable
-from specs import SpecError, choose
+from specs import SpecError, choose, shorten
 
 # The first word of the command line; without one, train.
 JOBS = {name: f"jobs.{name}" for name in ("train", "score", "sample", "export", "sweep", "reproduce")}
@@ -35,7 +35,8 @@ def main(argv=None):
             stream.reconfigure(errors="backslashreplace")
     try:
         with terminable():
-            return importlib.import_module(job).main(argv[len(words) :])
+            ended = importlib.import_module(job).main(argv[len(words) :])
+            return shorten(ended) if isinstance(ended, str) else ended
     except BrokenPipeError:  # who read what is printed has had enough, head say
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1

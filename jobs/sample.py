@@ -1,11 +1,13 @@
 """The job `sample`: images drawn from a finished run, as a picture and as numbers."""
 
 from jobs.arguments import COUNT, Parser, file, number
+from jobs.flags import check_data
+from specs import MANY, SpecError
 
 
 def labels(text):
     """An argparse type: `7` → [7], and `3,8` → [3, 8]."""
-    return [number(int, 0)(part) for part in text.split(",")]
+    return [number(int, 0, MANY)(part) for part in text.split(",")]
 
 
 def parser():
@@ -26,13 +28,17 @@ def parser():
     p.add_argument("--draws", help="draw every pixel from p(x | z) too", action="store_true", default=False)
     p.add_argument("--out", help="FILE.png (default: drawn.png in the run's folder)", **file(".png"), default=None)
     p.add_argument("--npz", help="write arrays `images` and, of a conditional run, `labels` too", **file(".npz"))
-    p.add_argument("--data-dir", help="of another --prior: folder of the data sets (default: the run's)", metavar="DIR")
+    p.add_data_dir("of another --prior: folder of the data sets (default: the run's)")
     p.add_machine("draws")
     return p
 
 
 def main(argv):
     given = parser().named(argv)
+    try:
+        check_data(given)
+    except SpecError as error:
+        return f"error: {error}"
     from jobs.errors import INPUT_ERRORS  # torch comes with it: not before the flags are read
 
     try:
@@ -87,8 +93,6 @@ def sample(run, label, prior, count, draws, out, npz=None, device="auto", seed=N
 def asked(run, classes, label, count):
     """The labels of `count` images, (count,), or None of a run that is given none."""
     import torch
-
-    from specs import SpecError
 
     if classes is None:
         if label is not None:
