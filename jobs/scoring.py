@@ -62,7 +62,7 @@ def trained(run, prior="own", **given):
         CheckpointError: as `assemble.load`.
         SpecError: where such a prior is none for the run's posterior.
     """
-    folder, config = Folder.open(run, settings=["dataset", "likelihood", "shape", "sha256", "seed"])
+    folder, config = Folder.open(run)
     images = load_images(config | given | {"noise": 0.0})
     check_same(images, config, run)
     contents = read_checkpoint(folder.path / "checkpoint.pt")  # once: a run that trains on replaces it

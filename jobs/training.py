@@ -1,5 +1,6 @@
 """A training run: its programs, its data and its folder."""
 
+import math
 import platform
 import time
 
@@ -10,9 +11,11 @@ from tqdm import tqdm
 
 from assemble import PARTS, assemble
 from builders import OBJECTIVES
+from capacity import available_bytes, check_fits
 from distributions import gemm
 from inference import Cooldown, EarlyStopping, KLWeight, fit, make_update, scoring_guide, seeded, validation
 from inference.checkpoint import CheckpointError, check_memory, digest, load_weights, read_checkpoint
+from inference.memory import free
 from inference.processes import Shard
 from jobs.board import Board
 from jobs.extras import require
@@ -24,6 +27,7 @@ from jobs.partial import Partial
 from jobs.scoring import as_trained, chosen, criterion, drawn, line, load_images, scored, sentence, summary
 from specs import parse
 
+COPIES = 4  # of all parameters, beside themselves: gradient, two moments of Adam, the best epoch's weights
 SLOW = 30  # seconds of an epoch that a prior's density may take unsaid
 
 
@@ -37,6 +41,30 @@ def assembled(config, images):
     )
     spec = parse("objective", config["objective"])
     return model, guide, OBJECTIVES[spec.name](spec, images.input_shape)
+
+
+def check_training(config, model, guide, images, device):
+    """Reject a run that needs more memory than is left, before its first step.
+
+    Raises:
+        CapacityError: says which flags to change.
+    """
+    available = free(device) if device.type == "cuda" else available_bytes()
+    parameters = list(torch.nn.ModuleList([model, guide]).parameters())
+    check_fits(
+        f"training {sum(p.numel() for p in parameters)} parameters",
+        COPIES * sum(p.nbytes for p in parameters),
+        "choose smaller --hidden, --latent, --prior or --flow",
+        available,
+    )
+    objective, size = parse("objective", config["objective"]), min(config["batch_size"], len(images.train))
+    if objective.name == "iwae":
+        check_fits(
+            f"--objective {objective} with batches of {size} images",
+            4 * objective.n * size * math.prod(images.image_shape),
+            "choose fewer samples or a smaller --batch-size",
+            available,
+        )
 
 
 class Run:
@@ -62,6 +90,7 @@ class Run:
             "classes": images.classes,
             "sha256": images.sha256,
         }
+        check_training(config, self.model, self.guide, images, device)
         self.program = torch.nn.ModuleList([self.model, self.guide]).to(device)
         self.weight = KLWeight(config["beta"], config["warmup"], device)
         self.update = make_update(
@@ -116,17 +145,18 @@ class Run:
 
     def seconds_in_prior(self):
         """Of an epoch, about: the density of a batch under the prior and its gradient, timed once, times the steps."""
-        parameters = list(self.model.prior.parameters())
+        parameters, images = list(self.model.prior.parameters()), len(self.images.train)
+        size = min(self.config["batch_size"], images)
         with seeded(self.config["seed"], device=self.images.device):
             for _ in range(2):  # the first warms up
-                z = self.model.prior().sample((self.config["batch_size"],)).clone()  # no point that a flow remembers
+                z = self.model.prior().sample((size,)).clone()  # no point that a flow remembers
                 began = time.perf_counter()
                 prior = self.model.prior()
                 # With z itself, as the density of codes has no gradient.
                 log_prob = prior.log_prob(z.requires_grad_()).sum() + z.sum()
                 torch.autograd.grad(log_prob, [z, *parameters], allow_unused=True)[0].sum().item()  # waits for a device
                 seconds = time.perf_counter() - began
-        return seconds * len(self.images.train) / self.config["batch_size"]
+        return seconds * images / size
 
     def fitting(self):
         """What `fit` is told, but for the last epoch."""

@@ -381,7 +381,7 @@ def test_an_estimate_grows_with_what_is_to_be_done(dataset):
         seconds("--epochs", "10"),
         seconds("--epochs", "1", "--samples", "10000"),
     )
-    step, look, weigh = estimate.times(flags.read(["--dataset", str(dataset), *SMALL])[0], (1, 6, 5))
+    step, look, weigh = estimate.times(flags.read(["--dataset", str(dataset), *SMALL])[0], (1, 6, 5), 100)
     assert once == pytest.approx(2 * step + 30 * look + 25 * 10 * weigh)
     assert ten - once == pytest.approx(9 * (2 * step + 30 * look)) and weighed - once == pytest.approx(
         25 * 9990 * weigh
