@@ -71,9 +71,9 @@ def check_folder(folder: str) -> None:
     """
     mode = _mode(folder)
     if mode is not None and not stat.S_ISDIR(mode):
-        raise SpecError(f"{quote(folder)} is a file, expected the folder of the data sets")
+        raise SpecError(f"{quote(folder)} is a file, expected a folder of data sets: choose another folder")
     if mode is not None and not os.access(os.path.expanduser(folder), os.R_OK | os.X_OK):
-        raise SpecError(f"cannot read {quote(folder)}: Permission denied")
+        raise SpecError(f"cannot read {quote(folder)}: Permission denied; choose another folder")
 
 
 def _mode(name):

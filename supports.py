@@ -19,7 +19,7 @@ def check_likelihood(likelihood, values, name, kind="grey"):
         likelihood: a spec.
         values: a key of VALUES, as `ImageSet.values`.
         name: of the images.
-        kind: `grey` or `colour`, as `ImageSet.kind`.
+        kind: `grey`, `colour` or `multi-channel`, as `ImageSet.kind`.
 
     >>> check_likelihood("normal", "binary", "static-mnist")
     >>> check_likelihood("bernoulli", "levels", "mnist")    # doctest: +ELLIPSIS

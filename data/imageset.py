@@ -88,9 +88,8 @@ class ImageSet:
 
     @property
     def kind(self) -> str:
-        """What a person calls the images by their channels: `grey`, `colour`, or for example `5 channels`."""
-        channels = self.image_shape[0]
-        return {1: "grey", 3: "colour", 4: "colour"}.get(channels, f"{channels} channels")
+        """What a person calls such images by their number of channels: `grey`, `colour` or `multi-channel`."""
+        return {1: "grey", 3: "colour", 4: "colour"}.get(self.image_shape[0], "multi-channel")
 
     @property
     def device(self):

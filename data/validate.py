@@ -78,7 +78,8 @@ def _values(x, what):
         raise DataError(f"{what} has values that are not finite: clean them before they are loaded")
     low, high = x.min().item(), x.max().item()
     if low < 0 or high > 1:
+        rescaled = "(array + 1) / 2" if low < 0 else "array / 255" if high <= 255 else "array / array.max()"
         raise DataError(
-            f"{what} has values in [{low:g}, {high:g}], expected [0, 1]: rescale, for example "
-            "(array / 255).astype('float32'), or save uint8 in 0..255"
+            f"{what} has values in [{low:g}, {high:g}], expected [0, 1]: rescale all splits, for example {rescaled}, "
+            "or save uint8 in 0..255"
         )

@@ -31,7 +31,7 @@ def number(kind, least, most=math.inf, above=False):
 
     def read(text):
         try:
-            value = kind(text)
+            value = kind(text) if text.isascii() and "_" not in text else None  # Python reads 1_0 and ١٠ as 10
         except ValueError:
             value = None
         if value is None or value == math.inf or not least <= value <= most or (above and value == least):

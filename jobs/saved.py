@@ -50,6 +50,8 @@ def read(config: object) -> dict:
     if missing := [name for name in REQUIRED if name not in config]:
         raise SpecError(f"it lacks {', '.join(missing[:3])}")
     check(config)
+    if (config.get("classes") is None) != (config["condition"] == "none"):
+        raise SpecError(f"classes: {quote(config.get('classes'))} does not fit --condition {config['condition']}")
     return config
 
 
