@@ -20,9 +20,9 @@ class CapacityError(ValueError):
 def available_bytes() -> int:
     """Return how many bytes this process may still allocate: those of the machine, or of its container."""
     left = [UNKNOWN]
-    with suppress(OSError, ValueError, TypeError):
-        kilobytes = re.search(r"^MemAvailable:\s*([0-9]+) kB", Path("/proc/meminfo").read_text(), re.MULTILINE)
-        left.append(1024 * int(kilobytes[1]))
+    with suppress(OSError, ValueError, LookupError):
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        left += [1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")]
     with suppress(OSError, ValueError):  # "max" where there is no limit
         limit, used = (int((GROUP / name).read_text()) for name in ("memory.max", "memory.current"))
         cached = re.search(r"^inactive_file ([0-9]+)", (GROUP / "memory.stat").read_text(), re.MULTILINE)
@@ -70,9 +70,10 @@ class Allowance(TorchDispatchMode):
 
     Args:
         what, remedy: as for `check_fits`.
+        copies: how many times the memory of the part is needed in all; with its gradient and Adam's moments 4 times.
 
     Raises:
-        CapacityError: on the way out of the block.
+        CapacityError: inside the block, by the tensor that would be too much.
 
     >>> with Allowance("hidden (10000000000,)", "choose smaller widths"):    # doctest: +ELLIPSIS
     ...     layer = torch.nn.Linear(784, 10**10)
@@ -80,13 +81,15 @@ class Allowance(TorchDispatchMode):
     capacity.CapacityError: hidden (10000000000,) needs at least 31.4 TB of memory, and ... are available: ...
     """
 
-    def __init__(self, what: str, remedy: str):
+    def __init__(self, what: str, remedy: str, copies: int = 1):
         super().__init__()
-        self.what, self.remedy, self.available, self.made = what, remedy, available_bytes(), 0
+        self.what, self.remedy, self.copies = what, remedy, copies
+        self.available, self.made = available_bytes(), 0
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         kwargs = kwargs or {}
-        check_fits(self.what, self.made + _asked(function, args, kwargs), self.remedy, self.available)
+        needed = self.copies * (self.made + _asked(function, args, kwargs))
+        check_fits(self.what, needed, self.remedy, self.available)
         result = function(*args, **kwargs)
         known = {t.untyped_storage()._cdata for t in tree_leaves((args, kwargs)) if isinstance(t, torch.Tensor)}
         made = [t for t in tree_leaves(result) if isinstance(t, torch.Tensor)]

@@ -53,8 +53,7 @@ def main(argv):
         recipe = recipes.read(name)
         seeds = seeds_of(own, recipe.seeds)
         made = cells_of(recipe, shared, only, len(seeds))
-        for cell in made:
-            flags.check_data(cell.config)
+        flags.check_data(shared)  # of the recipe's own data, cells that cannot be had are left out later
         out = Path(own.get("out") or Path("runs") / name)
         from jobs import campaign, many  # torch comes with them: not before the flags are read
         from jobs import page as pages

@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from assemble import PARTS, assemble
 from builders import OBJECTIVES
-from capacity import available_bytes, check_fits
+from capacity import Allowance, available_bytes, check_fits
 from distributions import gemm
 from inference import Cooldown, EarlyStopping, KLWeight, fit, make_update, scoring_guide, seeded, validation
 from inference.checkpoint import CheckpointError, check_memory, digest, load_weights, read_checkpoint
@@ -21,24 +21,29 @@ from jobs.board import Board
 from jobs.extras import require
 from jobs.figures import figures as draw
 from jobs.figures import shoot
+from jobs.flags import written
 from jobs.folder import FolderError
 from jobs.machine import ALONE, find_device, find_engine
 from jobs.partial import Partial
 from jobs.scoring import as_trained, chosen, criterion, drawn, line, load_images, scored, sentence, summary
 from specs import parse
 
+SMALLER = "choose smaller --hidden, --latent, --prior or --flow"
 COPIES = 4  # of all parameters, beside themselves: gradient, two moments of Adam, the best epoch's weights
 SLOW = 30  # seconds of an epoch that a prior's density may take unsaid
 
 
 def assembled(config, images):
     """(model, guide, objective) of such a run on an `ImageSet`."""
-    model, guide = assemble(
-        **{part: config[part] for part in PARTS},
-        shape=images.image_shape,
-        classes=images.classes,
-        images=lambda: images.images("train"),
-    )
+    on_cpu = find_device(config["device"]).type == "cpu"
+    what = f"training with --prior {config['prior']}, --hidden {written(config['hidden'])}, --latent {config['latent']}"
+    with Allowance(what, SMALLER, copies=1 + COPIES if on_cpu else 1):
+        model, guide = assemble(
+            **{part: config[part] for part in PARTS},
+            shape=images.image_shape,
+            classes=images.classes,
+            images=lambda: images.images("train"),
+        )
     spec = parse("objective", config["objective"])
     return model, guide, OBJECTIVES[spec.name](spec, images.input_shape)
 
@@ -54,7 +59,7 @@ def check_training(config, model, guide, images, device):
     check_fits(
         f"training {sum(p.numel() for p in parameters)} parameters",
         COPIES * sum(p.nbytes for p in parameters),
-        "choose smaller --hidden, --latent, --prior or --flow",
+        SMALLER,
         available,
     )
     objective, size = parse("objective", config["objective"]), min(config["batch_size"], len(images.train))

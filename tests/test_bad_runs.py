@@ -91,6 +91,20 @@ def test_a_config_of_a_run_that_does_not_fit_is_an_error_in_one_line(job, a_run)
         assert status.startswith("error: ") and "B of memory" in status and "\n" not in status
 
 
+def test_a_part_that_fits_but_not_its_training_is_refused_before_it_is_made(dataset, monkeypatch):
+    """Gradient, two moments of Adam and the best epoch's weights: five times the part in all."""
+    config, *_ = flags.read(["--dataset", str(dataset), *SMALL, "--prior", "mog:1000", "--latent", "3"])
+    images = load_images(config)
+    monkeypatch.setattr(capacity, "available_bytes", lambda: 5 * 4 * 3 * 1000)  # of the means, not the rest
+    with pytest.raises(
+        capacity.CapacityError, match="training with --prior mog:1000, --hidden 16,12, --latent 3 needs"
+    ):
+        training.assembled(config, images)
+    monkeypatch.setattr(capacity, "available_bytes", lambda: 10**8)
+    model, *_ = training.assembled(config, images)
+    assert sum(p.numel() for p in model.prior.parameters()) >= 3000
+
+
 def test_a_training_that_does_not_fit_is_refused_before_its_first_step(dataset, tmp_path, monkeypatch):
     config, *_ = flags.read(["--dataset", str(dataset), *SMALL])
     images = load_images(config)

@@ -91,6 +91,15 @@ def test_no_other_word_ends_in_a_traceback(command, value, nothing_begins):
     assert ended([value])[0] in (1, 2)
 
 
+@pytest.mark.parametrize("text", ["1_0", "١٠", "１０"])
+def test_numbers_are_ascii_digits(text, nothing_begins):
+    """Python's int reads each of these as 10."""
+    assert int(text) == 10
+    for flag in ("--epochs", "--latent", "--lr", "--hidden"):
+        status, message = ended([flag, text])
+        assert status == 2 and f"argument {flag}: expected a" in message
+
+
 def test_of_a_flag_that_is_repeated_the_last_counts():
     """As with other commands, so that a line can be completed with what should be different."""
     config, *_ = flags.read(["--latent", "2", "--latent=3"])
