@@ -8,6 +8,7 @@ from torch import nn
 
 import nets
 from builders import CONDITIONS, FLOWS, LIKELIHOODS, MIDDLES, NETS, POSTERIORS, PRIORS_OF
+from capacity import Allowance, CapacityError
 from guides import Guide, TwoLevelGuide
 from inference import seeded
 from inference.checkpoint import CheckpointError, load_checkpoint
@@ -15,8 +16,10 @@ from inference.checkpoint_state import check_state
 from inference.top_level import top_level
 from models import VAE, TwoLevel
 from priors import FittedMixture, VampPrior
-from specs import SpecError, parse, parse_each
+from specs import MAX_LAYERS, SpecError, parse, parse_each, quote
 from supports import check_posterior
+
+ADDED = {"condition": "none"}  # parts that the config.json of an older run lacks
 
 
 def vae(prior, posterior, middle, encode, decode, hidden, activation, latents, flows, given):
@@ -43,6 +46,11 @@ def two_level(prior, posterior, middle, encode, decode, hidden, activation, late
     )
     between = nn.Sequential(between, middle(between.features, latents[0]))
     return TwoLevel(prior(guide, latents[1]), between, decode(decoder)), guide
+
+
+def are_sizes(values: object) -> bool:
+    """Whether these are whole numbers from 1 on, in a list or tuple that is not empty."""
+    return isinstance(values, (list, tuple)) and bool(values) and all(type(v) is int and v >= 1 for v in values)
 
 
 MODELS = {"vae": (vae, 1), "two-level": (two_level, 2)}  # and how many latents it has
@@ -82,6 +90,7 @@ def assemble(
 
     Raises:
         SpecError: for a spec that cannot be read, or a pair of parts that do not fit.
+        CapacityError: for a part that is larger than the memory that is left; nothing has been allocated then.
 
     >>> model, guide = assemble(prior="vamp:50", flow="planar:2", hidden=(32,), latent=2)
     >>> model
@@ -108,43 +117,49 @@ def assemble(
     program, levels = MODELS[parse("model", model).name]
     flows = parse_each("flow", flow, levels)
     check_posterior(posterior, prior=prior, flow=flow, model=model)
-    if not isinstance(shape, (list, tuple)):
-        raise SpecError(f"shape expects that of an image, (1, 28, 28) say, got {shape!r}")
+    if not are_sizes(shape):
+        raise SpecError(f"shape expects that of an image, (1, 28, 28) say, got {quote(shape)}")
     encoder, trunk = NETS[parse("net", net).name]
     activation, final = (spec.name for spec in parse_each("activation", activation, 2))
     head = POSTERIORS[posterior.name]
     condition = CONDITIONS[parse("condition", condition).name]
     inputs, given, conditional_encoder, conditional_decoder = condition(shape, classes, final)
-    if not isinstance(hidden, (list, tuple)) or not hidden or min(hidden) < 1:
-        raise SpecError(f"hidden expects the widths of the layers, (300, 300) say, got {hidden!r}")
+    if not are_sizes(hidden) or len(hidden) > MAX_LAYERS:
+        expected = f"the widths of at most {MAX_LAYERS} layers, for example (300, 300)"
+        raise SpecError(f"hidden expects {expected}, got {quote(hidden)}")
     latents = list(latent) if isinstance(latent, (list, tuple)) else [latent]
-    if not all(isinstance(size, int) for size in latents) or len(latents) not in (1, levels) or min(latents) < 1:
+    if not are_sizes(latents) or len(latents) not in (1, levels):
         more = " (a pair is for --model two-level)" if levels == 1 else ", or a pair for z1 and z2"
         expected = f"a dimension of at least 1{more}"
-        raise SpecError(f"latent expects {expected}, got {latent!r}")
+        raise SpecError(f"latent expects {expected}, got {quote(latent)}")
 
     def decode(body):
         parts = [body] if trunk is None else [body, trunk(body.features, shape, activation)]
         parts.append(LIKELIHOODS[likelihood.name](likelihood, parts[-1].features, shape))
         return conditional_decoder(nn.Sequential(*parts))
 
-    return program(
-        middle=lambda features, latent: MIDDLES.get(posterior.name, MIDDLES["normal"])(features, latent),
-        prior=lambda guide, latent: PRIORS_OF.get(posterior.name, PRIORS_OF["normal"])[prior.name](
-            prior, guide, latent, inputs, images
-        ),
-        posterior=lambda features, latent, flow: (
-            head(posterior, features, latent),
-            FLOWS[flow.name](flow, features, latent),
-        ),
-        encode=lambda widths: conditional_encoder(encoder(shape, widths, activation, final)),
-        decode=decode,
-        hidden=tuple(hidden),
-        activation=activation,
-        latents=latents * (levels // len(latents)),
-        flows=flows,
-        given=given,
-    )
+    def build_prior(guide, latent):
+        with Allowance(f"prior '{prior}'", "choose a smaller N or latent"):
+            return PRIORS_OF.get(posterior.name, PRIORS_OF["normal"])[prior.name](prior, guide, latent, inputs, images)
+
+    def build_posterior(features, latent, flow):
+        with Allowance(f"posterior '{posterior}' with flow '{flow}'", "choose a smaller N or latent"):
+            return head(posterior, features, latent), FLOWS[flow.name](flow, features, latent)
+
+    what = f"a network of hidden {quote(tuple(hidden))}, latent {quote(latent)} and images of shape {quote(shape)}"
+    with Allowance(what, "choose a smaller hidden or latent"):
+        return program(
+            middle=lambda features, latent: MIDDLES.get(posterior.name, MIDDLES["normal"])(features, latent),
+            prior=build_prior,
+            posterior=build_posterior,
+            encode=lambda widths: conditional_encoder(encoder(shape, widths, activation, final)),
+            decode=decode,
+            hidden=tuple(hidden),
+            activation=activation,
+            latents=latents * (levels // len(latents)),
+            flows=flows,
+            given=given,
+        )
 
 
 def aggregate(guide, images):
@@ -191,8 +206,8 @@ EX_POST = {
 }
 
 
-def read_config(folder):
-    """The settings in a run's config.json."""
+def config_of(folder: Path) -> Path:
+    """The path of a run's config.json; an error that says what the folder is where it has none."""
     path = folder / "config.json"
     if folder.is_file():
         near = f"; give the folder that it is in: load({str(folder.parent)!r})" if folder.parent.is_dir() else ""
@@ -201,13 +216,7 @@ def read_config(folder):
         raise FileNotFoundError(f"folder {str(folder)!r} does not exist, expected the folder of a run (its --out)")
     if not path.exists():
         raise FileNotFoundError(f"folder {str(folder)!r} has no config.json, expected the folder of a run (its --out)")
-    try:
-        config = json.loads(path.read_text())
-        if not isinstance(config, dict) or "prior" not in config:
-            raise ValueError("it does not name the parts of a model")
-    except ValueError as error:
-        raise CheckpointError(f"{path} is not a run's config.json: {error}") from None
-    return config
+    return path
 
 
 def load(folder, contents=None):
@@ -220,13 +229,25 @@ def load(folder, contents=None):
     Raises:
         FileNotFoundError, NotADirectoryError: where the folder is missing, is a file or holds no config.json.
         CheckpointError: where config.json or the checkpoint cannot be read, or they do not belong together.
+        SpecError, CapacityError: as `assemble`.
     """
-    config = read_config(Path(folder))
-    parts = {part: config[part] for part in PARTS if part in config}  # one that is older has fewer
-    parts |= {name: config.get(name) for name in ("shape", "classes")}
-    inputs, *_ = CONDITIONS[parts.get("condition", "none")](parts["shape"], parts["classes"], None)
-    start = torch.zeros(parse("prior", config["prior"]).n or 0, *inputs)  # from-data: the weights replace it
-    model, guide = assemble(**parts, images=start)
+    path = config_of(Path(folder))
+    try:
+        config = json.loads(path.read_text())
+        if not isinstance(config, dict):
+            raise TypeError(f"expected an object, got {quote(config)}")
+        parts = ADDED | {part: config[part] for part in PARTS if part in config or part not in ADDED}
+        parts |= {name: config.get(name) for name in ("shape", "classes")}
+        # For a prior that starts from data, until the checkpoint's weights replace them.
+        inputs, *_ = CONDITIONS[parse("condition", parts["condition"]).name](parts["shape"], parts["classes"], None)
+        count = parse("prior", parts["prior"]).n or 0
+        model, guide = assemble(**parts, images=lambda: torch.zeros(count, *inputs))
+    except KeyError as error:
+        raise CheckpointError(f"{path} is not the config.json of a run: it lacks {error}") from None
+    except (SpecError, CapacityError) as error:
+        raise type(error)(f"{path}: {error}") from None
+    except (OSError, ValueError, TypeError, RecursionError) as error:
+        raise CheckpointError(f"{path} is not the config.json of a run: {error}") from None
     path = Path(folder) / "checkpoint.pt"
     program = nn.ModuleList([model, guide])
     state = check_state(load_checkpoint(path, contents=contents), program, path)

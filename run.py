@@ -20,7 +20,7 @@ from jobs.environment import EnvironmentFault, check_environment
 from jobs.parent import watch_parent
 from jobs.signals import status, terminable
 from jobs.streams import open_closed_streams
-from specs import SpecError, choose
+from specs import SpecError, choose, shorten
 
 # The first word of the command line; without one, train.
 JOBS = {name: f"jobs.{name}" for name in ("train", "score", "sample", "export", "sweep", "reproduce")}
@@ -42,7 +42,8 @@ def main(argv=None):
             stream.reconfigure(errors="backslashreplace")
     try:
         with terminable():
-            return importlib.import_module(job).main(argv[len(words) :])
+            ended = importlib.import_module(job).main(argv[len(words) :])
+            return shorten(ended) if isinstance(ended, str) else ended
     except BrokenPipeError:  # who read what is printed has had enough, head say
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1

@@ -14,6 +14,32 @@ class SpecError(ValueError):
     """A spec string that cannot be read, and what would be right."""
 
 
+QUOTE_LENGTH = 200  # characters of a user's value that an error repeats
+
+
+def quote(value: object) -> str:
+    """Return `value` as an error shows it: its repr in one line, shortened in the middle where it is long.
+
+    >>> print(quote("vamp:\\n5"), quote(7))
+    'vamp:\\n5' 7
+    >>> quote("x" * 100_000)
+    "'xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx…xxxxxxxxxxxxxxxxxxx' (100002 characters)"
+    """
+    text = repr(value)
+    if len(text) <= QUOTE_LENGTH:
+        return text
+    return f"{text[:50]}…{text[-20:]} ({len(text)} characters)"
+
+
+def shorten(message: str) -> str:
+    """Return an error's text with every word of more than 1000 characters shortened in the middle.
+
+    >>> shorten("cannot read " + "x" * 2000)
+    'cannot read xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx…xxxxxxxxxxxxxxxxxxxx (2000 characters)'
+    """
+    return re.sub(r"\S{1001,}", lambda word: f"{word[0][:50]}…{word[0][-20:]} ({len(word[0])} characters)", message)
+
+
 @dataclass(frozen=True)
 class Form:
     """What may follow a name: `n` is the default of N, None where the name takes none."""
@@ -21,6 +47,7 @@ class Form:
     n: int | None = None
     options: tuple[str, ...] = ()
     exclusive: tuple[str, ...] = field(default=(), kw_only=True)  # at most one of these
+    most: int = field(default=MANY, kw_only=True)  # the largest N
 
 
 @dataclass(frozen=True)
@@ -45,17 +72,22 @@ class Spec:
 VAMP = Form(100, ("weighted", "from-data", "fixed"), exclusive=("from-data", "fixed"))
 ESTIMATORS = ("score", "relaxed", "enumerate")  # of the gradient, where a latent is discrete
 FLOW_LENGTHS = {"planar": 5, "radial": 5, "sylvester": 4, "iaf": 4, "coupling": 4, "spline": 4}
+LONGEST_FLOW = 1000  # layers, each a module of its own
+MAX_LAYERS = 100  # of a network
 FAMILIES = {
     "prior": {
         "standard": Form(),
         "mog": Form(10, ("weighted",)),
         "vamp": VAMP,
         "vamp-base": VAMP,
-        **{name: Form(length) for name, length in FLOW_LENGTHS.items()},
+        **{name: Form(length, most=LONGEST_FLOW) for name, length in FLOW_LENGTHS.items()},
         "autoregressive": Form(),
     },
     "scoring prior": {"own": Form(), "aggregate": Form(), "gmm": Form(10)},  # in place of the one that was trained
-    "flow": {"none": Form(), **{name: Form(length, ("shared",)) for name, length in FLOW_LENGTHS.items()}},
+    "flow": {
+        "none": Form(),
+        **{name: Form(length, ("shared",), most=LONGEST_FLOW) for name, length in FLOW_LENGTHS.items()},
+    },
     "model": {"vae": Form(), "two-level": Form()},
     "net": {"mlp": Form(), "conv": Form(), "small-conv": Form()},
     "activation": {name: Form() for name in ("gated", "relu", "leaky-relu", "softplus", "tanh")},
@@ -101,7 +133,7 @@ def choose(kind, name, names):
     close = get_close_matches(name.lower(), names, n=1, cutoff=0.5)
     nearest = f"did you mean {close[0]!r}?" if close else ""
     hint = f"; {MEANT.get((kind, name.lower()), nearest)}".rstrip("; ")
-    raise SpecError(f"unknown {kind} {name!r}{hint} (choose from {', '.join(names)})")
+    raise SpecError(f"unknown {kind} {quote(name)}{hint} (choose from {', '.join(names)})")
 
 
 def usage(family):
@@ -127,7 +159,7 @@ def parse(family, text):
     """Reads a spec of one family (`prior`, `flow`, …); a Spec is passed through.
 
     Raises:
-        SpecError: unknown name or option, N where none is taken, below 1 or above 10⁹, options that exclude each other.
+        SpecError: unknown name or option, N where none is taken, below 1 or too large, options that exclude each other.
 
     >>> str(parse("flow", "planar"))
     'planar:5'
@@ -139,31 +171,31 @@ def parse(family, text):
         text = str(text)
     if not isinstance(text, str):
         raise SpecError(
-            f"a {family} is written as text, 'NAME[:N][:OPTION…]', got {text!r} (there are {usage(family)})"
+            f"a {family} is written as text, 'NAME[:N][:OPTION…]', got {quote(text)} (there are {usage(family)})"
         )
     name, *rest = text.strip().split(":")
     form = FAMILIES[family][choose(family, name, list(FAMILIES[family]))]
-    given = f"{family} {text!r}"
+    given = f"{family} {quote(text)}"
     n, options = form.n, []
     for position, part in enumerate(rest):
         if part in form.options:
             if part in options:
-                raise SpecError(f"{given}: option {part!r} is given twice")
+                raise SpecError(f"{given}: option {quote(part)} is given twice")
             options.append(part)
         elif position > 0 or not _is_number(part):
             if not form.options and form.n is None:
-                raise SpecError(f"{given}: {name!r} takes nothing after it, got {part!r}")
+                raise SpecError(f"{given}: {name!r} takes nothing after it, got {quote(part)}")
             expected = _expected(form, position)
             close = get_close_matches(part, form.options, n=1, cutoff=0.5)
             hint = f"; did you mean {close[0]!r}?" if close else ""
-            raise SpecError(f"{given}: expected {expected}, got {part!r}{hint}")
+            raise SpecError(f"{given}: expected {expected}, got {quote(part)}{hint}")
         elif form.n is None:
-            raise SpecError(f"{given}: {name!r} takes no number, got {part!r}")
+            raise SpecError(f"{given}: {name!r} takes no number, got {quote(part)}")
         elif float(part) < 1:  # int refuses thousands of digits
             hint = " (write 'none' for no flow)" if family == "flow" else ""
             raise SpecError(f"{given}: N must be at least 1{hint}")
-        elif float(part) > MANY:
-            raise SpecError(f"{given}: N must be at most {MANY}")
+        elif float(part) > form.most:
+            raise SpecError(f"{given}: N must be at most {form.most}")
         else:
             n = int(float(part))
     if len(clash := [option for option in options if option in form.exclusive]) > 1:
@@ -180,7 +212,7 @@ def parse_each(family, text, count):
     specs = [parse(family, part) for part in (text.split(",") if isinstance(text, str) else [text])]
     if len(specs) not in (1, count):
         expected = "one" if count == 1 else f"one, or {count} with commas between"
-        raise SpecError(f"{family} {text!r}: expected {expected}")
+        raise SpecError(f"{family} {quote(text)}: expected {expected}")
     return specs * (count // len(specs))
 
 

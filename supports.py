@@ -5,25 +5,26 @@ from specs import ESTIMATORS, FAMILIES, SpecError, parse
 # What images hold, each kind a subset of the next, and what a likelihood has mass or density on.
 VALUES = {
     "binary": "black and white, 0 and 1",
-    "levels": "the 256 grey levels k/255",
-    "unit": "grey, anywhere in [0, 1]",
+    "levels": "{kind}, of the 256 levels k/255",
+    "unit": "{kind}, anywhere in [0, 1]",
     "real": "any real number",
 }
 LIKELIHOODS = {"bernoulli": "binary", "logistic": "levels", "continuous-bernoulli": "unit", "normal": "real"}
 
 
-def check_likelihood(likelihood, values, name):
+def check_likelihood(likelihood, values, name, kind="grey"):
     """Refuses a likelihood without mass where the images are.
 
     Args:
         likelihood: a spec.
         values: a key of VALUES, as `ImageSet.values`.
         name: of the images.
+        kind: `grey`, `colour` or `multi-channel`, as `ImageSet.kind`.
 
     >>> check_likelihood("normal", "binary", "static-mnist")
     >>> check_likelihood("bernoulli", "levels", "mnist")    # doctest: +ELLIPSIS
     Traceback (most recent call last):
-    specs.SpecError: likelihood 'bernoulli' is for images that are black and white, 0 and 1, but mnist is the 256 ...
+    specs.SpecError: likelihood 'bernoulli' is for images that are black and white, 0 and 1, but mnist is grey, of ...
     """
     likelihood = parse("likelihood", likelihood)
     order = list(VALUES)
@@ -31,7 +32,8 @@ def check_likelihood(likelihood, values, name):
     if order.index(values) > order.index(support):
         fitting = [other for other, kind in LIKELIHOODS.items() if order.index(values) <= order.index(kind)]
         raise SpecError(
-            f"likelihood '{likelihood}' is for images that are {VALUES[support]}, but {name} is {VALUES[values]}: "
+            f"likelihood '{likelihood}' is for images that are {VALUES[support].format(kind=kind)}, but {name} is "
+            f"{VALUES[values].format(kind=kind)}: "
             f"choose --likelihood {' or '.join(fitting)}"
             + (", or --binarize dynamic or threshold" if support == "binary" else "")
         )

@@ -1,7 +1,6 @@
 """Data sets of images: `load` a name of `SOURCES`, or a FILE.npz, to an `ImageSet`."""
 
 import os
-from difflib import get_close_matches
 from pathlib import Path
 
 import platformdirs
@@ -9,6 +8,8 @@ import platformdirs
 from data import caltech101, mnist, mnist5k, npz, omniglot, omniglot_small, static_mnist
 from data.error import DataError
 from data.imageset import ImageSet
+from sources import check_folder, check_source
+from specs import SpecError
 
 __all__ = ["SOURCES", "DataError", "ImageSet", "load"]
 
@@ -30,8 +31,8 @@ def load(name, root=None, binarize=None):
     Args:
         name: one of `SOURCES`, or the path of a FILE.npz (see `data.npz`).
         root: folder of the data sets; the user's cache folder unless given. mnist5k and FILE.npz do not use it.
-        binarize: "dynamic", "threshold" or "none" (see `ImageSet`); unless given, binary sources stay as they are,
-            and grey ones are binarised dynamically.
+        binarize: "dynamic", "threshold" or "none" (see `ImageSet`); unless given, grey images are binarised
+            dynamically, and all others stay as they are: binary ones, and those of several channels.
 
     Raises:
         DataError: for an unknown name or binarisation, or a file that is missing, or not what it should be, and
@@ -43,19 +44,23 @@ def load(name, root=None, binarize=None):
     ImageSet(mnist5k: 4000 / 500 / 500 images of 1×28×28, grey)
     >>> load("mnist5")    # doctest: +ELLIPSIS
     Traceback (most recent call last):
-    data.error.DataError: no data set 'mnist5', did you mean 'mnist5k'? ...
+    data.error.DataError: no data set 'mnist5', did you mean 'mnist5k'? There are ...
     """
     name = os.fspath(name)
+    root = Path(os.path.expanduser(root or platformdirs.user_cache_path("vampyro")))
+    try:
+        if name not in SOURCES:
+            check_source(name)
+        else:
+            check_folder(os.fspath(root))
+    except SpecError as error:
+        raise DataError(str(error)) from None
     if name in SOURCES:
-        root = Path(os.path.expanduser(root or platformdirs.user_cache_path("vampyro")))
         try:
             images = SOURCES[name](root)
         except OSError as error:
             raise DataError(f"cannot read or write in {root}: {error}; choose another folder") from error
-    elif name.endswith(".npz"):
-        images = npz.load(name)
     else:
-        close = get_close_matches(name, SOURCES, 1)
-        hint = f", did you mean {close[0]!r}?" if close else ";"
-        raise DataError(f"no data set {name!r}{hint} there are {', '.join(SOURCES)}, or FILE.npz")
-    return images.binarized(binarize or ("none" if images.binary else "dynamic"))
+        images = npz.load(name)
+    grey = not images.binary and images.image_shape[0] == 1
+    return images.binarized(binarize or ("dynamic" if grey else "none"))

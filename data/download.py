@@ -25,6 +25,8 @@ def provide(path, urls, checksum, read, first=()):
     for copy in (*first, path):
         if copy.exists():
             try:
+                if not copy.is_file():
+                    raise DataError(f"{copy} is not a regular file")
                 return read(copy)
             except DataError as fault:
                 faults.append(str(fault))

@@ -22,7 +22,7 @@ class ImageSet:
     - "dynamic": training images are grey, and each pixel of intensity p is drawn from Ber(p) every time its image
       is; validation and test images were drawn once, the same for every run.
     - "threshold": pixels above 1/2 are 1, the others 0.
-    - "none": grey.
+    - "none": grey, or colour.
 
     Attributes:
         name: what `data.load` was given.
@@ -74,7 +74,7 @@ class ImageSet:
         """What the model sees, for a likelihood to agree or refuse:
 
             "binary": nothing but 0 and 1.
-            "levels": bytes of grey, k/255.
+            "levels": bytes, k/255.
             "unit": any floats in [0, 1]; the set's tensors are float32.
 
         >>> grey = torch.arange(256, dtype=torch.uint8).reshape(4, 1, 8, 8)
@@ -87,13 +87,18 @@ class ImageSet:
         return "unit" if self.train.is_floating_point() else "levels"
 
     @property
+    def kind(self) -> str:
+        """What a person calls such images by their number of channels: `grey`, `colour` or `multi-channel`."""
+        return {1: "grey", 3: "colour", 4: "colour"}.get(self.image_shape[0], "multi-channel")
+
+    @property
     def device(self):
         """Where the images are, and batches are drawn."""
         return self.train.device
 
     def __repr__(self):
         counts = " / ".join(str(len(getattr(self, split))) for split in SPLITS)
-        values = f"{self.binarize} binarisation" if self.binary else "grey"
+        values = f"{self.binarize} binarisation" if self.binary else self.kind
         values += "" if self.classes is None else f", {self.classes} labels"
         return f"ImageSet({self.name}: {counts} images of {'×'.join(map(str, self.image_shape))}, {values})"
 
@@ -118,7 +123,9 @@ class ImageSet:
         if how == "none":
             return self
         if self.binary:
-            raise DataError(f"binarize={how!r} needs grey images, and {self.name} is binary already: leave it out")
+            raise DataError(
+                f"binarize={how!r} needs grey or colour images, and {self.name} is binary already: leave it out"
+            )
         if how == "threshold":
             return replace(self, binarize=how, **{split: thresholded(getattr(self, split)) for split in SPLITS})
         return replace(self, binarize=how, valid=drawn(self.valid, "valid"), test=drawn(self.test, "test"))

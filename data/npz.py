@@ -2,19 +2,27 @@
 
 import hashlib
 import io
+import math
 import os
 import zipfile
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from capacity import CapacityError, check_fits
+from data import validate
 from data.error import DataError
 from data.imageset import ImageSet
 from data.levels import as_levels
 from data.splits import SPLITS
 
 EXPECTED = "expected an .npz file as numpy.savez(FILE, train=…, valid=…, test=…) writes it"
+LABELS = tuple(f"{split}_labels" for split in SPLITS)
+READERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+FEWER = "save fewer images, or uint8 in place of float"
 
 
 def load(name):
@@ -23,10 +31,11 @@ def load(name):
     Its arrays are `train`, `valid` and `test`, of shape (N, height, width) or (N, channels, height, width), all three
     uint8 in 0..255, or float in [0, 1], or bool; and, if there are labels, integer `train_labels`, `valid_labels` and
     `test_labels`, of shape (N,). Images that are 0 and 255, 0 and 1, or False and True throughout are binary. Floats
-    that are all some k/255 are kept as the bytes k.
+    that are all some k/255 are kept as the bytes k. Shapes and types are checked before anything is unpacked, and
+    other arrays of the file are not unpacked.
 
     Raises:
-        DataError: where the file is missing, damaged, or anything else.
+        DataError: where the file is missing, damaged, too large for the memory that is left, or anything else.
 
     >>> import tempfile
     >>> name = tempfile.mkdtemp() + "/noise.npz"
@@ -36,14 +45,18 @@ def load(name):
     (3, 8, 6)
     """
     try:
-        raw = Path(os.path.expanduser(name)).read_bytes()
+        path = Path(os.path.expanduser(name))
+        check_fits(name, path.stat().st_size, FEWER)
+        raw = path.read_bytes()
+    except CapacityError as error:
+        raise DataError(str(error)) from None
     except (OSError, ValueError) as error:  # the second for a zero byte in the name
         raise DataError(f"cannot read {name}: {getattr(error, 'strerror', error)}; {EXPECTED}") from error
     if not zipfile.is_zipfile(io.BytesIO(raw)):
         raise DataError(f"{name} is not a zip file; {EXPECTED}")
     arrays = _arrays(name, raw)
     labels = {split: _labels(name, split, arrays) for split in SPLITS if f"{split}_labels" in arrays}
-    images, binary = _images(name, arrays)
+    images, binary = _images({split: arrays[split] for split in SPLITS})
     return ImageSet(
         name,
         **images,
@@ -53,29 +66,118 @@ def load(name):
     )
 
 
+@dataclass(frozen=True)
+class Header:
+    """What an array of the file says of itself: its member's name, shape and dtype."""
+
+    member: str
+    shape: tuple
+    dtype: np.dtype
+
+    @property
+    def nbytes(self) -> int:
+        return math.prod(self.shape) * self.dtype.itemsize
+
+
 def _arrays(name, raw):
+    """{name: array} of the arrays that are used, checked by their headers before any is unpacked."""
+    with _damage_named(name):
+        archive = zipfile.ZipFile(io.BytesIO(raw))
+        headers = _headers(archive)
+    missing = [split for split in SPLITS if split not in headers]
+    if missing:
+        raise DataError(f"{name} has no {', '.join(missing)}, but {', '.join(headers) or 'nothing'}; {EXPECTED}")
+    headers = {key: header for key, header in headers.items() if key in (*SPLITS, *LABELS)}
+    _check_images(name, {split: headers[split] for split in SPLITS})
+    for key in (key for key in LABELS if key in headers):
+        if headers[key].dtype.kind not in "iu":
+            raise DataError(f"{name}: {key} are {headers[key].dtype}, expected integers: save {key}.astype('int64')")
+    try:  # the arrays as they are, and images as float32 or bytes beside them
+        pixels = sum(math.prod(headers[split].shape) for split in SPLITS)
+        check_fits(name, sum(header.nbytes for header in headers.values()) + 4 * pixels, FEWER)
+    except CapacityError as error:
+        raise DataError(str(error)) from None
+    with _damage_named(name):
+        return {key: _unpacked(archive, header) for key, header in headers.items()}
+
+
+@contextmanager
+def _damage_named(name):
+    """Around the reading of a zip file: whatever is wrong with it becomes a DataError."""
     try:
-        # No pickles: a file from a stranger must not run code here.
-        with np.load(io.BytesIO(raw), allow_pickle=False) as archive:
-            arrays = dict(archive)
-            if not all(isinstance(array, np.ndarray) for array in arrays.values()):
-                raise ValueError("a member is no array")
+        yield
     except Exception as error:  # zipfile, zlib and numpy each have several for a damaged file
         raise DataError(f"{name} is damaged, or holds more than plain arrays ({error}); {EXPECTED}") from error
-    missing = [split for split in SPLITS if split not in arrays]
-    if missing:
-        raise DataError(f"{name} has no {', '.join(missing)}, but {', '.join(arrays) or 'nothing'}; {EXPECTED}")
-    return arrays
 
 
-def _images(name, arrays):
+def _headers(archive):
+    """{name: Header} of all members.
+
+    No pickles: a file from a stranger must not run code here.
+
+    Raises:
+        ValueError: for a member that is not a plain array, or whose size is not what its header says.
+    """
+    headers = {}
+    for info in archive.infolist():
+        key = info.filename.removesuffix(".npy")
+        with archive.open(info) as file:
+            reader = READERS.get(np.lib.format.read_magic(file))
+            if reader is None:
+                raise ValueError(f"{key} is a structured array")
+            shape, _, dtype = reader(file)
+            start = file.tell()
+        header = Header(info.filename, shape, dtype)
+        if dtype.hasobject or dtype.names:
+            raise ValueError(f"{key} is an array of {'Python objects' if dtype.hasobject else 'records'}")
+        if info.file_size != start + header.nbytes:
+            raise ValueError(f"{key} has {info.file_size - start} bytes, and a shape that takes {header.nbytes}")
+        if key in headers:
+            raise ValueError(f"{key} is there twice")
+        headers[key] = header
+    return headers
+
+
+def _unpacked(archive, header):
+    with archive.open(header.member) as file:
+        array = np.lib.format.read_array(file, allow_pickle=False)
+        file.read()  # to the end, where zipfile compares checksums
+    return array
+
+
+def _check_images(name, headers):
+    """Raises a DataError where the splits' shapes and types are not those of images."""
+    for split, header in headers.items():
+        what, shape = f"{name}: {split}", header.shape
+        if len(shape) not in (3, 4):
+            raise DataError(f"{what} is of shape {shape}, expected (N, height, width) or (N, channels, height, width)")
+        if len(shape) == 4:
+            validate.shape(shape, what)
+        if header.dtype.kind != "f" and header.dtype not in (np.bool_, np.uint8):
+            raise DataError(
+                f"{what} is {header.dtype}, expected uint8 in 0..255, float in [0, 1], or bool: {_remedy(header.dtype)}"
+            )
+    kinds = {header.dtype.kind: str(header.dtype) for header in headers.values()}
+    if len(kinds) > 1:
+        raise DataError(f"{name} mixes {' and '.join(sorted(kinds.values()))}: save train, valid and test as one dtype")
+
+
+def _remedy(dtype):
+    """What to save in place of an array of such a dtype."""
+    if dtype.kind in "iu":
+        levels = f", else (array / {np.iinfo(dtype).max}).astype('float32')" if dtype.itemsize == 2 else ""
+        return f"save array.astype('uint8') where its values are 0..255{levels}"
+    if dtype.kind == "c":
+        return "save array.real or abs(array)"
+    return "save array.astype('float32') where it holds numbers"
+
+
+def _images(arrays):
     """Each split as the tensor that an `ImageSet` wants, and whether they are binary."""
-    images = {split: _numbers(f"{name}: {split}", arrays[split]) for split in SPLITS}
-    dtypes = {str(array.dtype) for array in images.values()}
-    if len(dtypes) > 1:
-        raise DataError(f"{name} mixes {' and '.join(sorted(dtypes))}: save train, valid and test as one dtype")
-    # "Grey levels up to 255" of which none is above 1 are bits.
-    top = 255 if max(array.max(initial=0) for array in images.values()) > 1 and dtypes == {"uint8"} else 1
+    images = {split: _numbers(array) for split, array in arrays.items()}
+    # "Levels up to 255" of which none is above 1 are bits.
+    bytes_ = all(array.dtype == np.uint8 for array in images.values())
+    top = 255 if bytes_ and max(array.max(initial=0) for array in images.values()) > 1 else 1
     binary = all(((array == 0) | (array == top)).all() for array in images.values())
     if binary:
         images = {split: np.uint8(255) * (array == top) for split, array in images.items()}
@@ -84,29 +186,18 @@ def _images(name, arrays):
     return {split: torch.from_numpy(np.ascontiguousarray(array)) for split, array in images.items()}, binary
 
 
-def _numbers(what, array):
+def _numbers(array):
     """(N, channels, height, width) in uint8 or float32."""
-    if array.ndim not in (3, 4):
-        raise DataError(
-            f"{what} is of shape {array.shape}, expected (N, height, width) or (N, channels, height, width)"
-        )
-    if array.ndim == 4 and array.shape[3] in (1, 3) and array.shape[1] not in (1, 3):
-        raise DataError(
-            f"{what} is of shape {array.shape} and seems to have its channels last, expected "
-            "(N, channels, height, width): save array.transpose(0, 3, 1, 2)"
-        )
     if array.ndim == 3:
         array = array[:, None]
     if array.dtype.kind == "f":
         with np.errstate(over="ignore"):  # what becomes infinite is refused later
             return array.astype(np.float32)
-    if array.dtype in (np.bool_, np.uint8):
-        return array.astype(np.uint8)
-    raise DataError(f"{what} is {array.dtype}, expected uint8 in 0..255, float in [0, 1], or bool")
+    return array.astype(np.uint8)
 
 
 def _labels(name, split, arrays):
     labels = arrays[f"{split}_labels"]
-    if labels.dtype.kind not in "iu":
-        raise DataError(f"{name}: {split}_labels are {labels.dtype}, expected integers")
+    if labels.size and labels.max() > np.iinfo(np.int64).max:
+        raise DataError(f"{name}: {split}_labels has {labels.max()}, expected numbers of classes, from 0 on")
     return torch.from_numpy(labels.astype(np.int64))

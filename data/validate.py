@@ -5,6 +5,7 @@ import torch
 from data.error import DataError
 from data.splits import SPLITS
 
+USUAL_CHANNELS = 4  # of images as people usually have them
 # The splits that hold 0 and 255 only.
 BLACK_AND_WHITE = {"none": (), "dynamic": ("valid", "test"), "threshold": SPLITS, "fixed": SPLITS}
 
@@ -15,7 +16,7 @@ def splits(images):
         raise DataError(f"{images.name}: binarize is {images.binarize!r}, not one of {', '.join(BLACK_AND_WHITE)}")
     for split in SPLITS:
         x, what = getattr(images, split), f"{images.name}: {split}"
-        _shape(x, what)
+        shape(x.shape, what)
         if x.shape[1:] != images.train.shape[1:]:
             ours, trains = ("×".join(map(str, y.shape[1:])) for y in (x, images.train))
             raise DataError(f"{what} images are {ours}, but train's are {trains}: all splits need one image shape")
@@ -36,11 +37,36 @@ def splits(images):
             )
 
 
-def _shape(x, what):
-    if x.ndim != 4:
-        raise DataError(f"{what} is of shape {tuple(x.shape)}, expected (N, channels, height, width)")
-    if x.numel() == 0:
-        raise DataError(f"{what} is empty, its shape is {tuple(x.shape)}: every split needs at least one image")
+def shape(sizes, what):
+    """Raises a DataError where these are not (N, channels, height, width) of at least one image."""
+    sizes = tuple(sizes)
+    if len(sizes) != 4:
+        raise DataError(f"{what} is of shape {sizes}, expected (N, channels, height, width)")
+    if 0 in sizes:
+        raise DataError(f"{what} is empty, its shape is {sizes}: every split needs at least one image")
+    if channels_last(sizes):
+        raise DataError(
+            f"{what} is of shape {sizes} and seems to have its channels last, expected (N, channels, height, width): "
+            "use array.transpose(0, 3, 1, 2)"
+        )
+
+
+def channels_last(sizes):
+    """Whether a shape (N, a, b, c) is that of images (N, height, width, channels).
+
+    Most images have 1 to 4 channels, so a from 1 to 4 is taken for the channels, except where a = b > c: these are
+    small square images. Otherwise c is taken for the channels where it is 1 to 4 or the smallest, or where a = b.
+
+    >>> images = (28, 28, 1), (32, 48, 3), (32, 4, 4), (32, 48, 10), (9, 9, 20), (4, 4, 1)
+    >>> [channels_last((100, *sizes)) for sizes in images]
+    [True, True, True, True, True, True]
+    >>> [channels_last((100, *sizes)) for sizes in ((1, 28, 28), (3, 4, 3), (4, 32, 4), (3, 3, 3), (10, 64, 48))]
+    [False, False, False, False, False]
+    """
+    _, first, second, last = sizes
+    if first <= USUAL_CHANNELS:
+        return first == second > last
+    return last <= USUAL_CHANNELS or last < min(first, second) or first == second != last
 
 
 def _values(x, what):
@@ -52,4 +78,8 @@ def _values(x, what):
         raise DataError(f"{what} has values that are not finite: clean them before they are loaded")
     low, high = x.min().item(), x.max().item()
     if low < 0 or high > 1:
-        raise DataError(f"{what} has values in [{low:g}, {high:g}], expected [0, 1]: rescale, or save uint8 in 0..255")
+        rescaled = "(array + 1) / 2" if low < 0 else "array / 255" if high <= 255 else "array / array.max()"
+        raise DataError(
+            f"{what} has values in [{low:g}, {high:g}], expected [0, 1]: rescale all splits, for example {rescaled}, "
+            "or save uint8 in 0..255"
+        )

@@ -3,10 +3,15 @@
 import argparse
 import math
 import os
+import sys
 from difflib import get_close_matches
 from pathlib import Path
 
-from specs import MANY, SpecError, choose, parse
+from specs import MANY, MAX_LAYERS, SpecError, choose, parse, quote, shorten
+
+MAX_LENGTH = 4096  # characters of a word: as long as a path may be
+MAX_SEED = 2**63 - 1  # that torch takes
+MAX_THREADS = 1024
 
 
 def spec(family):
@@ -26,7 +31,7 @@ def number(kind, least, most=math.inf, above=False):
 
     def read(text):
         try:
-            value = kind(text)
+            value = kind(text) if text.isascii() and "_" not in text else None  # Python reads 1_0 and ١٠ as 10
         except ValueError:
             value = None
         if value is None or value == math.inf or not least <= value <= most or (above and value == least):
@@ -34,7 +39,7 @@ def number(kind, least, most=math.inf, above=False):
             bounds = f"{'above' if above else 'of at least'} {least}" + (
                 f" and at most {most}" if most < math.inf else ""
             )
-            raise argparse.ArgumentTypeError(f"expected {what} {bounds}, got {text!r}")
+            raise argparse.ArgumentTypeError(f"expected {what} {bounds}, got {quote(text)}")
         return value
 
     return read
@@ -42,6 +47,8 @@ def number(kind, least, most=math.inf, above=False):
 
 LARGEST = 1e38  # that a float32 holds, about
 COUNT = {"type": number(int, 1, MANY), "metavar": "N"}
+THREADS = {"type": number(int, 1, MAX_THREADS), "metavar": "N"}
+SEED = {"type": number(int, 0, MAX_SEED), "metavar": "N"}
 DEVICES = ["auto", "cpu", "cuda"]
 PRIORS = {
     "own": "the one that was trained",
@@ -50,28 +57,42 @@ PRIORS = {
 }
 
 
+def path(text: str) -> str:
+    """An argparse type: a path, which no command takes for a flag when it is repeated.
+
+    >>> path("runs/a")
+    'runs/a'
+    """
+    if text.startswith("-"):
+        raise argparse.ArgumentTypeError(f"{quote(text)} starts with '-': write ./ in front of it")
+    return text
+
+
 def file(ending):
     """For `add_argument`: a path that one can write to, which is known before there is anything to write."""
 
     def read(text):
-        path = Path(text)
+        target = Path(path(text))
         try:
-            if path.suffix != ending or path.is_dir():
-                what = "a folder" if path.is_dir() else repr(text)
+            if target.suffix != ending or target.is_dir():
+                what = "a folder" if target.is_dir() else quote(text)
                 raise argparse.ArgumentTypeError(f"expected a file, FILE{ending}, got {what}")
-            above = next(folder for folder in path.absolute().parents if folder.exists())
+            above = next(folder for folder in target.absolute().parents if folder.exists())
             if not (above.is_dir() and os.access(above, os.W_OK)):
-                raise argparse.ArgumentTypeError(f"cannot write {text}: {above} is no folder that one can write to")
+                raise argparse.ArgumentTypeError(f"cannot write {quote(text)}: {above} is not a writable folder")
         except OSError as error:
-            raise argparse.ArgumentTypeError(f"cannot write {text}: {error.strerror}") from None
-        return path
+            raise argparse.ArgumentTypeError(f"cannot write {quote(text)}: {error.strerror}") from None
+        return target
 
     return {"type": read, "metavar": "FILE"}
 
 
 def widths(text):
     """An argparse type: `300,300` → [300, 300]."""
-    return [number(int, 1, MANY)(part) for part in text.split(",")]
+    parts = text.split(",")
+    if len(parts) > MAX_LAYERS:
+        raise argparse.ArgumentTypeError(f"expected at most {MAX_LAYERS} numbers, got {len(parts)}")
+    return [number(int, 1, MANY)(part) for part in parts]
 
 
 def latents(text):
@@ -92,7 +113,10 @@ class Parser(argparse.ArgumentParser):
         super().__init__(argument_default=argparse.SUPPRESS, allow_abbrev=False, **kwargs)
 
     def add_run(self):
-        self.add_argument("run", help="the run's folder", metavar="DIR")
+        self.add_argument("run", help="the run's folder", type=path, metavar="DIR")
+
+    def add_data_dir(self, help):
+        self.add_argument("--data-dir", help=help, type=path, metavar="DIR")
 
     def add_prior(self):
         self.add_argument(
@@ -106,23 +130,44 @@ class Parser(argparse.ArgumentParser):
     def add_machine(self, noise):
         """--device and --seed, the seed of `noise`."""
         self.add_argument("--device", help="where to run (default: auto)", choices=DEVICES, default="auto")
-        self.add_argument("--seed", help=f"of the {noise} (default: the run's)", type=number(int, 0), metavar="N")
+        self.add_argument("--seed", help=f"of the {noise} (default: the run's)", **SEED)
+
+    def parse_known_args(self, args=None, namespace=None):
+        """As argparse does, after a check of every word: argparse would take `--out=--` for an empty list."""
+        before = ""  # the flag whose value comes next
+        for word in sys.argv[1:] if args is None else args:
+            is_value = word == "--" or not word.startswith("--")
+            flag, equals, value = (before, "=", word) if is_value else word.partition("=")
+            self._check_word(word, flag, value if equals else None)
+            before = "" if equals else flag
+        return super().parse_known_args(args, namespace)
+
+    def _check_word(self, word, flag, value):
+        """One line and the end for a word that can be neither a flag nor a value."""
+        what = f"argument {flag}" if flag in self._option_string_actions else "argument"
+        if len(word) > MAX_LENGTH:
+            self.error(f"{what}: expected at most {MAX_LENGTH} characters, got {quote(word)}")
+        if any(ord(character) < 32 or ord(character) == 127 for character in word):
+            null = " (a null byte)" if "\0" in word else ""
+            self.error(f"{what}: expected text without control characters, got {quote(word)}{null}")
+        if value is not None and value.strip() in ("", "--"):
+            self.error(f"{what}: expected a value, got {quote(value)}")
 
     def named(self, argv):
         """{setting: value} of what argv names; one line and the end where there is no such flag."""
         namespace, unknown = self.parse_known_args(argv)
         if unknown and not unknown[0].startswith("-"):
             self.error(
-                f"unexpected {unknown[0]!r}: what belongs together is one word, --hidden 300,300 or --prior vamp:100"
+                f"unexpected {quote(unknown[0])}: what belongs together is one word, for example --hidden 300,300"
             )
         if unknown:
             close = get_close_matches(unknown[0].split("=")[0], self._option_string_actions, n=1)
             hint = f"; did you mean {close[0]}?" if close else ""
-            self.error(f"unknown flag {unknown[0]!r}{hint} (--help lists them all)")
+            self.error(f"unknown flag {quote(unknown[0])}{hint} (--help lists them all)")
         return vars(namespace)
 
     def error(self, message):
-        self.exit(2, f"error: {message}\n")
+        self.exit(2, f"error: {shorten(message)}\n")
 
     def _check_value(self, action, value):
         """One of several words is asked for as specs are: with the nearest, where it is none of them."""

@@ -21,7 +21,7 @@ def start(config, given, resume):
         run = Run(config, processes)
         run.folder = _led(processes, lambda: Folder.create(run.config))
         return run
-    folder, saved = Folder.open(resume, settings=[*config, "shape", "sha256"])
+    folder, saved = Folder.open(resume)
     metrics = folder.path / "metrics.jsonl"  # empty where a run was stopped before its first epoch was whole
     if metrics.exists() and metrics.stat().st_size and not (folder.path / "checkpoint.pt").exists():
         raise FolderError(

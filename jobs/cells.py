@@ -1,14 +1,22 @@
 """What a sweep varies: axes, and the runs that their product makes. Pure Python, so that `--help` needs no torch."""
 
+import math
 import re
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
 from jobs import flags
+from specs import SpecError, choose, quote
 
+MAX_RUNS = 10_000  # of a sweep
 LISTS = ("hidden", "latent", "flow", "activation")  # flags whose values may hold commas
-OWN = {"seed": "write --seeds N", "out": "each run has a folder of its own below --out", "resume": "leave it out"}
+OWN = {
+    "seed": "write --seeds N",
+    "out": "each run has a folder of its own below --out",
+    "resume": "leave it out",
+    **dict.fromkeys(("data_dir", "device", "engine", "tensorboard"), "it would not make another run; give it once"),
+}
 
 
 class SweepError(ValueError):
@@ -71,34 +79,40 @@ def vary(text):
     (['300,300', '500,500'], ['300,300'])
     """
     name, equals, rest = text.partition("=")
-    name = name.strip().removeprefix("--")
-    setting = name.replace("-", "_")
+    name = name.strip().removeprefix("--").replace("_", "-")
+    setting, given = name.replace("-", "_"), f"--vary {quote(text)}"
     if not equals or not name or not rest:
-        raise SweepError(f"--vary {text}: expected NAME=VALUE,VALUE,… as in latent=2,16 or prior=mog:5,mog:10")
+        raise SweepError(f"{given}: expected NAME=VALUE,VALUE,… as in latent=2,16 or prior=mog:5,mog:10")
     if setting in OWN:
-        raise SweepError(f"--vary {text}: {name} is not varied: {OWN[setting]}")
+        raise SweepError(f"{given}: {name} is not varied: {OWN[setting]}")
+    try:
+        choose("flag", f"--{name}", [flags.flags_of([other]) for other in flags.DEFAULTS if other not in OWN])
+    except SpecError as error:
+        raise SweepError(f"{given}: {error}") from None
     slashes = setting in LISTS and "/" in rest
     labels = [label.strip() for label in rest.split("/" if slashes else ",")]
     if slashes and not labels[-1]:
         labels.pop()
     if not all(labels):
-        raise SweepError(f"--vary {text}: a value is empty")
+        raise SweepError(f"{given}: a value is empty")
     if len(set(labels)) < len(labels):
         hint = f"; for lists write slashes between them, {name}=300,300/500,500" if setting in LISTS else ""
-        raise SweepError(f"--vary {text}: a value stands there twice{hint}")
+        raise SweepError(f"{given}: a value is given twice{hint}")
     return Axis(name, {label: {setting: label} for label in labels})
 
 
-def cells(axes, given, when=()):
+def cells(axes, given, when=(), seeds=1):
     """The product of the axes, first axis slowest: a list of `Cell`s.
 
     Args:
         axes: `Axis` objects.
         given: {setting: value} that all share.
         when: pairs (labels, settings): cells with those labels have those settings besides.
+        seeds: how many runs each cell has.
 
     Raises:
-        SweepError: where an axis comes twice, varies what is given to all, or two cells' folders would be one.
+        SweepError: for an axis that comes twice or varies what is given to all, for two cells that are the same run
+            or share a folder, and for more runs than `MAX_RUNS`.
         SystemExit: after one line on what is wrong, where a flag or a value is none.
 
     >>> [cell.name for cell in cells([vary("latent=2,3"), vary("beta=1,4")], {"epochs": 5})]
@@ -110,7 +124,10 @@ def cells(axes, given, when=()):
         for settings in axis.values.values():
             if both := sorted(set(settings) & set(given)):
                 raise SweepError(f"{flags.flags_of(both)} is given and varied: leave one of them out")
-    made, names = [], {}
+    count = seeds * math.prod(len(axis.values) for axis in axes)
+    if count > MAX_RUNS:
+        raise SweepError(f"{count} runs are more than {MAX_RUNS}: give fewer --seeds or fewer values to --vary")
+    made, names, configs = [], {}, {}
     for chosen in product(*(axis.values.items() for axis in axes)):
         labels = {axis.name: label for axis, (label, _) in zip(axes, chosen)}
         settings = given | {name: value for _, values in chosen for name, value in values.items()}
@@ -118,6 +135,9 @@ def cells(axes, given, when=()):
             if condition.items() <= labels.items():
                 settings |= extra
         cell = Cell(labels, settings, flags.read(flags.words(settings))[0])
+        same = configs.setdefault(repr(cell.config), cell)
+        if same is not cell:
+            raise SweepError(f"{same.name!r} and {cell.name!r} are the same run: leave one of them out")
         other = names.setdefault(cell.folder(Path(), 0), cell)
         if other is not cell:
             raise SweepError(f"{other.name!r} and {cell.name!r} would share a folder: rename one")

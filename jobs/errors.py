@@ -1,5 +1,6 @@
 """User errors: reported in one line, without a traceback."""
 
+from capacity import CapacityError
 from data import DataError
 from inference.checkpoint import CheckpointError
 from inference.processes import ProcessError
@@ -8,4 +9,13 @@ from jobs.machine import DeviceError
 from jobs.shortage import MemoryShortage
 from specs import SpecError
 
-INPUT_ERRORS = (SpecError, DataError, FolderError, CheckpointError, DeviceError, ProcessError, MemoryShortage)
+INPUT_ERRORS = (
+    SpecError,
+    CapacityError,
+    DataError,
+    FolderError,
+    CheckpointError,
+    DeviceError,
+    ProcessError,
+    MemoryShortage,
+)

@@ -45,25 +45,31 @@ def seconds(config, threads=None):
         SpecError: for parts that do not fit; DataError where a FILE.npz cannot be read.
     """
     (train, valid, test), shape = sizes(config)
-    step, look, weigh = times(config, shape, threads)
+    config = config | {"batch_size": min(config["batch_size"], train)}
+    step, look, weigh = times(config, shape, train, threads)
     test = min(test, config["test_images"] or test)
     epoch = train / config["batch_size"] * step + valid * look
     return START + config["epochs"] * epoch + test * config["samples"] * weigh
 
 
-def times(config, shape, threads=None):
-    """Seconds of a step, of validating an image, and of an importance sample of an image; measured once a program."""
+def times(config, shape, train, threads=None):
+    """Seconds of a step, of validating an image, and of an importance sample of an image; measured once a program.
+
+    Args:
+        train: how many training images there are.
+    """
     decides = [*PARTS, "batch_size", "objective", "optimizer", "device"]
-    key = (*(repr(config[name]) for name in decides), shape, threads)
+    key = (*(repr(config[name]) for name in decides), shape, train, threads)
     if key not in _TIMES:
         with _threads(threads), seeded(0):
-            _TIMES[key] = _timed(config, shape)
+            _TIMES[key] = _timed(config, shape, train)
     return _TIMES[key]
 
 
-def _timed(config, shape):
+def _timed(config, shape, train):
     device = find_device(config["device"])
-    images = _noise(max(config["batch_size"], MANY, parse("prior", config["prior"]).n or 1), shape)
+    wanted = max(config["batch_size"], MANY, parse("prior", config["prior"]).n or 1)
+    images = _noise(min(wanted, max(train, FEW)), shape)  # no more than there are: a prior may want too many
     images = images.labelled() if config["condition"] == "label" else images
     model, guide, objective = assembled(config, images)
     torch.nn.ModuleList([model, guide]).to(device)

@@ -2,6 +2,7 @@
 
 from jobs.arguments import COUNT, Parser, file
 from jobs.extras import require
+from jobs.flags import check_data
 from specs import SpecError
 
 
@@ -17,7 +18,7 @@ def parser():
     p.add_argument("--proposals", help="of the guide, to choose them from (default: 10 S)", **COUNT, default=None)
     p.add_argument("--split", help="which images (default: test)", choices=["train", "valid", "test"], default="test")
     p.add_argument("--out", help="FILE.nc (default: posterior.nc in the run's folder)", **file(".nc"), default=None)
-    p.add_argument("--data-dir", help="folder of the data sets (default: the run's)", metavar="DIR")
+    p.add_data_dir("folder of the data sets (default: the run's)")
     p.add_machine("draws")
     return p
 
@@ -25,6 +26,7 @@ def parser():
 def main(argv):
     given = parser().named(argv)
     try:
+        check_data(given)
         require("arviz", "export")
     except SpecError as error:
         return f"error: {error}"

@@ -2,7 +2,8 @@
 
 from argparse import SUPPRESS
 
-from jobs.arguments import COUNT, DEVICES, LARGEST, Parser, latents, number, spec, specs_of, widths
+from jobs.arguments import COUNT, DEVICES, LARGEST, SEED, Parser, latents, number, path, spec, specs_of, widths
+from sources import check_folder, check_source
 from specs import FAMILIES, MANY, SpecError, parse, usage
 from supports import check_posterior, resolve_objective
 
@@ -80,13 +81,14 @@ def parser(prog="run.py", description=DESCRIPTION, kind=Parser, many=False):
         g,
         "--dataset",
         "mnist5k (in the box), mnist, fashion-mnist, static-mnist, omniglot, caltech101, omniglot-small, or FILE.npz",
+        type=path,
         metavar="NAME",
     )
-    add(g, "--data-dir", "folder of the data sets (default: the user's cache folder)", metavar="DIR")
+    add(g, "--data-dir", "folder of the data sets (default: the user's cache folder)", type=path, metavar="DIR")
     add(
         g,
         "--binarize",
-        "of grey images (default: dynamic for --likelihood bernoulli, none for the others)",
+        "of images with grey levels (default: dynamic for grey images with --likelihood bernoulli, else none)",
         choices=["dynamic", "threshold", "none"],
     )
     add(
@@ -141,14 +143,15 @@ def parser(prog="run.py", description=DESCRIPTION, kind=Parser, many=False):
     add(g, "--samples", "importance samples per test image", type=number(int, 1, MANY), metavar="S")
     add(g, "--test-images", "score N test images, drawn at random, the same for every run (default: all)", **COUNT)
     add(g, "--device", "where to run; auto: cuda if there is one", choices=DEVICES)
-    add(g, "--seed", "of everything random", type=number(int, 0, 2**63 - 1), metavar="N")
+    add(g, "--seed", "of everything random", **SEED)
     whose = "the folder of all runs" if many else "the run's folder"
-    add(g, "--out", f"{whose} (default: below runs/, by its name)", metavar="DIR")
+    add(g, "--out", f"{whose} (default: below runs/, by its name)", type=path, metavar="DIR")
     add(g, "--tensorboard", "curves and figures for TensorBoard too (see requirements-extras.txt)", action="store_true")
     add(
         g,
         "--resume",
         SUPPRESS if many else f"go on with the run in DIR; beside it only {flags_of(BESIDE_RESUME)}",
+        type=path,
         metavar="DIR",
     )
     return p
@@ -197,3 +200,20 @@ def read(argv):
         except SpecError as error:
             p.error(str(error))
     return config, given, resume
+
+
+def check_data(settings, dataset="dataset"):
+    """Reject settings that name data which cannot be read; costs no import of torch.
+
+    Args:
+        dataset: which setting names them.
+
+    Raises:
+        SpecError: begins with the flag.
+    """
+    for name, check in ((dataset, check_source), ("data_dir", check_folder)):
+        if settings.get(name) is not None:
+            try:
+                check(settings[name])
+            except SpecError as error:
+                raise SpecError(f"{flags_of([name])}: {error}") from None

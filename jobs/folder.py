@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import re
 from pathlib import Path
 
@@ -9,9 +10,11 @@ import numpy
 
 from data import atomic
 from inference.checkpoint import load_checkpoint, save_checkpoint
+from jobs import saved
+from jobs.flags import DEFAULTS, written
 from jobs.lock import Lock, Locked
-from jobs.saved import ADDED, check
 from specs import SpecError
+from supports import resolve_objective
 
 HALF = re.compile(r"checkpoint\.pt\.part|.+\.[0-9a-f]{32}\.part")  # what a killed process was writing
 
@@ -80,11 +83,11 @@ class Folder:
             self.lock.release()
 
     @classmethod
-    def open(cls, path, settings):
-        """(folder, config) of a run that was started before; its config must have every one of `settings`.
+    def open(cls, path):
+        """Return (folder, config) of a run that was started before.
 
         Raises:
-            FolderError: where there is no such run, or its config.json is one that no command line writes.
+            FolderError: where there is no such run, or its config.json is not one that a run writes.
         """
         folder = cls(path)
         try:
@@ -93,15 +96,10 @@ class Folder:
             raise FolderError(f"no run in {path}: it has no config.json") from None
         except (OSError, ValueError, RecursionError) as error:
             raise FolderError(f"{folder.path / 'config.json'} cannot be read: {error}") from None
-        config = ADDED | config if isinstance(config, dict) else {}
-        missing = [name for name in settings if name not in config]
-        if missing:
-            raise FolderError(f"{folder.path / 'config.json'} is no run's: it lacks {', '.join(missing[:3])}")
         try:
-            check(config)
+            return folder, saved.read(config)
         except SpecError as error:
-            raise FolderError(f"{folder.path / 'config.json'} is no run's: {error}") from None
-        return folder, config
+            raise FolderError(f"{folder.path / 'config.json'} is not the config.json of a run: {error}") from None
 
     def write_text(self, name, text):
         with atomic.writing(self.path / name) as file:
@@ -175,15 +173,36 @@ def strict(content):
     return None if isinstance(content, float) and not math.isfinite(content) else content
 
 
-PLAIN = ("normal", "none", "elbo", "elbo:relaxed")  # choices that a folder's name need not say
+NAMED = ("dataset", "model", "prior", "flow")  # settings that every folder's name says, and in which order
+# Settings that do not change what is trained, or that the name says last.
+UNNAMED = ("data_dir", "engine", "samples", "test_images", "device", "seed", "out", "tensorboard")
+WORDS = ("net", "likelihood", "posterior", "condition", "objective", "optimizer", "activation")  # values that are clear
+LONGEST_NAME = 200  # bytes, of the 255 that most file systems allow
+
+
+def folder_name(config: dict) -> str:
+    """Return the name of a run's default folder: every setting that changes what is trained and is not the default.
+
+    >>> folder_name(DEFAULTS)
+    'mnist5k_vae_standard_none_seed0'
+    >>> folder_name(DEFAULTS | {"prior": "vamp:50", "likelihood": "normal", "hidden": [500, 500], "beta": 4.0})
+    'mnist5k_vae_vamp-50_none_hidden500-500_normal_beta4_seed0'
+    """
+    parts = [Path(config["dataset"]).stem, *(config[name] for name in NAMED[1:])]
+    usual = DEFAULTS | {"objective": resolve_objective(DEFAULTS["objective"], config["posterior"])}
+    for name, value in usual.items():
+        if name not in (*NAMED, *UNNAMED) and config[name] != value:
+            value = f"{config[name]:g}" if isinstance(value, float) else written(config[name])
+            key = "" if name in WORDS else name.replace("_", "-") + "-" * (not value[:1].isdigit())
+            parts.append(key + value)
+    name = re.sub(r"[:,/]", "-", "_".join(parts))
+    end = f"_seed{config['seed']}"
+    return os.fsdecode(os.fsencode(name)[: LONGEST_NAME - len(end)]) + end
 
 
 def _new_folder(config):
     """A folder under runs/ that no other run has, made."""
-    parts = [Path(config["dataset"]).stem, config["model"], config["prior"], config["flow"]]
-    parts += [config[name] for name in ("posterior", "condition", "objective") if config[name] not in PLAIN]
-    parts += [f"seed{config['seed']}"]
-    first = Path("runs") / "_".join(parts).replace(":", "-")
+    first = Path("runs") / folder_name(config)
     number = 1
     while True:
         path = first if number == 1 else first.with_name(f"{first.name}_{number}")

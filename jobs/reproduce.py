@@ -3,13 +3,13 @@
 import sys
 from pathlib import Path
 
-from jobs import recipes
+from jobs import flags, recipes
 from jobs.arguments import file
 from jobs.cells import SweepError, cells
 from jobs.signals import status
-from jobs.sweep import KEPT, by_line, split
+from jobs.sweep import KEPT, by_line, seeds_of, split
 from jobs.sweep import parser as sweep_parser
-from specs import SpecError
+from specs import SpecError, quote
 
 
 def parser():
@@ -26,18 +26,17 @@ def parser():
     return p
 
 
-def cells_of(recipe, given=None, only=None):
+def cells_of(recipe, given=None, only=None, seeds=1):
     """The recipe's cells, with what is `given` in place of its own settings; of them those with a text in their names.
 
     Raises:
         SweepError: where none is left, or what is given is what varies.
     """
-    made = cells(recipe.axes, recipe.base | (given or {}), recipe.when)
+    made = cells(recipe.axes, recipe.base | (given or {}), recipe.when, seeds)
     chosen = [cell for cell in made if not only or any(text.lower() in cell.label.lower() for text in only)]
     if not chosen:
-        raise SweepError(
-            f"--only {', '.join(only)}: no cell is called so; there are {'; '.join(cell.label for cell in made)}"
-        )
+        names = "; ".join(cell.label for cell in made)
+        raise SweepError(f"--only {quote(', '.join(only))}: no cell has that in its name; there are {names}")
     return chosen
 
 
@@ -52,10 +51,10 @@ def main(argv):
         if not name:
             raise SweepError(f"which recipe? There are {', '.join(recipes.names())}; --list says more")
         recipe = recipes.read(name)
-        made = cells_of(recipe, shared, only)
+        seeds = seeds_of(own, recipe.seeds)
+        made = cells_of(recipe, shared, only, len(seeds))
+        flags.check_data(shared)  # of the recipe's own data, cells that cannot be had are left out later
         out = Path(own.get("out") or Path("runs") / name)
-        first = own.get("seed", 0)
-        seeds = range(first, first + own.get("seeds", recipe.seeds))
         from jobs import campaign, many  # torch comes with them: not before the flags are read
         from jobs import page as pages
 

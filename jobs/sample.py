@@ -1,11 +1,18 @@
 """The job `sample`: images drawn from a finished run, as a picture and as numbers."""
 
+import math
+
 from jobs.arguments import COUNT, Parser, file, number
+from jobs.flags import check_data
+from specs import MANY, SpecError
+
+SHOWN = 10_000  # images, at most, in the picture; FILE.npz holds all
+BYTES = 16  # that a pixel takes while it is drawn
 
 
 def labels(text):
     """An argparse type: `7` → [7], and `3,8` → [3, 8]."""
-    return [number(int, 0)(part) for part in text.split(",")]
+    return [number(int, 0, MANY)(part) for part in text.split(",")]
 
 
 def parser():
@@ -26,13 +33,17 @@ def parser():
     p.add_argument("--draws", help="draw every pixel from p(x | z) too", action="store_true", default=False)
     p.add_argument("--out", help="FILE.png (default: drawn.png in the run's folder)", **file(".png"), default=None)
     p.add_argument("--npz", help="write arrays `images` and, of a conditional run, `labels` too", **file(".npz"))
-    p.add_argument("--data-dir", help="of another --prior: folder of the data sets (default: the run's)", metavar="DIR")
+    p.add_data_dir("of another --prior: folder of the data sets (default: the run's)")
     p.add_machine("draws")
     return p
 
 
 def main(argv):
     given = parser().named(argv)
+    try:
+        check_data(given)
+    except SpecError as error:
+        return f"error: {error}"
     from jobs.errors import INPUT_ERRORS  # torch comes with it: not before the flags are read
     from jobs.scoring import products_of
 
@@ -54,6 +65,7 @@ def sample(run, label, prior, count, draws, out, npz=None, device="auto", seed=N
 
     import plots
     from assemble import load
+    from capacity import check_fits
     from inference import seeded
     from jobs.figures import generated
     from jobs.folder import Folder, FolderError
@@ -61,7 +73,8 @@ def sample(run, label, prior, count, draws, out, npz=None, device="auto", seed=N
     from jobs.scoring import trained
     from jobs.shortage import memory_for
 
-    folder, config = Folder.open(run, settings=["shape", "seed"])
+    folder, config = Folder.open(run)
+    check_fits(f"--count {count}", BYTES * count * math.prod(config["shape"]), "choose a smaller number")
     y = asked(run, config["classes"], label, count)
     device = find_device(device)
     programs = load(run) if prior == "own" else trained(run, prior, **given)[-2:]  # its own needs no images
@@ -74,11 +87,12 @@ def sample(run, label, prior, count, draws, out, npz=None, device="auto", seed=N
     if y is not None and label is None and config["classes"] <= count and config["classes"] <= 20:
         columns = config["classes"]  # a column for each
     title = f"{'draws from' if draws else 'means of'} p(x | z{'' if y is None else ', y'}), z ~ p(z)"
+    title += "" if count <= SHOWN else f", the first {SHOWN} of {count}"
     title += "" if prior == "own" else f" = {prior}"
     title += "" if label is None else f", y = {', '.join(map(str, label))}"
     try:
         with memory_for("drawing the picture", "--count"):
-            Folder(out.parent).save_figure(out.name, plots.image_grid(images, columns, title))
+            Folder(out.parent).save_figure(out.name, plots.image_grid(images[:SHOWN], columns, title))
         print(out)
         if npz is not None:
             arrays = {"images": images.numpy()} | ({} if y is None else {"labels": y.numpy()})
@@ -91,8 +105,6 @@ def sample(run, label, prior, count, draws, out, npz=None, device="auto", seed=N
 def asked(run, classes, label, count):
     """The labels of `count` images, (count,), or None of a run that is given none."""
     import torch
-
-    from specs import SpecError
 
     if classes is None:
         if label is not None:

@@ -1,8 +1,10 @@
 """Settings as they lie in a run's folder, read as carefully as those on a command line."""
 
+import math
+
 from jobs.arguments import Parser
 from jobs.flags import DEFAULTS, parser, written
-from specs import MANY, SpecError
+from specs import MANY, SpecError, quote
 
 # Settings that older runs lack.
 ADDED = {"condition": "none", "tensorboard": False, "classes": None, "gemm": "blas"}
@@ -13,8 +15,49 @@ class Strict(Parser):
         raise SpecError(message)
 
 
+RECORDED = {  # what a run writes beside its settings: whether a value is one, and what is expected
+    "shape": (
+        lambda v: isinstance(v, list) and len(v) == 3 and all(map(is_count, v)) and math.prod(v) <= MANY,
+        "[channels, height, width]",
+    ),
+    "sha256": (
+        lambda v: isinstance(v, dict) and all(isinstance(digest, str) for digest in v.values()),
+        "{file: digest}",
+    ),
+    "classes": (lambda v: v is None or is_count(v), "a number of classes or null"),
+    "processes": (lambda v: is_count(v), "a number of processes"),
+    "gemm": (lambda v: isinstance(v, str), "a name"),
+}
+REQUIRED = (*DEFAULTS, "shape", "sha256")
+
+
+def is_count(value: object) -> bool:
+    return type(value) is int and 1 <= value <= MANY
+
+
+def read(config: object) -> dict:
+    """Return the settings in the contents of a config.json, all of them; keys that no version wrote are ignored.
+
+    Raises:
+        SpecError: where it is not an object, lacks a setting, or `check` rejects one.
+
+    >>> read(DEFAULTS)
+    Traceback (most recent call last):
+    specs.SpecError: it lacks shape, sha256
+    """
+    if not isinstance(config, dict):
+        raise SpecError(f"expected an object, got {quote(config)}")
+    config = ADDED | config
+    if missing := [name for name in REQUIRED if name not in config]:
+        raise SpecError(f"it lacks {', '.join(missing[:3])}")
+    check(config)
+    if (config.get("classes") is None) != (config["condition"] == "none"):
+        raise SpecError(f"classes: {quote(config.get('classes'))} does not fit --condition {config['condition']}")
+    return config
+
+
 def check(config):
-    """Refuses settings that no command line gives: a config.json may come from anybody.
+    """Reject settings that no command line gives: a config.json may come from anybody.
 
     Raises:
         SpecError: names the flag, and what is wrong with its value.
@@ -33,10 +76,10 @@ def check(config):
     again = vars(parser(kind=Strict).parse_args(argv))
     for name, value in named.items():
         if again[name] != value:
-            raise SpecError(f"argument --{name.replace('_', '-')}: expected {again[name]!r}, got {value!r}")
-    shape = config.get("shape", [1])
-    if not (isinstance(shape, list) and all(type(size) is int and 1 <= size <= MANY for size in shape)):
-        raise SpecError(f"shape: expected [channels, height, width], got {shape!r}")
+            raise SpecError(f"argument --{name.replace('_', '-')}: expected {quote(again[name])}, got {quote(value)}")
+    for name, (fits, expected) in RECORDED.items():
+        if name in config and not fits(config[name]):
+            raise SpecError(f"{name}: expected {expected}, got {quote(config[name])}")
 
 
 def _argument(flag, value):

@@ -4,10 +4,11 @@ import argparse
 import shlex
 import sys
 
-from jobs.arguments import COUNT, Parser, number
+from jobs.arguments import COUNT, SEED, Parser, number, path
+from jobs.flags import check_data
 from jobs.sections import SECTIONS
 from jobs.signals import status
-from specs import SpecError, choose
+from specs import MANY, SpecError, choose
 
 
 def measures(text):
@@ -37,10 +38,12 @@ def parser():
     p.add_argument("--samples", help="importance samples per image (default: the run's)", **COUNT)
     p.add_argument("--split", help="which images (default: test)", choices=["train", "valid", "test"], default="test")
     p.add_argument("--images", help="N of them, drawn at random (default: as the run)", dest="count", **COUNT)
-    p.add_argument("--draw-seed", help="of the images (default: 0)", type=number(int, 0), metavar="N", default=0)
-    p.add_argument("--temperatures", help="of ais (default: 300)", type=number(int, 2), metavar="N", default=None)
-    p.add_argument("--other", help="another data set of the same shape, for outliers", metavar="NAME", default=None)
-    p.add_argument("--data-dir", help="folder of the data sets (default: the run's)", metavar="DIR")
+    p.add_argument("--draw-seed", help="of the images (default: 0)", **SEED, default=0)
+    p.add_argument("--temperatures", help="of ais (default: 300)", type=number(int, 2, MANY), metavar="N", default=None)
+    p.add_argument(
+        "--other", help="another data set of the same shape, for outliers", type=path, metavar="NAME", default=None
+    )
+    p.add_data_dir("folder of the data sets (default: the run's)")
     p.add_machine("samples")
     return p
 
@@ -60,6 +63,10 @@ def read(argv):
 
 def main(argv):
     given = read(argv)
+    try:
+        check_data(given, "other")
+    except SpecError as error:
+        return f"error: {error}"
     from jobs import rescore  # torch comes with it: not before the flags are read
     from jobs.errors import INPUT_ERRORS, MemoryShortage
     from jobs.scoring import products_of

@@ -20,10 +20,13 @@ from supports import check_likelihood, check_posterior
 
 
 def load_images(config):
-    """The run's images, with labels if it is given them; grey ones stay grey where the likelihood is made for them."""
+    """Return the run's images, with labels if it is given them.
+
+    Grey images are binarised for a Bernoulli likelihood; colour images only where --binarize says so.
+    """
     how = config["binarize"] or (None if config["likelihood"] == "bernoulli" else "none")
     images = data.load(config["dataset"], config["data_dir"], how).noisy(config["noise"])
-    check_likelihood(config["likelihood"], images.values, images.name)
+    check_likelihood(config["likelihood"], images.values, images.name, images.kind)
     return images.labelled() if config["condition"] == "label" else images
 
 
@@ -75,7 +78,7 @@ def trained(run, prior="own", **given):
         CheckpointError: as `assemble.load`.
         SpecError: where such a prior is none for the run's posterior.
     """
-    folder, config = Folder.open(run, settings=["dataset", "likelihood", "shape", "sha256", "seed"])
+    folder, config = Folder.open(run)
     with memory_for("loading the data", "--dataset"):
         images = load_images(config | given | {"noise": 0.0})
     check_same(images, config, run)

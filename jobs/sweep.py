@@ -5,9 +5,11 @@ import sys
 from pathlib import Path
 
 from jobs import flags
+from jobs.arguments import MAX_SEED, THREADS
 from jobs.cells import SweepError, cells, clean, vary
 from jobs.score import measures
 from jobs.signals import status
+from specs import SpecError
 
 EPILOG = (
     "--vary NAME=V,V,… takes any training flag; several make the product. Where values hold commas they stand between "
@@ -28,7 +30,7 @@ def parser(prog, description, varied=True):
         g.add_argument("--vary", help="what varies, and its values", action="append", metavar="NAME=V,V")
     g.add_argument("--seeds", help="runs of each cell, with --seed and those after it (default: 1)", **flags.COUNT)
     g.add_argument("--jobs", help="runs at a time (default: 1)", **flags.COUNT)
-    g.add_argument("--threads", help="of each run (default: its share of the cores)", **flags.COUNT)
+    g.add_argument("--threads", help="of each run (default: its share of the cores)", **THREADS)
     g.add_argument("--measures", help="of each finished run, as `run.py score` takes them", type=measures)
     g.add_argument("--dask", help="run on the workers of this Dask scheduler, tcp://HOST:8786 say", metavar="ADDRESS")
     g.add_argument("--dry-run", help="say what would be run, and for how long, and stop", action="store_true")
@@ -48,6 +50,14 @@ def split(given):
     return {name: given.pop(name) for name in OWN if name in given}, given
 
 
+def seeds_of(own, count=1):
+    """The seeds of each cell's runs; `count` of them unless --seeds says how many."""
+    first, count = own.get("seed", 0), own.get("seeds", count)
+    if first + count - 1 > MAX_SEED:
+        raise SweepError(f"--seed {first} and {count} --seeds: expected the last seed to be at most {MAX_SEED}")
+    return range(first, first + count)
+
+
 def main(argv):
     p = parser("run.py sweep", "Train a run for every value of what varies; one table and one picture of all.")
     try:
@@ -55,10 +65,12 @@ def main(argv):
         axes = [vary(text) for text in own.get("vary", ())]
         if not axes and own.get("seeds", 1) == 1:
             raise SweepError("nothing varies: give --vary NAME=V,V, prior=standard,vamp say, or --seeds N")
-        made = cells(axes, shared)
+        seeds = seeds_of(own)
+        made = cells(axes, shared, seeds=len(seeds))
+        for cell in made:
+            flags.check_data(cell.config)
         name = "_".join(["sweep", made[0].config["dataset"], *(axis.name for axis in axes)])
         out = Path(own.get("out") or Path("runs") / clean(name))
-        seeds = range(first := own.get("seed", 0), first + own.get("seeds", 1))
         from jobs import campaign  # torch comes with it: not before the flags are read
 
         by_line()
@@ -71,7 +83,7 @@ def main(argv):
         failed = campaign.run(todo, failed, jobs, threads, own.get("dask"))
         campaign.report(work)
         return failed
-    except SweepError as error:
+    except (SweepError, SpecError) as error:
         return f"error: {error}"
     except OSError as error:
         return f"error: {error}; {KEPT}"

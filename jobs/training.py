@@ -1,5 +1,6 @@
 """A training run: its programs, its data and its folder."""
 
+import math
 import platform
 import time
 
@@ -10,14 +11,17 @@ from tqdm import tqdm
 
 from assemble import PARTS, assemble
 from builders import OBJECTIVES
+from capacity import Allowance, available_bytes, check_fits
 from inference import Cooldown, EarlyStopping, KLWeight, fit, make_update, scoring_guide, seeded, validation
 from inference.checkpoint import digest, read_checkpoint
 from inference.checkpoint_state import check_state
+from inference.memory import free
 from inference.processes import Shard
 from jobs.board import Board
 from jobs.extras import require
 from jobs.figures import figures as draw
 from jobs.figures import shoot
+from jobs.flags import written
 from jobs.folder import FolderError
 from jobs.machine import ALONE, find_device, find_engine, find_gemm
 from jobs.partial import Partial
@@ -27,19 +31,48 @@ from jobs.shortage import memory_for
 from specs import parse
 
 NETWORKS = ("--hidden", "--latent", "--prior", "--flow")  # flags that say how large the programs are
+SMALLER = "choose smaller --hidden, --latent, --prior or --flow"
+COPIES = 4  # of all parameters, beside themselves: gradient, two moments of Adam, the best epoch's weights
 SLOW = 30  # seconds of an epoch that a prior's density may take unsaid
 
 
 def assembled(config, images):
     """(model, guide, objective) of such a run on an `ImageSet`."""
-    model, guide = assemble(
-        **{part: config[part] for part in PARTS},
-        shape=images.image_shape,
-        classes=images.classes,
-        images=lambda: images.images("train"),
-    )
+    on_cpu = find_device(config["device"]).type == "cpu"
+    what = f"training with --prior {config['prior']}, --hidden {written(config['hidden'])}, --latent {config['latent']}"
+    with Allowance(what, SMALLER, copies=1 + COPIES if on_cpu else 1):
+        model, guide = assemble(
+            **{part: config[part] for part in PARTS},
+            shape=images.image_shape,
+            classes=images.classes,
+            images=lambda: images.images("train"),
+        )
     spec = parse("objective", config["objective"])
     return model, guide, OBJECTIVES[spec.name](spec, images.input_shape)
+
+
+def check_training(config, model, guide, images, device):
+    """Reject a run that needs more memory than is left, before its first step.
+
+    Raises:
+        CapacityError: says which flags to change.
+    """
+    available = free(device) if device.type == "cuda" else available_bytes()
+    parameters = list(torch.nn.ModuleList([model, guide]).parameters())
+    check_fits(
+        f"training {sum(p.numel() for p in parameters)} parameters",
+        COPIES * sum(p.nbytes for p in parameters),
+        SMALLER,
+        available,
+    )
+    objective, size = parse("objective", config["objective"]), min(config["batch_size"], len(images.train))
+    if objective.name == "iwae":
+        check_fits(
+            f"--objective {objective} with batches of {size} images",
+            4 * objective.n * size * math.prod(images.image_shape),
+            "choose fewer samples or a smaller --batch-size",
+            available,
+        )
 
 
 class Run:
@@ -66,6 +99,7 @@ class Run:
             "classes": images.classes,
             "sha256": images.sha256,
         }
+        check_training(config, self.model, self.guide, images, device)
         self.weight = KLWeight(config["beta"], config["warmup"], device)
         self.update = make_update(
             self.model,
@@ -115,17 +149,18 @@ class Run:
 
     def seconds_in_prior(self):
         """Of an epoch, about: the density of a batch under the prior and its gradient, timed once, times the steps."""
-        parameters = list(self.model.prior.parameters())
+        parameters, images = list(self.model.prior.parameters()), len(self.images.train)
+        size = min(self.config["batch_size"], images)
         with seeded(self.config["seed"], device=self.images.device):
             for _ in range(2):  # the first warms up
-                z = self.model.prior().sample((self.config["batch_size"],)).clone()  # no point that a flow remembers
+                z = self.model.prior().sample((size,)).clone()  # no point that a flow remembers
                 began = time.perf_counter()
                 prior = self.model.prior()
                 # With z itself, as the density of codes has no gradient.
                 log_prob = prior.log_prob(z.requires_grad_()).sum() + z.sum()
                 torch.autograd.grad(log_prob, [z, *parameters], allow_unused=True)[0].sum().item()  # waits for a device
                 seconds = time.perf_counter() - began
-        return seconds * len(self.images.train) / self.config["batch_size"]
+        return seconds * images / size
 
     def fitting(self):
         """What `fit` is told, but for the last epoch."""

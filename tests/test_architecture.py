@@ -7,7 +7,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 JOBS = {"jobs", "run"}
-GROUND = {"data", "distributions", "latent_plots", "plots", "specs", "sweep_plots"}
+GROUND = {"capacity", "distributions", "latent_plots", "plots", "specs", "sweep_plots"}
 ALLOWED = {
     **{room: set() for room in GROUND},
     "nets": {"distributions"},
@@ -18,6 +18,8 @@ ALLOWED = {
     "inference": {"distributions"},
     "measures": {"data", "inference"},
     "supports": {"specs"},
+    "sources": {"specs"},
+    "data": {"capacity", "sources", "specs"},
     "builders": {"priors", "flows", "nets", "distributions", "inference", "specs"},
 }
 ROOMS = {*ALLOWED, "assemble", *JOBS}

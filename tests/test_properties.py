@@ -24,7 +24,7 @@ from inference import Trace_ELBO
 from inference.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from jobs import flags, saved, training
 from jobs.saved import check
-from specs import FAMILIES, MANY, Spec, SpecError, parse, parse_each
+from specs import FAMILIES, Spec, SpecError, parse, parse_each
 from supports import LIKELIHOODS
 
 settings.register_profile("same", derandomize=True, deadline=None, database=None, max_examples=200)
@@ -45,7 +45,7 @@ def specs(draw):
     options = draw(st.sets(st.sampled_from(form.options))) if form.options else set()
     if len(clash := options & set(form.exclusive)) > 1:
         options -= set(sorted(clash)[1:])
-    n = None if form.n is None else draw(st.integers(1, MANY))
+    n = None if form.n is None else draw(st.integers(1, form.most))
     return family, Spec(name, n, frozenset(options))
 
 

@@ -44,7 +44,7 @@ def test_its_programs_assemble(name):
 
 @every_recipe
 def test_a_dry_run_lists_its_runs_and_the_time(name, capsys, monkeypatch, tmp_path):
-    monkeypatch.setattr(estimate, "times", lambda config, shape, threads: (0.01, 0.0001, 0.00001))
+    monkeypatch.setattr(estimate, "times", lambda config, shape, train, threads: (0.01, 0.0001, 0.00001))
     assert call("reproduce", name, "--dry-run", "--out", tmp_path / "out") is None
     printed = capsys.readouterr().out
     recipe = recipes.read(name)
@@ -121,7 +121,7 @@ def test_from_the_command_line_to_the_page(dataset, tmp_path, here, monkeypatch,
     count = len(here)
     assert call(*words, "--only", "blobs / mog") is None and len(here) == count
     assert "--only 'blobs / mog'" in (tmp_path / "out" / "blobs.md").read_text()
-    assert "no cell is called so" in call(*words, "--only", "vamp")
+    assert "no cell has that in its name" in call(*words, "--only", "vamp")
     assert "--prior is given and varied" in call(*words, "--prior", "mog:3")
 
 

@@ -1,6 +1,7 @@
 """The main job from the command line: its folder, its errors, and going on after a stop."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -14,8 +15,9 @@ import assemble
 import data
 import run
 from inference import elbo_parts, seeded
-from jobs import training
-from jobs.folder import Folder
+from jobs import flags, training
+from jobs.flags import DEFAULTS
+from jobs.folder import Folder, folder_name
 
 ROOT = Path(__file__).parents[1]
 SMALL = ["--hidden", "16,12", "--latent", "3", "--batch-size", "32", "--samples", "20", "--device", "cpu"]
@@ -236,7 +238,8 @@ def test_resume_on_other_data_is_refused(dataset, tmp_path):
 def test_images_of_any_shape_end_in_results_and_pictures(tmp_path, shape):
     rng = np.random.default_rng(0)
     np.savez(tmp_path / "odd.npz", **{split: rng.random((8, *shape)) for split in ("train", "valid", "test")})
-    assert train(tmp_path / "odd.npz", tmp_path / "a", "--epochs", 1) is None
+    how = ["--binarize", "dynamic"] if shape[0] > 1 else []
+    assert train(tmp_path / "odd.npz", tmp_path / "a", "--epochs", 1, *how) is None
     assert json.loads((tmp_path / "a" / "results.json").read_text())["config"]["shape"] == list(shape)
     assert len(list((tmp_path / "a").glob("*.png"))) == 5
 
@@ -246,9 +249,28 @@ def test_default_folders_do_not_collide(dataset, tmp_path, monkeypatch):
     for _ in range(2):
         assert call("--dataset", dataset, *SMALL, "--epochs", 1) is None
     assert sorted(path.name for path in Path("runs").iterdir()) == [
-        "blobs_vae_vamp-7_planar-2_seed0",
-        "blobs_vae_vamp-7_planar-2_seed0_2",
+        "blobs_vae_vamp-7_planar-2_hidden16-12_latent3_epochs1_batch-size32_seed0",
+        "blobs_vae_vamp-7_planar-2_hidden16-12_latent3_epochs1_batch-size32_seed0_2",
     ]
+
+
+def test_a_default_folder_says_what_is_trained():
+    """Every setting that changes what is trained changes the name; those that do not, and defaults, leave it alone."""
+    others = {
+        "dataset": "mnist", "binarize": "none", "noise": 0.1, "model": "two-level", "net": "conv", "hidden": [8],
+        "activation": "relu", "latent": 2, "likelihood": "normal", "prior": "mog:2", "posterior": "delta",
+        "flow": "planar:2", "condition": "label", "objective": "iwae:5", "beta": 2.0, "warmup": 3, "epochs": 4,
+        "batch_size": 5, "lr": 0.1, "cooldown": 0.1, "optimizer": "adam-normgrad", "patience": 6, "seed": 7,
+    }  # fmt: skip
+    same = {"data_dir", "engine", "samples", "test_images", "device", "out", "tensorboard"}
+    assert others.keys() | same == DEFAULTS.keys()
+    names = {name: folder_name(DEFAULTS | {name: value}) for name, value in others.items()}
+    assert len({*names.values(), folder_name(DEFAULTS)}) == 1 + len(others)
+    assert folder_name(DEFAULTS) == "mnist5k_vae_standard_none_seed0"  # as the documentation has it
+    assert folder_name(DEFAULTS | {"out": "x", "samples": 5, "engine": "eager"}) == folder_name(DEFAULTS)
+    config, *_ = flags.read(["--posterior", "bernoulli"])  # its objective is that posterior's default
+    assert folder_name(config) == "mnist5k_vae_standard_none_bernoulli_seed0"
+    assert len(os.fsencode(folder_name(DEFAULTS | {"dataset": 250 * "ä" + ".npz", "hidden": [9] * 99}))) <= 255
 
 
 def test_diverging_run_keeps_its_last_good_epoch(dataset, tmp_path, monkeypatch):
@@ -289,7 +311,7 @@ BAD = {
     "another optimizer": (["--optimizer", "sgd"], ["unknown optimizer 'sgd' (choose from adam, adam-normgrad)"]),
     "unknown engine": (["--engine", "compield"], ["unknown engine 'compield'", "did you mean 'compiled'?"]),
     "prior of scoring": (["--prior", "aggregate"], ["for scoring only", "run.py score DIR --prior aggregate"]),
-    "too wide": (["--hidden", "900000000,900000000"], ["out of memory", "--hidden"]),
+    "too wide": (["--hidden", "900000000,900000000"], ["hidden (900000000, 900000000)", "GB of memory"]),
     "beyond float32": (["--beta", "1e300"], ["--beta", "at most 1e+38"]),
     "a number of 400 digits": (["--epochs", "1" + "0" * 400], ["--epochs", "at most 1000000000"]),
     "epochs 0": (["--epochs", "0"], ["--epochs", "at least 1", "'0'"]),
@@ -331,7 +353,7 @@ def test_a_file_that_cannot_be_written_is_refused_before_any_work(argv, ending, 
     for name, fragment in {
         "other.txt": f"expected a file, FILE{ending}, got '{tmp_path / 'other.txt'}'",
         f"folder{ending}": f"expected a file, FILE{ending}, got a folder",
-        f"file/new{ending}": f"{tmp_path / 'file'} is no folder that one can write to",
+        f"file/new{ending}": f"{tmp_path / 'file'} is not a writable folder",
         300 * "a" + ending: "File name too long",
     }.items():
         assert call(*argv, tmp_path / name) == 2

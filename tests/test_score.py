@@ -191,12 +191,12 @@ def test_an_unknown_measure_is_named(capsys):
     assert "unknown measure 'elbow'; did you mean 'elbo'?" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("flag, measure", [("--other", "outliers"), ("--temperatures", "ais")])
-def test_a_setting_of_a_measure_that_was_not_asked_for_is_refused(flag, measure, capsys):
-    assert call("score", "somewhere", flag, "50", "--measures", "likelihood,elbo") == 2
+@pytest.mark.parametrize("flag, value, measure", [("--other", "mnist5k", "outliers"), ("--temperatures", "50", "ais")])
+def test_a_setting_of_a_measure_that_was_not_asked_for_is_refused(flag, value, measure, capsys):
+    assert call("score", "somewhere", flag, value, "--measures", "likelihood,elbo") == 2
     assert f"error: {flag} is for the measure {measure}" in (said := capsys.readouterr().err) and said.count("\n") == 1
     for measures in (measure, "all"):
-        assert "no run in somewhere" in call("score", "somewhere", flag, "50", "--measures", measures)
+        assert "no run in somewhere" in call("score", "somewhere", flag, value, "--measures", measures)
 
 
 @pytest.mark.parametrize(

@@ -46,10 +46,10 @@ def sweep(dataset, out, *more, epochs=2):
 
 
 BAD = {
-    "unknown flag": (["--vary", "latnet=1,2"], ["'--latnet'", "did you mean --latent"]),
+    "unknown flag": (["--vary", "latnet=1,2"], ["'--latnet'", "did you mean '--latent'"]),
     "bad last value": (["--vary", "latent=1,2,x"], ["--latent", "'x'"]),
     "bad spec": (["--vary", "prior=mog:5,vmap"], ["unknown prior 'vmap'", "did you mean 'vamp'?"]),
-    "no values": (["--vary", "latent"], ["--vary latent", "NAME=VALUE"]),
+    "no values": (["--vary", "latent"], ["--vary 'latent'", "NAME=VALUE"]),
     "empty value": (["--vary", "latent=1,,2"], ["a value is empty"]),
     "twice": (["--vary", "latent=1,1"], ["twice"]),
     "list without slashes": (["--vary", "hidden=300,300"], ["twice", "hidden=300,300/500,500"]),
@@ -58,10 +58,21 @@ BAD = {
     "seed": (["--vary", "seed=1,2"], ["--seeds"]),
     "out": (["--vary", "out=a,b"], ["folder of its own"]),
     "resume": (["--resume", "somewhere"], ["--resume", "same command"]),
-    "unknown data": (["--vary", "dataset=mnist5k,mnits"], ["'mnits'", "dataset mnits"]),
+    "unknown data": (["--vary", "dataset=mnist5k,mnits"], ["--dataset: no data set 'mnits'", "did you mean 'mnist'"]),
     "parts that do not fit": (["--vary", "latent=3/3,2"], ["latent 3,2", "two-level"]),
     "too many images": (["--vary", "prior=vamp:5:from-data,vamp:101:from-data"], ["101", "100"]),
     "likelihood": (["--vary", "likelihood=bernoulli,logistic", "--binarize", "none"], ["bernoulli", "grey"]),
+    "help": (["--vary", "help=1"], ["--vary 'help=1'", "unknown flag '--help'"]),
+    "no other run": (["--vary", "data-dir=/x,/y"], ["data-dir is not varied", "would not make another run"]),
+    "no other engine": (["--vary", "engine=eager,svi"], ["engine is not varied"]),
+    "one run in two spellings": (["--vary", "latent=2,02"], ["'latent 2' and 'latent 02' are the same run"]),
+    "too many seeds": (["--seeds", "1000000000"], ["1000000000 runs are more than 10000", "--seeds"]),
+    "too many values": (
+        [word for name in ("beta", "latent") for word in ("--vary", f"{name}=" + ",".join(map(str, range(1, 150))))],
+        ["22201 runs are more than 10000", "--vary"],
+    ),
+    "seeds beyond the last": (["--seed", str(2**63 - 1), "--seeds", "2"], ["--seed", str(2**63 - 1)]),
+    "threads": (["--vary", "latent=1", "--threads", "1000000"], ["--threads", "at most 1024"]),
     "no scheduler": (["--vary", "latent=1", "--jobs", "0"], ["--jobs"]),
 }
 
@@ -370,7 +381,7 @@ def test_an_estimate_grows_with_what_is_to_be_done(dataset):
         seconds("--epochs", "10"),
         seconds("--epochs", "1", "--samples", "10000"),
     )
-    step, look, weigh = estimate.times(flags.read(["--dataset", str(dataset), *SMALL])[0], (1, 6, 5))
+    step, look, weigh = estimate.times(flags.read(["--dataset", str(dataset), *SMALL])[0], (1, 6, 5), 100)
     assert once == pytest.approx(2 * step + 30 * look + 25 * 10 * weigh)
     assert ten - once == pytest.approx(9 * (2 * step + 30 * look)) and weighed - once == pytest.approx(
         25 * 9990 * weigh

@@ -1,0 +1,123 @@
+"""How much memory this machine has left, and programs that do not fit: an error before anything is allocated."""
+
+import math
+import re
+from contextlib import suppress
+from pathlib import Path
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+UNKNOWN = 2**40  # bytes, where the system does not say how much is left
+GROUP = Path("/sys/fs/cgroup")  # a container's own limit
+
+
+class CapacityError(ValueError):
+    """Something that needs more memory than there is."""
+
+
+def available_bytes() -> int:
+    """Return how many bytes this process may still allocate: those of the machine, or of its container."""
+    left = [UNKNOWN]
+    with suppress(OSError, ValueError, LookupError):
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        left += [1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")]
+    with suppress(OSError, ValueError):  # "max" where there is no limit
+        limit, used = (int((GROUP / name).read_text()) for name in ("memory.max", "memory.current"))
+        cached = re.search(r"^inactive_file ([0-9]+)", (GROUP / "memory.stat").read_text(), re.MULTILINE)
+        left.append(limit - used + (int(cached[1]) if cached else 0))
+    return min(left)
+
+
+def spoken_bytes(count: int) -> str:
+    """Return a number of bytes as text.
+
+    >>> [spoken_bytes(count) for count in (999, 31_360_000, 3_136_000_000_000)]
+    ['999 bytes', '31.4 MB', '3.1 TB']
+    """
+    for power, unit in ((12, "TB"), (9, "GB"), (6, "MB")):
+        if count >= 10**power:
+            return f"{count / 10**power:.1f} {unit}"
+    return f"{count} bytes"
+
+
+def check_fits(what: str, count: int, remedy: str, available: int | None = None) -> None:
+    """Reject what needs more bytes than are available.
+
+    Args:
+        what: needs them, the first words of the error.
+        remedy: what to do, the last words.
+        available: bytes; those of `available_bytes` unless given.
+
+    Raises:
+        CapacityError: says how many are needed, and how many there are.
+
+    >>> check_fits("prior 'mog:9'", 10**9, "choose a smaller N", available=10**6)
+    Traceback (most recent call last):
+    capacity.CapacityError: prior 'mog:9' needs at least 1.0 GB of memory, and 1.0 MB are available: choose a smaller N
+    """
+    available = available_bytes() if available is None else available
+    if count > available:
+        raise CapacityError(
+            f"{what} needs at least {spoken_bytes(count)} of memory, and {spoken_bytes(max(0, available))} "
+            f"are available: {remedy}"
+        )
+
+
+class Allowance(TorchDispatchMode):
+    """Reject, while a part is built, the first tensor for which there is no memory; no such tensor is allocated.
+
+    Args:
+        what, remedy: as for `check_fits`.
+        copies: how many times the memory of the part is needed in all; with its gradient and Adam's moments 4 times.
+
+    Raises:
+        CapacityError: inside the block, by the tensor that would be too much.
+
+    >>> with Allowance("hidden (10000000000,)", "choose smaller widths"):    # doctest: +ELLIPSIS
+    ...     layer = torch.nn.Linear(784, 10**10)
+    Traceback (most recent call last):
+    capacity.CapacityError: hidden (10000000000,) needs at least 31.4 TB of memory, and ... are available: ...
+    """
+
+    def __init__(self, what: str, remedy: str, copies: int = 1):
+        super().__init__()
+        self.what, self.remedy, self.copies = what, remedy, copies
+        self.available, self.made = available_bytes(), 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        needed = self.copies * (self.made + _asked(function, args, kwargs))
+        check_fits(self.what, needed, self.remedy, self.available)
+        result = function(*args, **kwargs)
+        known = {t.untyped_storage()._cdata for t in tree_leaves((args, kwargs)) if isinstance(t, torch.Tensor)}
+        made = [t for t in tree_leaves(result) if isinstance(t, torch.Tensor)]
+        self.made += sum(t.nbytes for t in made if t.untyped_storage()._cdata not in known)
+        return result
+
+    def __exit__(self, kind, error, trace):
+        super().__exit__(kind, error, trace)
+        if isinstance(error, RuntimeError | TypeError | OverflowError) and _is_too_large(error):
+            raise CapacityError(
+                f"{self.what} needs more memory than the {spoken_bytes(self.available)} that are available: "
+                f"{self.remedy}"
+            ) from None
+
+
+def _asked(function, args, kwargs):
+    """Bytes of the tensor that `torch.empty` and its like are asked for; 0 of every other function."""
+    if any(isinstance(value, torch.Tensor) for value in tree_leaves((args, kwargs))):
+        return 0
+    for place, argument in enumerate(function._schema.arguments):
+        if argument.name == "size":
+            size = args[place] if place < len(args) else kwargs.get("size", ())
+            return math.prod(size) * (kwargs.get("dtype") or torch.get_default_dtype()).itemsize
+    return 0
+
+
+def _is_too_large(error):
+    """Whether an error says that memory ran out, or that a size is beyond 64 bits."""
+    return isinstance(error, torch.OutOfMemoryError) or any(
+        words in str(error).lower() for words in ("can't allocate memory", "overflow", "out of memory")
+    )
