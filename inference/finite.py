@@ -81,8 +81,10 @@ def finite_latents(model, x: Tensor, layout: Layout = Layout()) -> dict[str, Fin
     found = {}
     for name, site in latents.items():
         value = layout.images_first(site["value"], site["fn"].event_dim)
-        found[name] = finite(site["fn"], value, value.shape[2:])
-    return found if found and all(support is not None for support in found.values()) else None
+        if (support := finite(site["fn"], value, value.shape[2:])) is None:
+            return None
+        found[name] = support
+    return found or None
 
 
 def all_codes(supports: dict[str, Finite]) -> dict[str, Tensor]:

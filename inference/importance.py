@@ -246,7 +246,7 @@ def few_codes(model, x: Tensor, layout: Layout, demanded: bool | None = None) ->
     """
     supports = finite_latents(model, x, layout)
     count = math.inf if supports is None else math.prod(support.codes for support in supports.values())
-    if count <= MAX_CODES:
+    if supports is not None and count <= MAX_CODES:
         return all_codes(supports)
     if demanded:
         found = "latents that are continuous or unbounded" if math.isinf(count) else f"{count} codes"

@@ -20,11 +20,11 @@ UNIFORM = 0.5  # share of the proposals that ignore the gradient, which may misl
 class CodePoint(NamedTuple):
     """The codes that chains are at, with log p(z) and log p(x | z), and how both would change with one position.
 
-    `index` (chains, batch, positions) are the rows of every position; the densities are (chains, batch) float64, nats.
+    `rows` (chains, batch, positions) are the rows of every position; the densities are (chains, batch) float64, nats.
     The changes, (chains, batch, moves), are first-order approximations, one for each position and row.
     """
 
-    index: Int[Tensor, "chains batch positions"]
+    rows: Int[Tensor, "chains batch positions"]
     prior: Float64[Tensor, "chains batch"]
     likelihood: Float64[Tensor, "chains batch"]
     prior_change: Float[Tensor, "chains batch moves"]
@@ -122,9 +122,9 @@ class DiscreteTarget:
 
     def _proposal(self, point, beta):
         """log q(move), (chains, batch, moves); -∞ where a move changes nothing."""
-        still = self.row == point.index[..., self.position]
+        still = self.row == point.rows[..., self.position]
         informed = (0.5 * point.change(beta).double()).masked_fill(still, -math.inf).log_softmax(-1)
-        others = len(self.row) - point.index.shape[-1]
+        others = len(self.row) - point.rows.shape[-1]
         uniform = torch.full_like(informed, math.log(UNIFORM / others))
         return torch.logaddexp(informed + math.log(1 - UNIFORM), uniform).masked_fill(still, -math.inf)
 
@@ -135,14 +135,14 @@ class DiscreteTarget:
             the next `CodePoint`, and the mean probability with which a move was accepted, (chains, batch).
         """
         rate = torch.zeros_like(point.prior)
-        if len(self.row) == point.index.shape[-1]:  # one value each: there is nowhere to go
+        if len(self.row) == point.rows.shape[-1]:  # one value each: there is nowhere to go
             return point, rate
         for _ in range(moves):
             forward = self._proposal(point, beta)
             move = Categorical(logits=forward, validate_args=False).sample().unsqueeze(-1)
             position = self.position[move]
-            back = self.first[position] + point.index.gather(-1, position)
-            end = self(point.index.scatter(-1, position, self.row[move]))
+            back = self.first[position] + point.rows.gather(-1, position)
+            end = self(point.rows.scatter(-1, position, self.row[move]))
             ratio = end.log_density(beta) - point.log_density(beta)
             ratio = ratio + (self._proposal(end, beta).gather(-1, back) - forward.gather(-1, move)).squeeze(-1)
             acceptance = ratio.exp().clamp(max=1).nan_to_num(0.0)

@@ -1,6 +1,7 @@
 """What an estimate of log p(x) says of N images, and how far it can be trusted."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -76,14 +77,14 @@ class Score:
         return cls(log_likelihood, elbo, unknown, unknown, empty, torch.full_like(unknown, codes), codes, exact=True)
 
     @classmethod
-    def cat(cls, scores: list["Score"]) -> "Score":
+    def cat(cls, scores: Sequence["Score"]) -> "Score":
         """Join the scores of several lists of images, in order."""
         columns = zip(*(score.tensors() for score in scores))
-        return cls(*(torch.cat(column, -1) for column in columns), scores[0].samples, scores[0].exact)
+        return cls(*(torch.cat(column, -1) for column in columns), samples=scores[0].samples, exact=scores[0].exact)
 
     def __getitem__(self, index) -> "Score":
         """The score of some of the images."""
-        return Score(*(tensor[..., index] for tensor in self.tensors()), self.samples, self.exact)
+        return Score(*(tensor[..., index] for tensor in self.tensors()), samples=self.samples, exact=self.exact)
 
     def __len__(self) -> int:
         return len(self.log_likelihood)

@@ -57,7 +57,7 @@ def products_of(run: str | Path) -> Iterator[None]:
     Raises:
         FolderError: as `Folder.open`.
     """
-    _, config = Folder.open(run, settings=["gemm"])
+    _, config = Folder.open(run)
     with recorded_products(config["gemm"]):
         yield
 
