@@ -2,7 +2,8 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from jaxtyping import Float64
@@ -21,6 +22,8 @@ from inference.weights import (
     relative_error,
     sizes,
 )
+
+TENSORS = ("log_likelihood", "elbo", "ess", "pareto_k", "curve", "distinct")  # image by image
 
 
 @dataclass(frozen=True)
@@ -79,18 +82,18 @@ class Score:
     @classmethod
     def cat(cls, scores: Sequence["Score"]) -> "Score":
         """Join the scores of several lists of images, in order."""
-        columns = zip(*(score.tensors() for score in scores))
-        return cls(*(torch.cat(column, -1) for column in columns), samples=scores[0].samples, exact=scores[0].exact)
+        joined: dict[str, Any] = {n: torch.cat([getattr(score, n) for score in scores], -1) for n in TENSORS}
+        return replace(scores[0], **joined)
 
     def __getitem__(self, index) -> "Score":
         """The score of some of the images."""
-        return Score(*(tensor[..., index] for tensor in self.tensors()), samples=self.samples, exact=self.exact)
+        return replace(self, **{name: getattr(self, name)[..., index] for name in TENSORS})
 
     def __len__(self) -> int:
         return len(self.log_likelihood)
 
     def tensors(self) -> tuple[Tensor, ...]:
-        return self.log_likelihood, self.elbo, self.ess, self.pareto_k, self.curve, self.distinct
+        return tuple(getattr(self, name) for name in TENSORS)
 
     @property
     def discrete(self) -> bool:

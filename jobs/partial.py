@@ -8,6 +8,7 @@ import torch
 
 from data import atomic
 from inference import Score
+from inference.scores import TENSORS
 from inference.weights import sizes
 
 SECONDS = 10  # between two writings
@@ -30,7 +31,7 @@ class Partial:
         try:
             with numpy.load(self.path, allow_pickle=False) as file:
                 if str(file["settings"]) == self.settings:
-                    tensors = (torch.from_numpy(file[name]) for name in NAMES)
+                    tensors = (torch.from_numpy(file[name]) for name in TENSORS)
                     whole = Score(*tensors, int(file["samples"]), bool(file["exact"]))
                     self.scores = split(whole, file["counts"])
         except Exception:  # none, or none that can be read: zipfile, zlib and numpy have a dozen ways to say so
@@ -48,7 +49,7 @@ class Partial:
 
     def write(self):
         whole = Score.cat(self.scores)
-        arrays = dict(zip(NAMES, (tensor.numpy() for tensor in whole.tensors())))
+        arrays = dict(zip(TENSORS, (tensor.numpy() for tensor in whole.tensors())))
         with atomic.writing(self.path) as file:
             counts = [len(score) for score in self.scores]
             numpy.savez(file, **arrays, samples=whole.samples, exact=whole.exact, counts=counts, settings=self.settings)
@@ -58,16 +59,13 @@ class Partial:
         self.path.unlink(missing_ok=True)
 
 
-NAMES = ("log_likelihood", "elbo", "ess", "pareto_k", "curve", "distinct")
-
-
 def split(whole: Score, counts: numpy.ndarray) -> list[Score]:
     """Return the blocks' scores, `counts` images each.
 
     Raises:
         ValueError: where an array does not have the type and shape of a score's.
     """
-    for name in NAMES:
+    for name in TENSORS:
         tensor, images = getattr(whole, name), (int(counts.sum()),)
         shape = (0 if whole.exact else len(sizes(whole.samples)), *images) if name == "curve" else images
         if tensor.dtype != torch.float64 or tensor.shape != shape:
