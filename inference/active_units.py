@@ -105,4 +105,4 @@ def _mean_or_sample(site, layout):
         values = site["fn"].mean.expand(site["value"].shape)
     except NotImplementedError:
         values = site["value"]
-    return layout.images_first(values, site["fn"].event_dim)
+    return layout.images_first(values)

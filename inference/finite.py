@@ -80,7 +80,7 @@ def finite_latents(model, x: Tensor, layout: Layout = Layout()) -> dict[str, Fin
         latents = latents_of(sample_sites(traced(model, 1, x, layout=layout)))
     found = {}
     for name, site in latents.items():
-        value = layout.images_first(site["value"], site["fn"].event_dim)
+        value = layout.images_first(site["value"])
         if (support := finite(site["fn"], value, value.shape[2:])) is None:
             return None
         found[name] = support
@@ -98,7 +98,7 @@ def all_codes(supports: dict[str, Finite]) -> dict[str, Tensor]:
 def over_images(codes: dict[str, Tensor], images: int, layout: Layout = Layout()) -> dict[str, Tensor]:
     """The same codes for every image, as sites have them: {site: (C, *shape)} → {site: (C, *batch, *event)}."""
     values = {name: z.unsqueeze(1).expand(len(z), images, *z.shape[1:]) for name, z in codes.items()}
-    return {name: layout.images_back(z, z.ndim - 1 - layout.rank) for name, z in values.items()}
+    return {name: layout.images_back(z) for name, z in values.items()}
 
 
 @torch.no_grad()

@@ -79,11 +79,7 @@ def propose(guide, x: Tensor, samples: int, layout: Layout = Layout()) -> Propos
         check_density(guide, x, latents, layout)
         trace.compute_log_prob()
         log_prob = log_density(sample_sites(trace), layout)
-    discrete = [
-        layout.images_first(site["value"], site["fn"].event_dim)
-        for site in latents.values()
-        if site["fn"].support.is_discrete
-    ]
+    discrete = [layout.images_first(site["value"]) for site in latents.values() if site["fn"].support.is_discrete]
     values = {name: site["value"] for name, site in latents.items()}
     return Proposal(values, log_prob, count_distinct(discrete) if discrete else None)
 

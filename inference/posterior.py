@@ -105,10 +105,8 @@ def _draw(joint, guide, x, samples, proposals, rows, codes):
     check_weights(log_w, None if codes is not None else proposal.log_prob)
     chosen = torch.multinomial(log_w.softmax(0).T, samples, replacement=True).T  # (S, batch)
     image = torch.arange(len(x), device=x.device)
-    sites = sample_sites(joint.trace(x, {name: value[:1] for name, value in proposal.values.items()}))
-    events = {name: sites[name]["fn"].event_dim for name in proposal.values}
-    values = {name: layout.images_first(z, events[name])[chosen, image] for name, z in proposal.values.items()}
-    given = {name: layout.images_back(value, events[name]) for name, value in values.items()}
+    values = {name: layout.images_first(z)[chosen, image] for name, z in proposal.values.items()}
+    given = {name: layout.images_back(value) for name, value in values.items()}
     return values, log_w[chosen, image].cpu(), _log_likelihood(joint, x, given, rows), score
 
 

@@ -6,11 +6,10 @@ import pyro
 import torch
 from pyro import poutine
 from pyro.distributions import Unit
-from pyro.distributions.util import scale_and_mask
 from pyro.infer.autoguide import AutoGuide
 from pyro.poutine.util import prune_subsample_sites
 
-from inference.evaluation import is_delta
+from inference.evaluation import is_delta, unscaled
 from inference.images import check_images
 from inference.memory import is_out_of_memory
 from inference.rng import same_noise
@@ -42,19 +41,19 @@ class Layout(NamedTuple):
         log_prob = log_prob.reshape((1,) * (1 + self.rank - log_prob.ndim) + tuple(log_prob.shape))
         return log_prob.sum([dim for dim in range(-self.rank, 0) if dim != self.dim])
 
-    def images_first(self, value, event_dim):
+    def images_first(self, value):
         """A site's value with the images next to the samples: (samples, *batch, *event) → (samples, images, …)."""
-        return value.movedim(self.dim - event_dim, 1)
+        return value.movedim(1 + self.rank + self.dim, 1)
 
-    def images_back(self, value, event_dim):
+    def images_back(self, value):
         """The inverse of `images_first`."""
-        return value.movedim(1, self.dim - event_dim)
+        return value.movedim(1, 1 + self.rank + self.dim)
 
     def select(self, value, event_dim, part):
         """Those images' part of a value that was drawn without samples: (*batch, *event), with all batch dimensions."""
         missing = self.rank + event_dim - value.ndim
         value = value.reshape((1,) * missing + tuple(value.shape))
-        return value.movedim(self.dim - event_dim, 0)[part].movedim(0, self.dim - event_dim)
+        return value[(slice(None),) * (self.rank + self.dim) + (part,)]
 
 
 def trace_of(program, *inputs):
@@ -235,5 +234,4 @@ def log_density(sites, layout=Layout()):
     The Delta sites of an autoguide count with their `log_density`, minus the log-determinant of what made them from
     an auxiliary site, as in Pyro's Trace_ELBO.
     """
-    parts = (scale_and_mask(site["unscaled_log_prob"], mask=site["mask"]) for site in sites.values())
-    return sum(layout.per_image(part).double() for part in parts)
+    return sum(layout.per_image(unscaled(site)).double() for site in sites.values())
