@@ -13,6 +13,7 @@ from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
 from inference.evaluation import check_latents, check_support, evaluation_mode, is_delta, unscaled
+from inference.images import check_images
 from inference.joint import check_density
 from inference.pair import check_roles
 from inference.sites import arranged, check_own, latents_of, layout_of, sample_sites
@@ -205,6 +206,7 @@ def elbo_parts(model, guide, images: Float[Tensor, " images *event"], batch_size
 @torch.no_grad()
 def terms(model, guide, images, batch_size=500, points=True):
     """log p(x | z) and log q(z | x) - log p(z), floats, means over images; `points`: whether latents may be such."""
+    check_images(images, model, guide)
     reconstruction = kl = 0.0
     with evaluation_mode(model, guide), pyro.validation_enabled(False):
         blocks, layout = arranged(images, batch_size, model, guide)

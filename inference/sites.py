@@ -200,9 +200,8 @@ def arranged(images, size, *programs) -> tuple[list[torch.Tensor], Layout]:
     on a part of them. Then all images are one block.
 
     Raises:
-        ValueError, TypeError: for images that the programs do not take.
+        ValueError, TypeError: for images that the programs do not take; their callers have passed `check_images`.
     """
-    check_images(images, *programs)
     for program in programs:
         if isinstance(program, AutoGuide) and program.prototype_trace is None:
             program(images)  # its first call decides how many images it has parameters for
