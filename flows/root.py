@@ -56,8 +56,7 @@ class _Root(torch.autograd.Function):
 
 def _rate(t, slope):
     """∂t/∂v."""
-    bend = 1 - t * t
-    return bend / (t * t + bend * slope)
+    return (1 - t * t) / derivative(t, slope)
 
 
 def _iterate(v, slope):
@@ -91,8 +90,7 @@ def _iterate(v, slope):
         r = _halley(_halley(r.double(), v.abs(), slope), v.abs(), slope)
     r = r.copysign(v)
     t = r.tanh()
-    bend = 1 - t * t
-    return t + bend * ((v - r - (slope - 1) * t) / (t * t + bend * slope))
+    return t + (1 - t * t) * ((v - r - (slope - 1) * t) / derivative(t, slope))
 
 
 def _halley(r, a, slope):

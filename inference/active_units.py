@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from inference.estimate import Estimate
-from inference.evaluation import check_latents, evaluation_mode
+from inference.evaluation import check_latents, core, evaluation_mode
 from inference.images import check_images
 from inference.joint import inferred
 from inference.memory import most_rows
@@ -83,7 +83,9 @@ def active_units(
         check_latents(latents_of(sample_sites(trace_of(model, blocks[0]))), inferred(guide, 1, blocks[0], layout)[1])
         for x in blocks:
             chunks = [inferred(guide, len(part), x, layout)[1] for part in torch.arange(samples).split(rows)]
-            for name in filter(lambda name: not _labels(chunks[0][name]), chunks[0]):
+            for name, site in chunks[0].items():
+                if isinstance(core(site["fn"]), torch.distributions.Categorical):
+                    continue
                 draws = torch.cat([_mean_or_sample(chunk[name], layout) for chunk in chunks])
                 means.setdefault(name, []).append(Estimate.of(draws))
     if not means:
@@ -91,13 +93,6 @@ def active_units(
     means = {name: Estimate.cat(estimates) for name, estimates in means.items()}
     noise = {name: mean.errors.square().mean(0) for name, mean in means.items()}
     return {name: ActiveUnits(mean.values.var(0) - noise[name], noise[name], threshold) for name, mean in means.items()}
-
-
-def _labels(site):
-    fn = site["fn"]
-    while hasattr(fn, "base_dist"):
-        fn = fn.base_dist
-    return isinstance(fn, torch.distributions.Categorical)
 
 
 def _mean_or_sample(site, layout):

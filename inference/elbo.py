@@ -9,7 +9,6 @@ import torch
 from jaxtyping import Float
 from pyro.distributions.util import scale_and_mask
 from pyro.infer.enum import get_importance_trace
-from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
 from inference.evaluation import check_latents, check_support, evaluation_mode, is_delta, unscaled
@@ -159,7 +158,7 @@ class IWAE(Trace_ELBO):
         [(model_trace, guide_trace)] = self._get_traces(model, guide, (x, *args), kwargs)
         log_w, scale = 0.0, 1.0
         for trace, sign in ((guide_trace, -1), (model_trace, 1)):
-            sites = {name: site for name, site in sample_sites(trace).items() if not site_is_subsample(site)}
+            sites = sample_sites(trace)
             check_own(sites, len(x), self.layout, self.num_particles if several else None)
             for name, site in sites.items():
                 if trace is guide_trace and not site["fn"].has_rsample:

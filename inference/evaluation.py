@@ -21,11 +21,16 @@ def check_latents(model_latents, guide_latents):
         raise ValueError(f"model and guide must have the same latent sites: {only}")
 
 
-def is_delta(fn):
-    """Whether a distribution is a point, however it is wrapped."""
+def core(fn):
+    """The distribution at the bottom, under `to_event`, masks and transforms."""
     while hasattr(fn, "base_dist"):
         fn = fn.base_dist
-    return isinstance(fn, dist.Delta)
+    return fn
+
+
+def is_delta(fn):
+    """Whether a distribution is a point, however it is wrapped."""
+    return isinstance(core(fn), dist.Delta)
 
 
 def kind_of_numbers(fn):

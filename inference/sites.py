@@ -7,7 +7,7 @@ import torch
 from pyro import poutine
 from pyro.distributions import Unit
 from pyro.infer.autoguide import AutoGuide
-from pyro.poutine.util import prune_subsample_sites
+from pyro.poutine.util import prune_subsample_sites, site_is_subsample
 
 from inference.evaluation import is_delta, unscaled
 from inference.images import check_images
@@ -62,8 +62,9 @@ def trace_of(program, *inputs):
 
 
 def sample_sites(trace):
-    """{name: site} of a trace's sample sites."""
-    return {name: site for name, site in trace.nodes.items() if site["type"] == "sample"}
+    """{name: site} of a trace's sample sites; those of subsampled plates are not among them."""
+    nodes = trace.nodes.items()
+    return {name: site for name, site in nodes if site["type"] == "sample" and not site_is_subsample(site)}
 
 
 def is_auxiliary(site):
