@@ -126,17 +126,16 @@ def _terms(joint, guide, x, samples):
     terms, elbo = {("reconstruction", None): seen.expand(shape)}, seen
     replaceable = downward(sites, latents)
     together = [name for name, site in latents.items() if is_delta(site["fn"])]
-    for name in latents.keys() - set(together):
-        value, q, p = values[name], latents[name]["fn"], sites[name]["fn"]
-        closed, factors = name in replaceable, (_factors(q), _factors(p))
-        masks = latents[name], sites[name]
-        kl = per_image(_kl(q, p, value, closed, *masks))
+    for name, latent in latents.items():
+        if name in together:
+            continue
+        closed, factors = name in replaceable, (_factors(latent["fn"]), _factors(sites[name]["fn"]))
+        kl = per_image(_kl(latent, sites[name], closed))
         terms["kl", name], elbo = kl.expand(shape), elbo - kl
         terms["dimensions", name] = None
         if None not in factors and joint.layout.rank == 1:
-            terms["dimensions", name] = _kl(*factors, value, closed, *masks, len(q.event_shape)).expand(
-                *shape, *q.event_shape
-            )
+            kl = _kl(latent, sites[name], closed, factors)
+            terms["dimensions", name] = kl.expand(*shape, *latent["fn"].event_shape)
     if together:
         kl = _joint_kl(trace, sites, together, per_image)
         terms["kl", ", ".join(together)], elbo = kl.expand(shape), elbo - kl
@@ -148,19 +147,22 @@ def _joint_kl(trace, sites, names, per_image):
     """log q - log p of the latents that follow from auxiliary sites, which have one density together."""
     drawn = {**{name: trace.nodes[name] for name in names}, **auxiliaries_of(sample_sites(trace))}
     log_q = sum(per_image(_masked(site["fn"].log_prob(site["value"]).double(), site)) for site in drawn.values())
-    for name in names:
-        fn = sites[name]["fn"]
-        log_p = fn.log_prob(precise(fn, trace.nodes[name]["value"])).double()
-        log_q = log_q - per_image(_masked(log_p, sites[name]))
-    return log_q
+    placed = [(sites[name], trace.nodes[name]["value"]) for name in names]
+    log_p = (_masked(site["fn"].log_prob(precise(site["fn"], z)).double(), site) for site, z in placed)
+    return log_q - sum(map(per_image, log_p))
 
 
 def _estimate(chunks):
     return None if chunks[0] is None else Estimate.of(torch.cat(chunks))
 
 
-def _kl(q, p, z, closed, latent, site, dims=0):
-    """KL(q ‖ p), in closed form where there is one and it may be used, otherwise log q(z) - log p(z); with masks."""
+def _kl(latent, site, closed, factors=None):
+    """KL(q ‖ p) of a latent's two sites, or of every element by their `factors`; with masks.
+
+    In closed form where there is one and it may be used, otherwise log q(z) - log p(z).
+    """
+    (q, p), dims = factors or (latent["fn"], site["fn"]), len(latent["fn"].event_shape) if factors else 0
+    z = latent["value"]
     if closed:
         with suppress(NotImplementedError):
             return _masked(torch.distributions.kl_divergence(q, p).double(), latent, dims)

@@ -92,20 +92,21 @@ def gaps(
         joint = Joint(model, layout=layout)
         for x in blocks:
             # This comes first also because it computes constant parts, priors, without a graph.
-            amortised = _weights(joint, guide, x, samples, rows)
+            first = sum(len(ess) for *_, ess in results)
+            amortised = _weights(joint, guide, x, samples, rows, first)
             local = LocalGuide(guide, x)
             _optimise(joint, local, x, steps, particles, lr)
-            results.append(_gaps(amortised, _weights(joint, local, x, samples, rows)))
+            results.append(_gaps(amortised, _weights(joint, local, x, samples, rows, first)))
     *estimates, ess = zip(*results)
     log_likelihood, optimised, amortised, approximation, amortisation = map(Estimate.cat, estimates)
     return Gaps(log_likelihood, optimised, amortised, approximation, amortisation, torch.cat(ess), samples)
 
 
-def _weights(joint, guide, x, samples, rows):
+def _weights(joint, guide, x, samples, rows, first):
     """log p(x, z_s) - log q(z_s | x): (samples, batch), the guide drawing no more at a time than memory should hold."""
     parts = torch.arange(samples).split(max(1, DRAWN * rows // len(x)))
     log_w = torch.cat([w for part in parts for w in log_weights(joint.model, guide, x, len(part), rows, joint)])
-    check_weights(log_w)
+    check_weights(log_w, first=first)
     return log_w
 
 
