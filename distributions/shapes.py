@@ -1,5 +1,6 @@
 """Whether images have the shape that a network or a model was built for."""
 
+from collections.abc import Sequence
 from itertools import islice
 from numbers import Integral
 
@@ -34,7 +35,9 @@ def check_shape(images, shape, name="images", leading=None, like=None):
     return images
 
 
-def check_floats(images: torch.Tensor, parameters: list[torch.Tensor], name: str = "images", more: str = "") -> None:
+def check_floats(
+    images: torch.Tensor, parameters: Sequence[torch.Tensor], name: str = "images", more: str = ""
+) -> None:
     """Raise where images are not floats of the precision and on the device of one of the parameters.
 
     `more` is another remedy, for the error.

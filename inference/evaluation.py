@@ -4,6 +4,7 @@ import inspect
 from contextlib import contextmanager
 
 import pyro.distributions as dist
+import torch
 from pyro import poutine
 from pyro.distributions.util import scale_and_mask
 from torch import nn
@@ -21,7 +22,7 @@ def check_latents(model_latents, guide_latents):
         raise ValueError(f"model and guide must have the same latent sites: {only}")
 
 
-def core(fn):
+def core(fn: torch.distributions.Distribution) -> torch.distributions.Distribution:
     """The distribution at the bottom, under `to_event`, masks and transforms."""
     while hasattr(fn, "base_dist"):
         fn = fn.base_dist
@@ -62,12 +63,12 @@ def check_event(site):
         )
 
 
-def precise(fn, value):
+def precise(fn: torch.distributions.Distribution, value: torch.Tensor) -> torch.Tensor:
     """A value in float64, for `fn.log_prob`; as it is where the distribution computes with a network of its own."""
-    transforms, base = [], fn
-    while hasattr(base, "base_dist"):
-        transforms += getattr(base, "transforms", [])
-        base = base.base_dist
+    transforms: list = []
+    while hasattr(fn, "base_dist"):
+        transforms += getattr(fn, "transforms", [])
+        fn = fn.base_dist
     parts = [part for transform in transforms for part in getattr(transform, "parts", [transform])]
     return value if any(isinstance(part, nn.Module) for part in parts) else value.double()
 

@@ -86,7 +86,7 @@ def gaps(
             f"gaps expects samples ≥ 2, steps ≥ 1 and particles ≥ 1, got {samples}, {steps} and {particles}"
         )
     rows = rows or most_rows(images.device)
-    results = []
+    results: list[tuple] = []
     with evaluation_mode(model, guide), constant_parts(model), seeded(seed, device=images.device):
         blocks, layout = arranged(images, rows // particles, model, guide)
         joint = Joint(model, layout=layout)

@@ -96,6 +96,7 @@ class Densities:
 
     @torch.no_grad()  # what a prior keeps from its first call has no graph
     def sites(self, chains, values):
+        """The sites of the model in so many chains; `values` fixes latents, {name: (chains, *batch, *event)}."""
         fixed = poutine.condition(self.model, data=values)
         return sample_sites(traced(fixed, chains, self.x, layout=self.layout))
 

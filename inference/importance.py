@@ -127,7 +127,9 @@ def check_weights(
     )
 
 
-def blocks_of(model, guide, images, samples, rows, exact=None):
+def blocks_of(
+    model, guide, images: Tensor, samples: int, rows: int, exact: bool | None = None
+) -> tuple[list[Tensor], Layout, dict[str, Tensor] | None]:
     """The images in blocks as large as memory allows, the programs' layout, and the latents' `few_codes` or None."""
     blocks, layout = arranged(images, DRAWN * rows // samples, model, guide)
     codes = None if exact is False else few_codes(model, blocks[0], layout, exact)
@@ -137,7 +139,9 @@ def blocks_of(model, guide, images, samples, rows, exact=None):
 
 
 @torch.no_grad()
-def weigh_block(joint, guide, x, samples, rows, codes, first) -> tuple[dict[str, Tensor], Tensor, Score]:
+def weigh_block(
+    joint: Joint, guide, x: Tensor, samples: int, rows: int, codes: dict[str, Tensor] | None, first: int
+) -> tuple[dict[str, Tensor], Tensor, Score]:
     """Weigh samples of the guide or, given `codes`, sum over these.
 
     The sums are log p(x) = log Σ_z p(x, z) and E_q[log p(x, z) - log q(z | x)]. A code that the guide excludes counts

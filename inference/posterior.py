@@ -74,14 +74,14 @@ def posterior_draws(
     if samples < 1 or proposals < 1:
         raise ValueError(f"posterior_draws expects samples ≥ 1 and proposals ≥ 1, got {samples} and {proposals}")
     rows = rows or most_rows(images.device)
-    blocks = []
+    blocks: list[tuple] = []
     with evaluation_mode(model, guide), constant_parts(model), seeded(seed, device=images.device):
         parts, layout, codes = blocks_of(model, guide, images, proposals, rows)
         joint = Joint(model, layout=layout)
         for x in parts:
             first = sum(len(score) for *_, score in blocks)
-            values, log_w, score = weigh_block(joint, guide, x, proposals, rows, codes, first)
-            blocks.append((*_draw(joint, x, values, log_w, samples, rows), score))
+            proposed, log_w, score = weigh_block(joint, guide, x, proposals, rows, codes, first)
+            blocks.append((*_draw(joint, x, proposed, log_w, samples, rows), score))
     values, log_weights, log_likelihood, scores = zip(*blocks)
     return PosteriorDraws(
         {name: torch.cat([value[name] for value in values], 1) for name in values[0]},

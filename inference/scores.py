@@ -58,14 +58,13 @@ class Score:
         """Summarise log weights, (samples, N); `distinct` where latents are discrete (`count_distinct`)."""
         if distinct is None:
             distinct = torch.zeros(log_w.shape[1:], dtype=torch.float64)
-        k = pareto_k(log_w)
+        # Equal weights of few codes are not a light tail.
+        k = pareto_k(log_w).masked_fill((distinct > 0) & (distinct < MIN_SAMPLES), math.nan)
         return cls(
             log_mean(log_w).cpu(),
             log_w.mean(0).cpu(),
             effective_sample_size(log_w).cpu(),
-            k.masked_fill(
-                (distinct > 0) & (distinct < MIN_SAMPLES), math.nan
-            ),  # equal weights of few codes are not a light tail
+            k,
             convergence(log_w).cpu(),
             distinct,
             len(log_w),

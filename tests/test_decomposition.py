@@ -96,6 +96,7 @@ def test_of_two_levels_each_has_its_kl():
     model, guide, x = programs(model="two-level", latent=(3, 2))
     parts = decompose(model, guide, x, samples=400)
     q2 = guide.q(x)
+    assert list(parts.kl) == list(parts.kl_per_dimension) == ["z2", "z1"]  # in the guide's order
     close(parts.kl_per_dimension["z2"].values, normal_kl(q2.loc, q2.scale), 1e-6)
     assert parts.kl["z2"].errors.max() < 1e-6 < parts.kl["z1"].errors.min()
     with torch.no_grad(), seeded(5):
