@@ -19,6 +19,8 @@ class _Root(torch.autograd.Function):
     differentiate it again.
     """
 
+    generate_vmap_rule = True
+
     @staticmethod
     def forward(v, slope):
         return _iterate(v, slope)
@@ -42,16 +44,6 @@ class _Root(torch.autograd.Function):
         # torch switches forward mode off in here; without it a second tangent, as in jacfwd(jacfwd(f)), would be zero.
         with _set_fwd_grad_enabled(True):
             return _rate(t, slope) * (v_tangent - t * slope_tangent)
-
-    @staticmethod
-    def vmap(info, in_dims, *inputs):
-        """The equation holds element by element: move the new dimension to the left of all that broadcast."""
-        ndim = max(t.ndim - (dim is not None) for t, dim in zip(inputs, in_dims))
-        moved = [
-            t if dim is None else t.movedim(dim, 0)[(slice(None), *[None] * (ndim - t.ndim + 1))]
-            for t, dim in zip(inputs, in_dims)
-        ]
-        return _Root.apply(*moved), 0
 
 
 def _rate(t, slope):
