@@ -77,7 +77,7 @@ def plate_size(images, batch):
 
 
 def fits(shape, batch) -> bool:
-    """Whether the one broadcasts to the other."""
+    """Return whether `shape` broadcasts to `batch`."""
     try:
         return torch.broadcast_shapes(shape, batch) == tuple(batch)
     except RuntimeError:

@@ -70,7 +70,7 @@ def _share(xi, slope, d0, bend):
 
 
 def _refinement(root, rise, height, slope, d0, d1, bend):
-    """What Newton's method adds to the root ξ of height·share(ξ) = rise, which stays in its bin."""
+    """Correction of the root ξ of height·share(ξ) = rise by Newton's method, which keeps ξ in its bin."""
     xi = root
     for _ in range(STEPS):
         rate = slope * (d1 * xi.square() + 2 * slope * xi * (1 - xi) + d0 * (1 - xi).square())

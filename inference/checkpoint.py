@@ -75,7 +75,7 @@ def load_checkpoint(path, device="cpu", contents=None):
 
 
 def weight_faults(expected: Mapping[str, Tensor], weights: object) -> list[str]:
-    """How `weights` differ from a state dict whose tensors are like `expected`, a phrase for each difference.
+    """Describe how `weights` differ from a state dict whose tensors are like `expected`, a phrase for each difference.
 
     >>> weight_faults(torch.nn.Linear(2, 1).state_dict(), torch.nn.Linear(3, 1).state_dict())
     ['weight is (1, 3), expected (1, 2)']
@@ -89,7 +89,7 @@ def weight_faults(expected: Mapping[str, Tensor], weights: object) -> list[str]:
 
 
 def tensor_fault(value: object, like: Tensor, finite: bool = True) -> str | None:
-    """What is wrong with a tensor that should be dense, of the shape and dtype of `like`, and finite where `like` is.
+    """Describe the fault of a tensor that should be dense, like `like` in shape and dtype, and finite where `like` is.
 
     >>> tensor_fault(torch.zeros(2), torch.zeros(3)), tensor_fault(torch.zeros(3), torch.zeros(3))
     ('is (2), expected (3)', None)

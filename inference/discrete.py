@@ -147,7 +147,7 @@ class TraceEnum_ELBO(pyro.infer.TraceEnum_ELBO):
 
 
 def summable(model_trace, guide_trace, images):
-    """Whether Σ_z q (log p - log q) is a sum of products: every site each image's own, and all sums over the guide's z.
+    """Return whether Σ_z q (log p - log q) is a sum of products: sites are each image's own, sums over the guide's z.
 
     A latent that only the model enumerates is summed inside the logarithm, which Pyro's contraction does.
     """

@@ -31,7 +31,7 @@ class Finite(NamedTuple):
 
     @property
     def codes(self) -> int:
-        """How many values there are in all, K^M."""
+        """Number of values, K^M."""
         return len(self.table) ** self.positions
 
     def at(self, index: Int[Tensor, "*batch positions"]) -> Tensor:

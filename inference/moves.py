@@ -108,7 +108,7 @@ class DiscreteTarget(Densities):
         return torch.logaddexp(informed + math.log(1 - UNIFORM), uniform).masked_fill(still, -math.inf)
 
     def transition(self, point: CodePoint, beta: float, step, moves: int) -> tuple[CodePoint, Tensor]:
-        """So many Metropolis moves that leave p(z) p(x | z)^β invariant; `step` is not used.
+        """Make `moves` Metropolis moves, which leave p(z) p(x | z)^β invariant; `step` is not used.
 
         Returns:
             the next `CodePoint`, and the mean probability with which a move was accepted, (chains, batch).

@@ -92,11 +92,12 @@ class Score:
         return len(self.log_likelihood)
 
     def tensors(self) -> tuple[Tensor, ...]:
+        """Return the tensors in the order of TENSORS."""
         return tuple(getattr(self, name) for name in TENSORS)
 
     @property
     def discrete(self) -> bool:
-        """Whether latents are discrete and were sampled, so that codes may be missing of which no weight tells."""
+        """True where latents are discrete and were sampled: codes may be missing, and the weights do not show it."""
         return not self.exact and bool((self.distinct > 0).any())
 
     @property
@@ -129,7 +130,7 @@ class Score:
 
     @property
     def missing(self) -> Missing | None:
-        """How much too low the mean probably is (`inference.weights.extrapolate`); None where it cannot be said."""
+        """Amount by which the mean is probably too low (`inference.weights.extrapolate`); None where unknown."""
         return None if self.exact else extrapolate(self.curve, self.samples)
 
     def summary(self) -> dict:
@@ -155,12 +156,12 @@ class Score:
 
     @property
     def suffices(self) -> bool:
-        """Whether k̂ is within its limit for every image; never known of discrete latents that were sampled."""
+        """True where k̂ is within its limit for every image; always False for discrete latents that were sampled."""
         return self.exact or bool(not self.discrete and (self.pareto_k <= self.pareto_limit).all())
 
     @property
     def verdict(self) -> str:
-        """Whether the samples suffice and what is probably missing, in sentences."""
+        """Sentences that say whether the samples suffice and how much is probably missing."""
         return " ".join(self._sentences())
 
     def _sentences(self):

@@ -72,12 +72,12 @@ def sample_sites(trace: poutine.Trace) -> Sites:
 
 
 def is_auxiliary(site) -> bool:
-    """Whether a guide's site is one that the model need not have."""
+    """Return whether a guide's site is one that the model need not have."""
     return bool(site["infer"].get("is_auxiliary"))
 
 
 def observes(site) -> bool:
-    """Whether a site stands for data. A `deterministic` or a `factor` is observed too in Pyro, but is not data."""
+    """Return whether a site stands for data. Pyro also calls a `deterministic` or a `factor` observed."""
     return site["is_observed"] and not site["infer"].get("_deterministic") and not isinstance(site["fn"], Unit)
 
 
