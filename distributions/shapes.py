@@ -76,7 +76,7 @@ def plate_size(images, batch):
     return len(images)
 
 
-def fits(shape, batch) -> bool:
+def broadcasts_to(shape, batch) -> bool:
     """Return whether `shape` broadcasts to `batch`."""
     try:
         return torch.broadcast_shapes(shape, batch) == tuple(batch)
@@ -94,7 +94,7 @@ def check_expand(distribution, batch_shape):
     Traceback (most recent call last):
     ValueError: batch_shape is (2, 4), expected one that (3,), the batch shape of the Normal, expands to
     """
-    if not fits(distribution.batch_shape, batch_shape):
+    if not broadcasts_to(distribution.batch_shape, batch_shape):
         own = tuple(distribution.batch_shape)
         name = type(distribution).__name__
         raise ValueError(

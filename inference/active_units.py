@@ -13,7 +13,7 @@ from inference.images import check_images
 from inference.joint import inferred
 from inference.memory import most_rows
 from inference.rng import seeded
-from inference.sites import arranged, latents_of, sample_sites, trace_of
+from inference.sites import arrange, latents_of, sample_sites, trace_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,7 +79,7 @@ def active_units(
     rows = rows or most_rows(images.device)
     means: dict = {}
     with evaluation_mode(model, guide), seeded(seed, device=images.device), pyro.validation_enabled(False):
-        blocks, layout = arranged(images, rows // samples, model, guide)
+        blocks, layout = arrange(images, rows // samples, model, guide)
         check_latents(latents_of(sample_sites(trace_of(model, blocks[0]))), inferred(guide, 1, blocks[0], layout)[1])
         for x in blocks:
             chunks = [inferred(guide, len(part), x, layout)[1] for part in torch.arange(samples).split(rows)]

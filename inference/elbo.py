@@ -15,7 +15,7 @@ from inference.evaluation import check_latents, check_support, evaluation_mode, 
 from inference.images import check_images
 from inference.joint import check_density
 from inference.pair import check_roles
-from inference.sites import arranged, check_own, latents_of, layout_of, sample_sites
+from inference.sites import arrange, check_own, latents_of, layout_of, sample_sites
 
 
 class Trace_ELBO(pyro.infer.Trace_ELBO):
@@ -208,7 +208,7 @@ def terms(model, guide, images, batch_size=500, points=True):
     check_images(images, model, guide)
     reconstruction = kl = 0.0
     with evaluation_mode(model, guide), pyro.validation_enabled(False):
-        blocks, layout = arranged(images, batch_size, model, guide)
+        blocks, layout = arrange(images, batch_size, model, guide)
         for x in blocks:
             traces = get_importance_trace("flat", layout.rank, model, guide, (x,), {})
             sites, proposed = map(sample_sites, traces)

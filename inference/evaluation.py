@@ -75,7 +75,15 @@ def precise(fn: torch.distributions.Distribution, value: torch.Tensor) -> torch.
 
 def unscaled(site):
     """A site's log-probabilities, masked as the program says; its scale (a plate's N/B, say) is for training alone."""
-    return scale_and_mask(site["unscaled_log_prob"], mask=site["mask"])
+    return masked(site["unscaled_log_prob"], site)
+
+
+def masked(term, site, dims=0):
+    """A term, with `dims` dimensions of the event, that is zero where the site is masked."""
+    mask = site["mask"]
+    if isinstance(mask, torch.Tensor):
+        mask = mask.reshape(tuple(mask.shape) + (1,) * dims)
+    return scale_and_mask(term, mask=mask)
 
 
 @contextmanager

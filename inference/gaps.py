@@ -15,7 +15,7 @@ from inference.joint import Joint, inferred
 from inference.local import LocalGuide
 from inference.memory import most_rows
 from inference.rng import seeded
-from inference.sites import arranged, log_density, sample_sites
+from inference.sites import arrange, log_density, sample_sites
 from inference.weights import effective_sample_size, log_mean
 
 
@@ -88,7 +88,7 @@ def gaps(
     rows = rows or most_rows(images.device)
     results: list[tuple] = []
     with evaluation_mode(model, guide), constant_parts(model), seeded(seed, device=images.device):
-        blocks, layout = arranged(images, rows // particles, model, guide)
+        blocks, layout = arrange(images, rows // particles, model, guide)
         joint = Joint(model, layout=layout)
         for x in blocks:
             # This comes first also because it computes constant parts, priors, without a graph.

@@ -79,7 +79,7 @@ def _kinetic(momentum):
     return 0.5 * momentum.double().square().sum(-1)
 
 
-class Densities:
+class BaseTarget:
     """log p(z) and log p(x | z) of a model at the latents of chains: what targets of every kind share.
 
     A target has `shapes`, a dict with a key for every latent, and `coordinates(name, site)`, the latent's value as the
@@ -124,7 +124,7 @@ class Densities:
         return prior, sum(log_probs.values()).expand_as(prior)
 
 
-class Target(Densities):
+class Target(BaseTarget):
     """z → log p(z) and log p(x | z) of a model, with gradients; z holds all its latents side by side.
 
     A latent of bounded support moves in the whole of ℝⁿ, through torch's bijection to the support, and p(z) is the

@@ -17,7 +17,7 @@ from inference.joint import Joint, check_density, inferred, traced
 from inference.memory import is_out_of_memory, keep_freed_memory, most_rows, rows_that_fit
 from inference.rng import same_noise, seeded
 from inference.scores import Score
-from inference.sites import Layout, arranged, check_own, log_density, sample_sites
+from inference.sites import Layout, arrange, check_own, log_density, sample_sites
 from inference.weights import count_distinct
 
 COMPILE_FROM = 1_000_000  # rows on a CPU: of fewer, compiling takes more time than it saves
@@ -48,7 +48,7 @@ def log_weights(
     """
     if layout is None:
         check_images(x, model, guide)
-        layout = joint.layout if joint else arranged(x, len(x), model, guide)[1]
+        layout = joint.layout if joint else arrange(x, len(x), model, guide)[1]
     values, log_q, _ = propose(guide, x, samples, layout)
     yield from weighed(joint or Joint(model, layout=layout), x, values, log_q, rows)
 
@@ -130,11 +130,11 @@ def check_weights(
 def blocks_of(
     model, guide, images: Tensor, samples: int, rows: int, exact: bool | None = None
 ) -> tuple[list[Tensor], Layout, dict[str, Tensor] | None]:
-    """The images in blocks as large as memory allows, the programs' layout, and the latents' `few_codes` or None."""
-    blocks, layout = arranged(images, DRAWN * rows // samples, model, guide)
+    """Return the images in blocks that memory holds, the programs' layout, and the latents' `few_codes` or None."""
+    blocks, layout = arrange(images, DRAWN * rows // samples, model, guide)
     codes = None if exact is False else few_codes(model, blocks[0], layout, exact)
     if codes is not None:
-        blocks, _ = arranged(images, DRAWN * rows // len(next(iter(codes.values()))), model, guide)
+        blocks, _ = arrange(images, DRAWN * rows // len(next(iter(codes.values()))), model, guide)
     return blocks, layout, codes
 
 

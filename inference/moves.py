@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.distributions import Categorical
 
 from inference.finite import Finite
-from inference.hmc import Densities, metropolis
+from inference.hmc import BaseTarget, metropolis
 from inference.joint import traced
 from inference.sites import Layout
 
@@ -38,7 +38,7 @@ class CodePoint(NamedTuple):
         return self.prior_change + beta * self.likelihood_change
 
 
-class DiscreteTarget(Densities):
+class DiscreteTarget(BaseTarget):
     """Codes z → log p(z) and log p(x | z) of a model with finitely many values of its latents.
 
     A move changes one position of z to another of its values. Half of the moves choose both uniformly; the others

@@ -5,10 +5,9 @@ from dataclasses import dataclass
 import pyro
 import torch
 from jaxtyping import Float, Float64
-from pyro.distributions.util import scale_and_mask
 from torch import Tensor
 
-from inference.evaluation import constant_parts, evaluation_mode
+from inference.evaluation import constant_parts, evaluation_mode, masked
 from inference.images import check_images
 from inference.importance import blocks_of, weigh_block
 from inference.joint import Joint
@@ -106,6 +105,6 @@ def _log_likelihood(joint, x, values, rows):
         for part in torch.arange(samples, device=x.device).split(max(1, rows // len(x))):
             sites = sample_sites(joint.trace(x, {name: value[part] for name, value in values.items()}))
             seen = (site for name, site in sites.items() if name not in values)
-            terms = (scale_and_mask(site["fn"].log_prob(site["value"]), mask=site["mask"]).double() for site in seen)
+            terms = (masked(site["fn"].log_prob(site["value"]), site).double() for site in seen)
             parts.append(sum(map(joint.layout.per_image, terms)).expand(len(part), len(x)))
     return torch.cat(parts).cpu()

@@ -198,7 +198,7 @@ def _sites_of(program, x):
         ) from error
 
 
-def arranged(images: Tensor, size: int, *programs: Callable) -> tuple[list[Tensor], Layout]:
+def arrange(images: Tensor, size: int, *programs: Callable) -> tuple[list[Tensor], Layout]:
     """The images in blocks of at most `size`, and the programs' `Layout`, in evaluation mode.
 
     A program that holds data of every image (labels that it closes over, an autoguide's own parameters) does not run
