@@ -98,14 +98,14 @@ def tensor_fault(value: object, like: Tensor, finite: bool = True) -> str | None
     """
     if not isinstance(value, Tensor):
         return f"is of type {type(value).__name__}, expected a tensor"
-    if value.layout != torch.strided or value.is_quantized or value.device.type == "meta":
+    dense = value.layout == torch.strided and not value.is_quantized and value.device.type != "meta"
+    # In an expanded tensor one number stands for many, and could not be written to.
+    if not dense or value.untyped_storage().nbytes() < value.numel() * value.element_size():
         return "is not a dense tensor with values"
     if value.shape != like.shape:
         return f"is {_sizes(value)}, expected {_sizes(like)}"
     if value.dtype != like.dtype:
         return f"holds {value.dtype}, expected {like.dtype}"
-    if value.untyped_storage().nbytes() < value.numel() * value.element_size():
-        return "is not a dense tensor with values"  # one number stands for many, and could not be written to
     if finite and not (value.isfinite() | ~like.isfinite().to(value.device)).all():
         return "holds numbers that are not finite"
     return None

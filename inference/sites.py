@@ -189,12 +189,12 @@ def _sites_of(program, x):
     except FAILURES as error:
         if type(error) not in FAILURES or is_out_of_memory(error):
             raise
-        name = type(program).__name__ if isinstance(program, torch.nn.Module) else getattr(program, "__name__", "")
+        name = getattr(program, "__name__", type(program).__name__)
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         kind = type(error) if x.dtype == torch.get_default_dtype() else TypeError
         raise kind(
-            f"images of shape {tuple(x.shape)}, {x.dtype}: the program {name or type(program).__name__} failed on "
-            f"them ({reason}); it is called with a batch, (N, …), of the dtype of its parameters"
+            f"images of shape {tuple(x.shape)}, {x.dtype}: the program {name} failed on them "
+            f"({reason}); it is called with a batch, (N, …), of the dtype of its parameters"
         ) from error
 
 
