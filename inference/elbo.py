@@ -163,21 +163,17 @@ class IWAE(Trace_ELBO):
             for name, site in sites.items():
                 if trace is guide_trace and not site["fn"].has_rsample:
                     raise ValueError(f"iwae needs reparameterised sites, and the guide's {name!r} is not one")
-                log_prob, scale = self.without_plate_scale(site)  # in the end the scale of the model's plate
+                scale = self.plate_scale(site)  # in the end that of the model's plate
+                log_prob = site["log_prob"] if scale == 1 else site["log_prob"] / scale
                 log_w = log_w + sign * self.layout.per_image(log_prob)
         if not several:
             log_w = log_w.unsqueeze(0)
         return -(scale * (log_w.logsumexp(0) - math.log(self.num_particles))).sum()
 
-    def without_plate_scale(self, site):
-        """A site's log-probabilities without the scale N/B of the plate of images, and that scale."""
-        scale = 1.0
-        for frame in site["cond_indep_stack"]:
-            if frame.dim == self.layout.dim and frame.full_size not in (None, frame.size):
-                scale = frame.full_size / frame.size
-        if scale == 1.0:
-            return site["log_prob"], scale
-        return scale_and_mask(site["unscaled_log_prob"], site["scale"] / scale, site["mask"]), scale
+    def plate_scale(self, site):
+        """The scale N/B of the plate of images."""
+        frames = (frame for frame in site["cond_indep_stack"] if frame.dim == self.layout.dim and frame.full_size)
+        return math.prod(frame.full_size / frame.size for frame in frames)
 
     def reference(self):
         return self

@@ -144,6 +144,7 @@ class Target(BaseTarget):
     """
 
     adapts = True  # its step size, to the acceptance rate
+    transition = transition
 
     def __init__(self, model, x, layout=Layout()):
         super().__init__(model, x, layout)
@@ -163,10 +164,6 @@ class Target(BaseTarget):
             # Of two: a bijection may be on both ways.
             gradients = _gradient(prior, z, retain_graph=True), _gradient(likelihood, z)
         return Point(z.detach(), prior.detach(), likelihood.detach(), *gradients)
-
-    def transition(self, point, beta, step, leapfrog):
-        """As the function `transition`."""
-        return transition(self, point, beta, step, leapfrog)
 
     def _at(self, z):
         """(log p(z), log p(x | z)), both (chains, batch) float64."""
