@@ -49,7 +49,7 @@ def two_level(prior, posterior, middle, encode, decode, hidden, activation, late
 
 
 def are_sizes(values: object) -> bool:
-    """Whether these are whole numbers from 1 on, in a list or tuple that is not empty."""
+    """Return whether these are positive whole numbers, in a list or tuple that is not empty."""
     return isinstance(values, (list, tuple)) and bool(values) and all(type(v) is int and v >= 1 for v in values)
 
 
@@ -207,7 +207,7 @@ EX_POST = {
 
 
 def config_of(folder: Path) -> Path:
-    """The path of a run's config.json; an error that says what the folder is where it has none."""
+    """Return the path of a run's config.json; where there is none, raise an error that says what the folder is."""
     path = folder / "config.json"
     if folder.is_file():
         near = f"; give the folder that it is in: load({str(folder.parent)!r})" if folder.parent.is_dir() else ""

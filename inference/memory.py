@@ -1,6 +1,7 @@
 """How much may be computed at once."""
 
 import os
+import re
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -74,9 +75,7 @@ class _Made(TorchDispatchMode):
 
 
 # Words of torch's CPU allocator on Linux and on Windows, of CUDA, and of cuBLAS and cuDNN.
-OUT_OF_MEMORY = (
-    "can't allocate memory", "not enough memory", "out of memory", "STATUS_ALLOC_FAILED", "bad_alloc",
-)  # fmt: skip
+OUT_OF_MEMORY = "can't allocate memory|not enough memory|out of memory|STATUS_ALLOC_FAILED|bad_alloc"
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -87,4 +86,4 @@ def is_out_of_memory(error: BaseException) -> bool:
     """
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
-    return isinstance(error, RuntimeError) and any(words in str(error) for words in OUT_OF_MEMORY)
+    return isinstance(error, RuntimeError) and re.search(OUT_OF_MEMORY, str(error)) is not None

@@ -93,5 +93,5 @@ def test_load_names_what_is_not_a_runs_folder(tmp_path):
         assembly.load(run / "checkpoint.pt")
     for contents in ("{", json.dumps([1]), json.dumps({"latent": 2})):
         (run / "config.json").write_text(contents)
-        with pytest.raises(CheckpointError, match="config.json is not a run's config.json"):
+        with pytest.raises(CheckpointError, match="config.json is not the config.json of a run"):
             assembly.load(run)
