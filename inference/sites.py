@@ -222,7 +222,7 @@ def arrange(images: Tensor, size: int, *programs: Callable) -> tuple[list[Tensor
         return [images], layout_of(images, *programs)
 
 
-def some_images(images: Tensor, *programs: Callable) -> Tensor:
+def some_images(images, *programs: Callable) -> Tensor:
     """The first image, or all where the programs do not run on a part of them."""
     check_images(images, *programs)
     try:
