@@ -12,7 +12,7 @@ from pyro.poutine.util import prune_subsample_sites
 
 from inference.evaluation import is_delta
 from inference.images import check_images
-from inference.memory import is_out_of_memory
+from capacity import is_out_of_memory
 from inference.rng import same_noise
 
 FAILURES = (ValueError, RuntimeError, TypeError, IndexError)  # of a program that meets another shape than its own

@@ -23,7 +23,7 @@ BAD = {
     "bool": (GOOD.bool(), TypeError, r"torch.bool, expected torch.float32: images.float\(\), or data.images"),
     "int64": (GOOD.long(), TypeError, r"torch.int64, expected torch.float32: images.float\(\)"),
     "float64": (GOOD.double(), TypeError, r"torch.float64, expected torch.float32: images.float\(\)"),
-    "nan": (torch.where(GOOD.sum((1, 2, 3), True) > 8, torch.nan, GOOD), ValueError, r"not finite .* of 5 images"),
+    "nan": (GOOD.index_fill(0, torch.tensor([1, 3]), torch.nan), ValueError, r"not finite .* 2 of 5 images"),
     "infinite": (GOOD.clone().fill_(torch.inf), ValueError, "not finite .* 5 of 5 images"),
     "device": (GOOD.to("meta"), ValueError, r"images are on meta, .* on cpu: images.to\('cpu'\)"),
     "list": (GOOD.tolist(), TypeError, "images are a list, expected a tensor of floats"),
@@ -83,15 +83,12 @@ def test_float64_images_are_for_programs_in_float64():
 
 def test_load_names_what_is_not_a_runs_folder(tmp_path):
     run = tmp_path / "run"
-    with pytest.raises(FileNotFoundError, match="folder '.*run' does not exist, expected the folder of a run"):
-        assembly.load(run)
     run.mkdir()
-    with pytest.raises(FileNotFoundError, match="folder '.*run' has no config.json"):
-        assembly.load(run)
     (run / "checkpoint.pt").write_bytes(b"")
-    with pytest.raises(NotADirectoryError, match=r"checkpoint.pt' is a file, .* load\('.*run'\)"):
-        assembly.load(run / "checkpoint.pt")
+    for path in (tmp_path / "gone", run, run / "checkpoint.pt"):
+        with pytest.raises(FileNotFoundError, match=f"^{path} holds no config.json, expected the folder of a run"):
+            assembly.load(path)
     for contents in ("{", json.dumps([1]), json.dumps({"latent": 2})):
         (run / "config.json").write_text(contents)
-        with pytest.raises(CheckpointError, match="config.json is not a run's config.json"):
+        with pytest.raises(CheckpointError, match="config.json is not the config.json of a run"):
             assembly.load(run)

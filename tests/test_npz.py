@@ -131,7 +131,9 @@ def test_images_that_do_not_fit_into_memory_are_refused_before_they_are_unpacked
     np.savez_compressed(path, **dict.fromkeys(SPLITS, np.zeros((1000, 6, 5), "float32")))
     monkeypatch.setattr(capacity, "available_bytes", lambda: 8 * 3 * 1000 * 30 - 1)
     monkeypatch.setattr(npz, "_unpacked", lambda *_: pytest.fail("unpacked"))
-    with pytest.raises(DataError, match="images.npz needs at least 720000 bytes of memory, and 719999 bytes are"):
+    with pytest.raises(
+        capacity.CapacityError, match="images.npz needs at least 720000 bytes of memory, and 719999 bytes are"
+    ):
         data.load(path)
 
 
