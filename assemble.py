@@ -138,8 +138,8 @@ def assemble(
         parts.append(LIKELIHOODS[likelihood.name](likelihood, parts[-1].features, shape))
         return conditional_decoder(nn.Sequential(*parts))
 
-    what = f"prior '{prior}', flow '{flow}', hidden {quote(tuple(hidden))}, latent {quote(latent)} and shape {quote(shape)}"
-    with Allowance(f"a model of {what}", "choose a smaller one"):
+    sizes = f"hidden {quote(tuple(hidden))}, latent {quote(latent)} and images of shape {quote(shape)}"
+    with Allowance(f"a model with prior '{prior}', flow '{flow}', {sizes}", "choose smaller ones"):
         return program(
             middle=lambda features, latent: MIDDLES.get(posterior.name, MIDDLES["normal"])(features, latent),
             prior=lambda guide, latent: PRIORS_OF.get(posterior.name, PRIORS_OF["normal"])[prior.name](

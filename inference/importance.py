@@ -10,11 +10,11 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
+from capacity import is_out_of_memory
 from inference.evaluation import constant_parts, evaluation_mode
 from inference.finite import MAX_CODES, all_codes, finite_latents, sum_over_codes
 from inference.images import check_images
 from inference.joint import Joint, check_density, inferred
-from capacity import is_out_of_memory
 from inference.memory import keep_freed_memory, most_rows, rows_that_fit
 from inference.rng import same_noise, seeded
 from inference.scores import Score

@@ -10,9 +10,9 @@ from pyro.distributions.util import scale_and_mask
 from pyro.infer.autoguide import AutoGuide
 from pyro.poutine.util import prune_subsample_sites
 
+from capacity import is_out_of_memory
 from inference.evaluation import is_delta
 from inference.images import check_images
-from capacity import is_out_of_memory
 from inference.rng import same_noise
 
 FAILURES = (ValueError, RuntimeError, TypeError, IndexError)  # of a program that meets another shape than its own

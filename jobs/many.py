@@ -11,9 +11,9 @@ from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from jobs import environment, flags
+from jobs import flags
 from jobs.cells import Cell, SweepError
-from jobs.parent import WATCHED
+from jobs.startup import WATCHED
 
 RUN = Path(__file__).parent.parent / "run.py"
 WHERE = ("out", "data_dir", "device", "engine", "gemm", "tensorboard")  # settings that do not make another run of a run
@@ -185,6 +185,15 @@ def launch(argv, log, threads=None, cwd=None):
             child.stdin.close()
 
 
+def threads_given() -> int | None:
+    """Return the number of threads that OMP_NUM_THREADS asks for, None where it holds no such number.
+
+    A list, "4,2", is for nested loops; its first number is the outer one's.
+    """
+    first = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    return int(first) if first.isdecimal() and 0 < int(first) < 2**31 else None
+
+
 def run_all(runs, tell, jobs=1, threads=None, dask=None):
     """Calls `tell` with each run's `Outcome` as it ends.
 
@@ -200,7 +209,7 @@ def run_all(runs, tell, jobs=1, threads=None, dask=None):
     import joblib
 
     if threads is None and dask is None:
-        threads = environment.threads() or max(1, joblib.cpu_count() // min(jobs, len(runs) or 1))
+        threads = threads_given() or max(1, joblib.cpu_count() // min(jobs, len(runs) or 1))
     STOP.clear()
     with _cluster(dask) if dask else nullcontext():
         jobs = min(jobs, max(1, len(runs)))

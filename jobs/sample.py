@@ -40,10 +40,7 @@ def parser():
 
 def main(argv):
     given = parser().named(argv)
-    try:
-        check_data(given)
-    except SpecError as error:
-        return f"error: {error}"
+    check_data(given)
     from jobs.errors import INPUT_ERRORS  # torch comes with it: not before the flags are read
     from jobs.scoring import products_of
 
