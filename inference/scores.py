@@ -183,7 +183,8 @@ class Score:
         elif self.suffices:
             most = f"k̂ ≤ {self.pareto_k.max():.2f}, and {limit} is the limit for so many samples"
             yield f"{self.samples} samples suffice for {f'all {of_images}' if len(self) > 1 else 'the image'}: {most}."
-        if not self.suffices and (missing := self.missing) is not None:
+        missing = None if self.suffices else self.missing
+        if missing is not None and (missing.low >= 0.005 or math.isfinite(missing.high)):  # shown with two digits
             yield str(missing)
         elif self.samples > 1:
             steps, means = sizes(self.samples), self.curve.mean(-1)

@@ -12,6 +12,7 @@ MIN_SAMPLES = 25  # to fit a tail of five weights
 MAX_PARETO_K = 0.7  # above it, no affordable number of samples suffices
 RISES = 4  # doublings of the number of samples from which `extrapolate` continues
 RESAMPLES = 1000  # of the images, for its interval
+SLOWEST = 0.999  # a ratio of two rises from which on `extrapolate` gives no upper limit
 MIN_IMAGES = 10  # for an interval over images
 
 
@@ -89,7 +90,7 @@ def extrapolate(curve: Float64[Tensor, "sizes images"], samples: int) -> Missing
     # The last rise of a geometric series with the same sum, continued from 2^doublings to all samples.
     last = rises.sum(1).clamp(min=0) / (ratio.unsqueeze(-1) ** -torch.arange(RISES)).sum(1)
     last = last * ratio ** math.log2(samples / 2**doublings)
-    missing = torch.where(ratio < 1, last * ratio / (1 - ratio), math.inf)
+    missing = torch.where(ratio < SLOWEST, last * ratio / (1 - ratio), math.inf)
     return Missing(missing[0].item(), last[1:].quantile(0.05).item(), _quantile(missing[1:], 0.95))
 
 

@@ -180,6 +180,16 @@ def test_a_rise_that_does_not_slow_down_has_no_upper_limit():
     assert "at least 1.00 nats too low" in str(missing)
 
 
+def test_a_rise_of_nothing_is_not_called_a_loss():
+    """k̂ is above its limit, and the mean falls by rounding alone: no number is given as missing."""
+    values, curve = torch.zeros(60).double(), -1e-9 * torch.arange(11).double().unsqueeze(-1).expand(-1, 60)
+    falling = Score(values, values, values + 20, values + 0.9, curve, values, 1024)
+    rising = Score(values, values, values + 20, values + 0.9, -curve, values, 1024)
+    for result in (falling, rising):
+        assert not result.suffices and "too low" not in result.verdict.replace("0.00 nats too low (90 %", "")
+    assert rising.missing.high == math.inf and "rose by 0.00 nats" in rising.verdict
+
+
 def test_the_verdict_says_how_much_is_probably_missing():
     log_w = 4 * torch.randn(1024, 60, dtype=torch.float64)
     result = Score.of(log_w)
