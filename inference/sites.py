@@ -154,6 +154,7 @@ def layout_of(x, *programs, check=True) -> Layout:
 
     Raises:
         ValueError: with `check`, where a site is not each image's own.
+        FloatingPointError: where the program does not run as it has parameters that are not finite.
         the program's own error, with x's shape and dtype, where it does not run on x.
     """
     with torch.no_grad():
@@ -185,6 +186,8 @@ def _sites_of(program, x):
     except FAILURES as error:
         if type(error) not in FAILURES or is_out_of_memory(error):
             raise
+        if isinstance(program, torch.nn.Module) and not all(p.isfinite().all() for p in program.parameters()):
+            raise FloatingPointError(f"{type(program).__name__} has parameters that are not finite") from error
         name = type(program).__name__ if isinstance(program, torch.nn.Module) else getattr(program, "__name__", "")
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         kind = type(error) if x.dtype == torch.get_default_dtype() else TypeError

@@ -164,8 +164,8 @@ def test_no_distribution_of_ours_has_an_error_without_words(name):
 
 
 def test_active_units_sample_behind_a_flow():
-    _, guide = assemble(flow="planar:2", hidden=(8,), latent=3, shape=(1, 4, 4))
-    assert active_units(guide, torch.rand(20, 1, 4, 4), samples=10)["z"].noise.gt(0).all()
+    model, guide = assemble(flow="planar:2", hidden=(8,), latent=3, shape=(1, 4, 4))
+    assert active_units(model, guide, torch.rand(20, 1, 4, 4), samples=10)["z"].noise.gt(0).all()
 
 
 # Extreme parameters
