@@ -22,7 +22,7 @@ from data.splits import SPLITS
 EXPECTED = "expected an .npz file as numpy.savez(FILE, train=…, valid=…, test=…) writes it"
 LABELS = tuple(f"{split}_labels" for split in SPLITS)
 READERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-FEWER = "save fewer images, or uint8 in place of float"
+REMEDY = "save fewer images, or uint8 in place of float"
 
 
 def load(name):
@@ -47,7 +47,7 @@ def load(name):
     """
     try:
         path = Path(os.path.expanduser(name))
-        check_fits(name, path.stat().st_size, FEWER)
+        check_fits(name, path.stat().st_size, REMEDY)
         raw = path.read_bytes()
     except OSError as error:
         raise DataError(f"cannot read {name}: {error.strerror}; {EXPECTED}") from error
@@ -94,7 +94,7 @@ def _arrays(name, raw):
     pixels = sum(
         math.prod(headers[split].shape) for split in SPLITS
     )  # as float32 or bytes beside the arrays themselves
-    check_fits(name, sum(header.nbytes for header in headers.values()) + 4 * pixels, FEWER)
+    check_fits(name, sum(header.nbytes for header in headers.values()) + 4 * pixels, REMEDY)
     with _damage_named(name):
         return {key: _unpacked(archive, header) for key, header in headers.items()}
 
@@ -150,7 +150,7 @@ def _check_images(name, headers):
         if len(shape) not in (3, 4):
             raise DataError(f"{what} is of shape {shape}, expected (N, height, width) or (N, channels, height, width)")
         if len(shape) == 4:
-            validate.shape(shape, what)
+            validate.check_shape(shape, what)
         if header.dtype.kind != "f" and header.dtype not in (np.bool_, np.uint8):
             raise DataError(
                 f"{what} is {header.dtype}, expected uint8 in 0..255, float in [0, 1], or bool: {_remedy(header.dtype)}"

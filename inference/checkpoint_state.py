@@ -2,6 +2,7 @@
 
 import math
 import re
+import reprlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -37,9 +38,10 @@ def check_state(
     Raises:
         CheckpointError: in one line, which entry is wrong, what it is and what was expected.
     """
-    if not isinstance(state, dict):
-        raise CheckpointError(f"{source} is not a valid checkpoint of this run: it is {_kind(state)}, expected a dict")
-    faults = _counts(state) or _weights(state, program)
+    if isinstance(state, dict):
+        faults = _counts(state) or _weights(state, program)
+    else:
+        faults = [f"it is of type {type(state).__name__}, expected dict"]
     if not faults and parameters is not None:
         faults = _memory(state["update"], parameters, objective or {})
     if not faults and frame is not None:
@@ -54,23 +56,23 @@ def _counts(state: dict) -> list[str]:
     """Faults in the epochs' numbers and metrics."""
     for name, kind in {"epoch": int, "metrics": list, "program": dict, "update": dict, "best": dict}.items():
         if not isinstance(state.get(name), kind) or isinstance(state[name], bool):
-            return [f"{name} is {_kind(state.get(name))}, expected {_article(kind.__name__)}"]
+            return [f"{name} is of type {type(state.get(name)).__name__}, expected {kind.__name__}"]
     epoch, metrics, best = state["epoch"], state["metrics"], state["best"]
     if not 1 <= epoch <= MAX_EPOCHS or len(metrics) != epoch:
-        return [f"epoch is {_short(epoch)}, but it has metrics of {len(metrics)} epochs"]
+        return [f"epoch is {reprlib.repr(epoch)}, but it has metrics of {len(metrics)} epochs"]
     for number, line in enumerate(metrics, 1):
         if not isinstance(line, dict) or not any(names <= line.keys() for names in METRICS):
-            return [f"the metrics of epoch {number} are {_kind(line)} that lacks numbers of an epoch"]
+            return [f"the metrics of epoch {number} are {reprlib.repr(line)}, which lacks numbers of an epoch"]
         if type(line["epoch"]) is not int or line["epoch"] != number or line.keys() != metrics[0].keys():
             return [f"the metrics of epoch {number} are those of another epoch"]
         for name, value in line.items():
             if not isinstance(name, str) or not _is_finite(value):
-                return [f"{name!s:.40} of epoch {number} is {_short(value)}, expected a finite number"]
+                return [f"{name!s:.40} of epoch {number} is {reprlib.repr(value)}, expected a finite number"]
     for name in ("epoch", "last"):
         if type(best.get(name)) is not int or not 1 <= best[name] <= epoch:
-            return [f"best.{name} is {_short(best.get(name))}, expected the number of an epoch up to {epoch}"]
+            return [f"best.{name} is {reprlib.repr(best.get(name))}, expected the number of an epoch up to {epoch}"]
     if type(best.get("score")) is not float or not math.isfinite(best["score"]):
-        return [f"best.score is {_short(best.get('score'))}, expected a finite number"]
+        return [f"best.score is {reprlib.repr(best.get('score'))}, expected a finite number"]
     return []
 
 
@@ -96,7 +98,7 @@ def _memory(update: dict, parameters: Mapping[str, Tensor], objective: Mapping[s
 
 def _film(film: object, epoch: int, frame: tuple[int, ...]) -> list[str]:
     if not isinstance(film, dict):
-        return [f"film is {_kind(film)}, expected a dict"]
+        return [f"film is of type {type(film).__name__}, expected a dict"]
     for name, frames in film.items():
         known = isinstance(name, str) and re.fullmatch("[1-9][0-9]{0,9}", name) and int(name) <= epoch
         if not known or not isinstance(frames, Tensor) or frames.dim() != len(frame) + 1 or not len(frames):
@@ -110,17 +112,3 @@ def _is_finite(value: object) -> bool:
     if isinstance(value, float):
         return math.isfinite(value)
     return type(value) is int and abs(value) < 10**300
-
-
-def _kind(value: object) -> str:
-    return "missing" if value is None else _article(type(value).__name__)
-
-
-def _article(word: str) -> str:
-    return f"{'an' if word[0] in 'aeiouO' else 'a'} {word}"
-
-
-def _short(value: object) -> str:
-    if isinstance(value, int) and abs(value) > MAX_EPOCHS:
-        return "a number of too many digits"
-    return repr(value) if isinstance(value, (int, float)) else _kind(value)

@@ -16,7 +16,6 @@ from jobs.cells import Cell, SweepError
 from jobs.startup import WATCHED
 
 RUN = Path(__file__).parent.parent / "run.py"
-WHERE = ("out", "data_dir", "device", "engine", "gemm", "tensorboard")  # settings that do not make another run of a run
 STOP = threading.Event()  # set on Ctrl-C: no further run begins
 # Exit statuses after SIGHUP, SIGINT and SIGTERM; negative before a process handles them.
 STOPPED = {status for number in (1, 2, 15) for status in (-number, 128 + number)}
@@ -65,7 +64,7 @@ def finished(run):
 def _other(run, saved):
     """The settings of a run in which those that were saved differ."""
     config = run.cell.config | {"seed": run.seed}
-    return [name for name, value in config.items() if name not in WHERE and saved.get(name, value) != value]
+    return [name for name, value in config.items() if name not in flags.WHERE and saved.get(name, value) != value]
 
 
 def _missing(run):
@@ -85,8 +84,8 @@ def unmeasured(run):
     return {m: measured[m]["not measured"] for m in run.measures if "not measured" in measured.get(m, ())}
 
 
-def remarks(run: Run) -> list[str]:
-    """The remarks on a finished run, as its results.json has them (`jobs.remarks`)."""
+def read_remarks(run: Run) -> list[str]:
+    """Return the remarks on a finished run from its results.json (see `jobs.remarks`)."""
     said = _results(run)[0].get("remarks", [])
     return [str(remark) for remark in said] if isinstance(said, list) else []
 
@@ -151,7 +150,7 @@ def _reason(status: int, log: Path, start: int) -> str:
 
 def _training(run):
     if (run.folder / "config.json").exists():
-        return ["--resume", str(run.folder), *_where(run, *(name for name in WHERE if name != "out"))]
+        return ["--resume", str(run.folder), *_where(run, *(name for name in flags.WHERE if name != "out"))]
     return [*run.cell.words(run.seed), "--out", str(run.folder)]
 
 

@@ -167,8 +167,8 @@ def test_of_every_small_shape_one_order_of_axes_at_least_is_taken():
     sizes = range(1, 9)
     for shape in [(5, a, b, c) for a in sizes for b in sizes for c in sizes]:
         n, height, width, channels = shape
-        if validate.channels_last(shape):
-            assert not validate.channels_last((n, channels, height, width))
+        if validate.has_channels_last(shape):
+            assert not validate.has_channels_last((n, channels, height, width))
 
 
 def test_colour_images_ask_for_a_likelihood(tmp_path):
