@@ -49,7 +49,7 @@ def two_level(prior, posterior, middle, encode, decode, hidden, activation, late
 
 
 def are_sizes(values: object) -> bool:
-    """Whether these are whole numbers from 1 on, in a list or tuple that is not empty."""
+    """Return whether these are positive whole numbers, in a list or tuple that is not empty."""
     return isinstance(values, (list, tuple)) and bool(values) and all(type(v) is int and v >= 1 for v in values)
 
 

@@ -69,9 +69,7 @@ def check_fits(what: str, count: int, remedy: str, available: int | None = None)
 
 
 # Words of torch's CPU allocator on Linux and on Windows, of CUDA, and of cuBLAS and cuDNN.
-OUT_OF_MEMORY = (
-    "can't allocate memory", "not enough memory", "out of memory", "STATUS_ALLOC_FAILED", "bad_alloc",
-)  # fmt: skip
+OUT_OF_MEMORY = "can't allocate memory|not enough memory|out of memory|STATUS_ALLOC_FAILED|bad_alloc"
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -82,7 +80,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     """
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
-    return isinstance(error, RuntimeError) and any(words in str(error) for words in OUT_OF_MEMORY)
+    return isinstance(error, RuntimeError) and re.search(OUT_OF_MEMORY, str(error)) is not None
 
 
 class MadeBytes(TorchDispatchMode):

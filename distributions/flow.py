@@ -56,7 +56,7 @@ class FlowDistribution(Estimable, dist.TransformedDistribution):
                 f"{self.transform} is too steep for {z.dtype}: the map takes the inverse of a point to another, "
                 f"{error.max():.1g} away, and the log-probability is that of the other; at most {TOLERANCE:g} is "
                 "expected. Score z.double(), or train with a lower learning rate: the flow's weights are very large.",
-                stacklevel=3,
+                stacklevel=4,
             )
 
     def expand(self, batch_shape, _instance=None):

@@ -98,7 +98,7 @@ def _processor_maker() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:  # not Linux
-        lines = [f"vendor_id: {word.strip()}" for word in platform.processor().split(",")[-1:]]
+        return platform.processor().rpartition(",")[2].strip()
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("vendor_id")), "")
 
 

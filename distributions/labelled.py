@@ -7,7 +7,7 @@ import torch
 from torch.distributions import constraints
 
 from distributions.closed_forms import Estimable
-from distributions.shapes import check_expand, fits
+from distributions.shapes import broadcasts_to, check_expand
 
 
 def join(x, y):
@@ -80,7 +80,7 @@ class LabelledImages(Estimable, dist.TorchDistribution):
         self.decode, self.z, self.shape_of_images, self.classes = decode, z, torch.Size(shape), classes
         self.labels = None if labels is None else one_hot(labels, classes).to(z.device)
         batch_shape, event_shape = z.shape[:-1], torch.Size((math.prod(shape) + classes,))
-        if self.labels is not None and not fits(self.labels.shape[:-1], batch_shape):
+        if self.labels is not None and not broadcasts_to(self.labels.shape[:-1], batch_shape):
             count = self.labels[..., 0].numel()
             raise ValueError(f"{count} labels for a batch of {tuple(batch_shape)}: expected one for each, or for all")
         super().__init__(batch_shape, event_shape, validate_args=validate_args)

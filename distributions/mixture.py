@@ -77,14 +77,14 @@ class Mixture(Estimable, dist.TorchDistribution):
     @property
     def mean(self):
         """Σ_k π_k E_k[z]."""
-        return self._average(self._of_components("mean"))
+        return self._average(self._of_components("mean")).expand(self.batch_shape + self.event_shape)
 
     @property
     def variance(self):
         """Σ_k π_k (Var_k[z] + (E_k[z] - E[z])²)."""
         variances, means = self._of_components("variance"), self._of_components("mean")
-        centre = torch.tensordot(self._weights(means), means, 1)
-        return self._average(variances + (means - centre).square())
+        spread = variances + (means - self._average(means)).square()
+        return self._average(spread).expand(self.batch_shape + self.event_shape)
 
     def _of_components(self, name):
         """(K, *event)."""
@@ -94,14 +94,9 @@ class Mixture(Estimable, dist.TorchDistribution):
             raise self._no_closed_form(name) from error
 
     def _average(self, values):
-        total = torch.tensordot(self._weights(values), values, 1)
-        return total.expand(self.batch_shape + self.event_shape)
-
-    def _weights(self, values):
-        count = self.components.batch_shape[0]
-        if self.logits is None:
-            return values.new_full((count,), 1 / count)
-        return self.logits.softmax(-1).to(values.dtype)
+        """Σ_k π_k values_k: (K, *event) → (*event)."""
+        weights = values.new_full((len(values),), 1 / len(values)) if self.logits is None else self.logits.softmax(-1)
+        return torch.tensordot(weights.to(values.dtype), values, 1)
 
     def component_log_prob(self, z: Float[Tensor, "..."]) -> Float[Tensor, "... components"]:
         """log π_k p_k(z) for every component: (..., *event) → (..., K); its softmax is p(k | z)."""

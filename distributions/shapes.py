@@ -1,5 +1,7 @@
 """Whether images have the shape that a network or a model was built for."""
 
+from collections.abc import Sequence
+from itertools import islice
 from numbers import Integral
 
 import torch
@@ -26,19 +28,30 @@ def check_shape(images, shape, name="images", leading=None, like=None):
         raise TypeError(f"{name} are a {type(images).__name__}, expected a torch.Tensor of shape ({expected})")
     kind = images.device.type
     casts = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
-    parameter = None if like is None or casts else next(like.parameters(), None)
-    dtype = images.dtype if parameter is None else parameter.dtype
-    if not images.is_floating_point() or images.dtype != dtype:
-        expected = dtype if dtype.is_floating_point else torch.get_default_dtype()
-        remedy = "float() / 255 for bytes" if images.dtype == torch.uint8 else f"to({expected})"
-        raise TypeError(f"{name} are {images.dtype}, expected {expected}: {name.split()[0]}.{remedy}")
-    if parameter is not None and images.device != parameter.device:
-        where = f"{name} are on {images.device}, and the network's parameters on {parameter.device}"
-        raise ValueError(f"{where}: {name.split()[0]}.to('{parameter.device}')")
+    check_floats(images, [] if like is None or casts else list(islice(like.parameters(), 1)), name)
     batch = images.ndim - len(shape)
     if images.shape[max(0, batch) :] != tuple(shape) or leading not in (None, batch):
         raise ValueError(f"{name} are of shape {tuple(images.shape)}, expected ({expected})")
     return images
+
+
+def check_floats(
+    images: torch.Tensor, parameters: Sequence[torch.Tensor], name: str = "images", more: str = ""
+) -> None:
+    """Raise where images are not floats of the precision and on the device of one of the parameters.
+
+    `more` is another remedy, for the error.
+    """
+    dtypes = [parameter.dtype for parameter in parameters]
+    if not images.is_floating_point() or (dtypes and images.dtype not in dtypes):
+        expected = dtypes[0] if dtypes else torch.get_default_dtype()
+        remedy = "float()" if expected == torch.float32 else f"to({expected})"
+        if images.dtype == torch.uint8:
+            remedy = "float() / 255 for bytes"
+        raise TypeError(f"{name} are {images.dtype}, expected {expected}: {name.split()[0]}.{remedy}{more}")
+    if parameters and images.device != (device := parameters[0].device):
+        where = f"{name} are on {images.device}, and the parameters on {device}"
+        raise ValueError(f"{where}: {name.split()[0]}.to('{device}')")
 
 
 def plate_size(images, batch):
@@ -63,8 +76,8 @@ def plate_size(images, batch):
     return len(images)
 
 
-def fits(shape, batch) -> bool:
-    """Whether the one broadcasts to the other."""
+def broadcasts_to(shape, batch) -> bool:
+    """Return whether `shape` broadcasts to `batch`."""
     try:
         return torch.broadcast_shapes(shape, batch) == tuple(batch)
     except RuntimeError:
@@ -81,7 +94,7 @@ def check_expand(distribution, batch_shape):
     Traceback (most recent call last):
     ValueError: batch_shape is (2, 4), expected one that (3,), the batch shape of the Normal, expands to
     """
-    if not fits(distribution.batch_shape, batch_shape):
+    if not broadcasts_to(distribution.batch_shape, batch_shape):
         own = tuple(distribution.batch_shape)
         name = type(distribution).__name__
         raise ValueError(

@@ -19,6 +19,8 @@ class _Root(torch.autograd.Function):
     differentiate it again.
     """
 
+    generate_vmap_rule = True
+
     @staticmethod
     def forward(v, slope):
         return _iterate(v, slope)
@@ -43,21 +45,10 @@ class _Root(torch.autograd.Function):
         with _set_fwd_grad_enabled(True):
             return _rate(t, slope) * (v_tangent - t * slope_tangent)
 
-    @staticmethod
-    def vmap(info, in_dims, *inputs):
-        """The equation holds element by element: move the new dimension to the left of all that broadcast."""
-        ndim = max(t.ndim - (dim is not None) for t, dim in zip(inputs, in_dims))
-        moved = [
-            t if dim is None else t.movedim(dim, 0)[(slice(None), *[None] * (ndim - t.ndim + 1))]
-            for t, dim in zip(inputs, in_dims)
-        ]
-        return _Root.apply(*moved), 0
-
 
 def _rate(t, slope):
     """∂t/∂v."""
-    bend = 1 - t * t
-    return bend / (t * t + bend * slope)
+    return (1 - t * t) / derivative(t, slope)
 
 
 def _iterate(v, slope):
@@ -91,8 +82,7 @@ def _iterate(v, slope):
         r = _halley(_halley(r.double(), v.abs(), slope), v.abs(), slope)
     r = r.copysign(v)
     t = r.tanh()
-    bend = 1 - t * t
-    return t + bend * ((v - r - (slope - 1) * t) / (t * t + bend * slope))
+    return t + (1 - t * t) * ((v - r - (slope - 1) * t) / derivative(t, slope))
 
 
 def _halley(r, a, slope):

@@ -69,10 +69,10 @@ def _share(xi, slope, d0, bend):
     return (slope * xi.square() + d0 * xi * (1 - xi)) / (slope + bend * xi * (1 - xi))
 
 
-def _refinement(root, rise, height, slope, d0, d1, bend, steps=STEPS):
-    """What Newton's method adds to the root ξ of height·share(ξ) = rise, which stays in its bin."""
+def _refinement(root, rise, height, slope, d0, d1, bend):
+    """Correction of the root ξ of height·share(ξ) = rise by Newton's method, which keeps ξ in its bin."""
     xi = root
-    for _ in range(steps):
+    for _ in range(STEPS):
         rate = slope * (d1 * xi.square() + 2 * slope * xi * (1 - xi) + d0 * (1 - xi).square())
         rate = rate / (slope + bend * xi * (1 - xi)).square()
         xi = (xi + (rise / height - _share(xi, slope, d0, bend)) / rate).clamp(0, 1)

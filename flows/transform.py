@@ -66,7 +66,7 @@ class Bijection(Transform):
             self._cached_x_y = None, None
 
     def _state_of_pair(self):
-        """Changes where one of the two is changed in place, as an optimiser does, or asks for gradients later."""
+        """Return a value that differs after one of the two changes in place, as by an optimiser, or needs gradients."""
         return [t is None or t.is_inference() or (t._version, t.requires_grad) for t in self._cached_x_y]
 
     def _check(self, x):

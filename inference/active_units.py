@@ -8,12 +8,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from inference.estimate import Estimate
-from inference.evaluation import check_latents, evaluation_mode
+from inference.evaluation import check_latents, core, evaluation_mode
 from inference.images import check_images
 from inference.joint import inferred
 from inference.memory import most_rows
 from inference.rng import seeded
-from inference.sites import arranged, latents_of, sample_sites, trace_of
+from inference.sites import arrange, latents_of, sample_sites, trace_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,11 +79,13 @@ def active_units(
     rows = rows or most_rows(images.device)
     means: dict = {}
     with evaluation_mode(model, guide), seeded(seed, device=images.device), pyro.validation_enabled(False):
-        blocks, layout = arranged(images, rows // samples, model, guide)
+        blocks, layout = arrange(images, rows // samples, model, guide)
         check_latents(latents_of(sample_sites(trace_of(model, blocks[0]))), inferred(guide, 1, blocks[0], layout)[1])
         for x in blocks:
             chunks = [inferred(guide, len(part), x, layout)[1] for part in torch.arange(samples).split(rows)]
-            for name in filter(lambda name: not _labels(chunks[0][name]), chunks[0]):
+            for name, site in chunks[0].items():
+                if isinstance(core(site["fn"]), torch.distributions.Categorical):
+                    continue
                 draws = torch.cat([_mean_or_sample(chunk[name], layout) for chunk in chunks])
                 means.setdefault(name, []).append(Estimate.of(draws))
     if not means:
@@ -93,16 +95,9 @@ def active_units(
     return {name: ActiveUnits(mean.values.var(0) - noise[name], noise[name], threshold) for name, mean in means.items()}
 
 
-def _labels(site):
-    fn = site["fn"]
-    while hasattr(fn, "base_dist"):
-        fn = fn.base_dist
-    return isinstance(fn, torch.distributions.Categorical)
-
-
 def _mean_or_sample(site, layout):
     try:
         values = site["fn"].mean.expand(site["value"].shape)
     except NotImplementedError:
         values = site["value"]
-    return layout.images_first(values, site["fn"].event_dim)
+    return layout.images_first(values)

@@ -17,7 +17,7 @@ from inference.images import check_images
 from inference.memory import rows_that_fit
 from inference.moves import DiscreteTarget
 from inference.rng import same_noise, seeded
-from inference.sites import Layout, arranged
+from inference.sites import Layout, arrange
 from inference.weights import effective_sample_size, log_mean, relative_error
 
 ACCEPTANCE = 0.65  # of the proposals, where Hamiltonian Monte Carlo goes farthest for its price
@@ -200,7 +200,7 @@ def images_at_once(model, images, chains, rows):
 
     All of them where the model runs on no part of them.
     """
-    (x, *_), layout = arranged(images, 2, model)  # of two images, so that a latent which both share shows
+    (x, *_), layout = arrange(images, 2, model)  # of two images, so that a latent which both share shows
     target = target_of(model, x, layout)  # raises its errors before anything is measured
     if len(x) > 2:
         return len(images), layout

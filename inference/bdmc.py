@@ -9,6 +9,7 @@ from torch import nn
 
 from inference.ais import anneal, check, from_prior, images_at_once, prepared, schedule, target_of, with_error
 from inference.estimate import or_none, standard_error
+from inference.images import check_images
 
 
 @dataclass(frozen=True)
@@ -108,6 +109,7 @@ def bdmc(
         simulated = simulation.nodes["_RETURN"]["value"]
         if not isinstance(simulated, torch.Tensor) or len(simulated) != images:
             raise ValueError(f"model(batch={images}) is expected to return the {images} images that it drew")
+        check_images(simulated, model)
         size, layout = images_at_once(model, simulated, chains + scouts, rows)
         for part in (slice(start, start + size) for start in range(0, images, size)):
             target = target_of(model, simulated[part], layout)

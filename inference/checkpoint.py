@@ -75,7 +75,7 @@ def load_checkpoint(path, device="cpu", contents=None):
 
 
 def weight_faults(expected: Mapping[str, Tensor], weights: object) -> list[str]:
-    """How `weights` differ from a state dict whose tensors are like `expected`, a phrase for each difference.
+    """Describe how `weights` differ from a state dict whose tensors are like `expected`, a phrase for each difference.
 
     >>> weight_faults(torch.nn.Linear(2, 1).state_dict(), torch.nn.Linear(3, 1).state_dict())
     ['weight is (1, 3), expected (1, 2)']
@@ -89,7 +89,7 @@ def weight_faults(expected: Mapping[str, Tensor], weights: object) -> list[str]:
 
 
 def tensor_fault(value: object, like: Tensor, finite: bool = True) -> str | None:
-    """What is wrong with a tensor that should be dense, of the shape and dtype of `like`, and finite where `like` is.
+    """Describe the fault of a tensor that should be dense, like `like` in shape and dtype, and finite where `like` is.
 
     >>> tensor_fault(torch.zeros(2), torch.zeros(3)), tensor_fault(torch.zeros(3), torch.zeros(3))
     ('is (2), expected (3)', None)
@@ -98,14 +98,14 @@ def tensor_fault(value: object, like: Tensor, finite: bool = True) -> str | None
     """
     if not isinstance(value, Tensor):
         return f"is of type {type(value).__name__}, expected a tensor"
-    if value.layout != torch.strided or value.is_quantized or value.device.type == "meta":
+    dense = value.layout == torch.strided and not value.is_quantized and value.device.type != "meta"
+    # In an expanded tensor one number stands for many, and could not be written to.
+    if not dense or value.untyped_storage().nbytes() < value.numel() * value.element_size():
         return "is not a dense tensor with values"
     if value.shape != like.shape:
         return f"is {_sizes(value)}, expected {_sizes(like)}"
     if value.dtype != like.dtype:
         return f"holds {value.dtype}, expected {like.dtype}"
-    if value.untyped_storage().nbytes() < value.numel() * value.element_size():
-        return "is not a dense tensor with values"  # one number stands for many, and could not be written to
     if finite and not (value.isfinite() | ~like.isfinite().to(value.device)).all():
         return "holds numbers that are not finite"
     return None

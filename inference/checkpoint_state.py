@@ -2,7 +2,6 @@
 
 import math
 import re
-import reprlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,10 +10,9 @@ from torch import Tensor, nn
 
 from inference.checkpoint import CheckpointError, tensor_fault, weight_faults
 
-MAX_EPOCHS = 10**9
 ADAM = ("step", "exp_avg", "exp_avg_sq")  # what the optimiser remembers of each parameter
-METRICS: tuple[set[str], ...] = ({"epoch", "loss", "seconds", "elbo", "reconstruction", "kl"},)
-METRICS += ({"epoch", "loss", "seconds", "objective", "reconstruction", "log_prior"},)
+COMMON = {"epoch", "loss", "seconds", "reconstruction"}
+METRICS = COMMON | {"elbo", "kl"}, COMMON | {"objective", "log_prior"}  # of guides with a density, and of points
 
 
 def check_state(
@@ -38,10 +36,9 @@ def check_state(
     Raises:
         CheckpointError: in one line, which entry is wrong, what it is and what was expected.
     """
-    if isinstance(state, dict):
-        faults = _counts(state) or _weights(state, program)
-    else:
-        faults = [f"it is of type {type(state).__name__}, expected dict"]
+    if not isinstance(state, dict):
+        raise CheckpointError(f"{source} is not a valid checkpoint of this run: it is {_short(state)}, expected a dict")
+    faults = _counts(state) or _weights(state, program)
     if not faults and parameters is not None:
         faults = _memory(state["update"], parameters, objective or {})
     if not faults and frame is not None:
@@ -56,23 +53,23 @@ def _counts(state: dict) -> list[str]:
     """Faults in the epochs' numbers and metrics."""
     for name, kind in {"epoch": int, "metrics": list, "program": dict, "update": dict, "best": dict}.items():
         if not isinstance(state.get(name), kind) or isinstance(state[name], bool):
-            return [f"{name} is of type {type(state.get(name)).__name__}, expected {kind.__name__}"]
+            return [f"{name} is {_short(state.get(name))}, expected type {kind.__name__}"]
     epoch, metrics, best = state["epoch"], state["metrics"], state["best"]
-    if not 1 <= epoch <= MAX_EPOCHS or len(metrics) != epoch:
-        return [f"epoch is {reprlib.repr(epoch)}, but it has metrics of {len(metrics)} epochs"]
+    if epoch < 1 or len(metrics) != epoch:
+        return [f"epoch is {_short(epoch)}, but it has metrics of {len(metrics)} epochs"]
     for number, line in enumerate(metrics, 1):
         if not isinstance(line, dict) or not any(names <= line.keys() for names in METRICS):
-            return [f"the metrics of epoch {number} are {reprlib.repr(line)}, which lacks numbers of an epoch"]
+            return [f"the metrics of epoch {number} lack numbers of an epoch"]
         if type(line["epoch"]) is not int or line["epoch"] != number or line.keys() != metrics[0].keys():
             return [f"the metrics of epoch {number} are those of another epoch"]
         for name, value in line.items():
             if not isinstance(name, str) or not _is_finite(value):
-                return [f"{name!s:.40} of epoch {number} is {reprlib.repr(value)}, expected a finite number"]
+                return [f"{name!s:.40} of epoch {number} is {_short(value)}, expected a finite number"]
     for name in ("epoch", "last"):
         if type(best.get(name)) is not int or not 1 <= best[name] <= epoch:
-            return [f"best.{name} is {reprlib.repr(best.get(name))}, expected the number of an epoch up to {epoch}"]
+            return [f"best.{name} is {_short(best.get(name))}, expected the number of an epoch up to {epoch}"]
     if type(best.get("score")) is not float or not math.isfinite(best["score"]):
-        return [f"best.score is {reprlib.repr(best.get('score'))}, expected a finite number"]
+        return [f"best.score is {_short(best.get('score'))}, expected a finite number"]
     return []
 
 
@@ -98,11 +95,11 @@ def _memory(update: dict, parameters: Mapping[str, Tensor], objective: Mapping[s
 
 def _film(film: object, epoch: int, frame: tuple[int, ...]) -> list[str]:
     if not isinstance(film, dict):
-        return [f"film is of type {type(film).__name__}, expected a dict"]
+        return [f"film is {_short(film)}, expected a dict"]
     for name, frames in film.items():
         known = isinstance(name, str) and re.fullmatch("[1-9][0-9]{0,9}", name) and int(name) <= epoch
         if not known or not isinstance(frames, Tensor) or frames.dim() != len(frame) + 1 or not len(frames):
-            return [f"film holds {name!s:.40}, which is no picture of an epoch"]
+            return [f"film holds {name!s:.40}, which is not a picture of an epoch"]
         if fault := tensor_fault(frames, torch.empty(len(frames), *frame, dtype=torch.uint8)):
             return [f"film {name} {fault}"]
     return [] if len({len(frames) for frames in film.values()}) < 2 else ["film has epochs of different lengths"]
@@ -112,3 +109,11 @@ def _is_finite(value: object) -> bool:
     if isinstance(value, float):
         return math.isfinite(value)
     return type(value) is int and abs(value) < 10**300
+
+
+def _short(value: object) -> str:
+    if isinstance(value, int) and abs(value) > 10**9:
+        return "a number of too many digits"
+    if isinstance(value, (int, float)):
+        return repr(value)
+    return "missing" if value is None else f"of type {type(value).__name__}"

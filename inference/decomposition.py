@@ -6,17 +6,16 @@ from dataclasses import dataclass
 import pyro
 import torch
 from jaxtyping import Float
-from pyro.distributions.util import scale_and_mask
 from torch import Tensor
 
 from inference.elbo import downward
 from inference.estimate import Estimate
-from inference.evaluation import check_support, constant_parts, evaluation_mode, is_delta, precise
+from inference.evaluation import check_support, constant_parts, evaluation_mode, is_delta, masked, precise
 from inference.images import check_images
 from inference.joint import Joint, check_density, inferred
 from inference.memory import most_rows
 from inference.rng import seeded
-from inference.sites import arranged, auxiliaries_of, sample_sites
+from inference.sites import arrange, auxiliaries_of, sample_sites
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,7 +84,7 @@ def decompose(model, guide, images: Float[Tensor, " images *event"], samples=100
         seeded(seed, device=images.device),
         pyro.validation_enabled(False),
     ):
-        parts, layout = arranged(images, rows // samples, model, guide)
+        parts, layout = arrange(images, rows // samples, model, guide)
         joint = Joint(model, layout=layout)
         blocks = []
         for x in parts:
@@ -121,22 +120,21 @@ def _terms(joint, guide, x, samples):
     sites = sample_sites(joint.trace(x, values))
     check_support(sites, values)
     shape, per_image = (samples, len(x)), joint.layout.per_image
-    seen = (_masked(site["fn"].log_prob(site["value"]).double(), site) for n, site in sites.items() if n not in latents)
+    seen = (masked(site["fn"].log_prob(site["value"]).double(), site) for n, site in sites.items() if n not in latents)
     seen = sum(map(per_image, seen))
     terms, elbo = {("reconstruction", None): seen.expand(shape)}, seen
     replaceable = downward(sites, latents)
     together = [name for name, site in latents.items() if is_delta(site["fn"])]
-    for name in latents.keys() - set(together):
-        value, q, p = values[name], latents[name]["fn"], sites[name]["fn"]
-        closed, factors = name in replaceable, (_factors(q), _factors(p))
-        masks = latents[name], sites[name]
-        kl = per_image(_kl(q, p, value, closed, *masks))
+    for name, latent in latents.items():
+        if name in together:
+            continue
+        closed, factors = name in replaceable, (_factors(latent["fn"]), _factors(sites[name]["fn"]))
+        kl = per_image(_kl(latent, sites[name], closed))
         terms["kl", name], elbo = kl.expand(shape), elbo - kl
         terms["dimensions", name] = None
         if None not in factors and joint.layout.rank == 1:
-            terms["dimensions", name] = _kl(*factors, value, closed, *masks, len(q.event_shape)).expand(
-                *shape, *q.event_shape
-            )
+            kl = _kl(latent, sites[name], closed, factors)
+            terms["dimensions", name] = kl.expand(*shape, *latent["fn"].event_shape)
     if together:
         kl = _joint_kl(trace, sites, together, per_image)
         terms["kl", ", ".join(together)], elbo = kl.expand(shape), elbo - kl
@@ -147,32 +145,27 @@ def _terms(joint, guide, x, samples):
 def _joint_kl(trace, sites, names, per_image):
     """log q - log p of the latents that follow from auxiliary sites, which have one density together."""
     drawn = {**{name: trace.nodes[name] for name in names}, **auxiliaries_of(sample_sites(trace))}
-    log_q = sum(per_image(_masked(site["fn"].log_prob(site["value"]).double(), site)) for site in drawn.values())
-    for name in names:
-        fn = sites[name]["fn"]
-        log_p = fn.log_prob(precise(fn, trace.nodes[name]["value"])).double()
-        log_q = log_q - per_image(_masked(log_p, sites[name]))
-    return log_q
+    log_q = sum(per_image(masked(site["fn"].log_prob(site["value"]).double(), site)) for site in drawn.values())
+    placed = [(sites[name], trace.nodes[name]["value"]) for name in names]
+    log_p = (masked(site["fn"].log_prob(precise(site["fn"], z)).double(), site) for site, z in placed)
+    return log_q - sum(map(per_image, log_p))
 
 
 def _estimate(chunks):
     return None if chunks[0] is None else Estimate.of(torch.cat(chunks))
 
 
-def _kl(q, p, z, closed, latent, site, dims=0):
-    """KL(q ‖ p), in closed form where there is one and it may be used, otherwise log q(z) - log p(z); with masks."""
+def _kl(latent, site, closed, factors=None):
+    """KL(q ‖ p) of a latent's two sites, or of every element by their `factors`; with masks.
+
+    In closed form where there is one and it may be used, otherwise log q(z) - log p(z).
+    """
+    (q, p), dims = factors or (latent["fn"], site["fn"]), len(latent["fn"].event_shape) if factors else 0
+    z = latent["value"]
     if closed:
         with suppress(NotImplementedError):
-            return _masked(torch.distributions.kl_divergence(q, p).double(), latent, dims)
-    return _masked(q.log_prob(z).double(), latent, dims) - _masked(p.log_prob(precise(p, z)).double(), site, dims)
-
-
-def _masked(term, site, dims=0):
-    """A term, with `dims` dimensions of the event, that is zero where the site is masked."""
-    mask = site["mask"]
-    if isinstance(mask, torch.Tensor):
-        mask = mask.reshape(tuple(mask.shape) + (1,) * dims)
-    return scale_and_mask(term, mask=mask)
+            return masked(torch.distributions.kl_divergence(q, p).double(), latent, dims)
+    return masked(q.log_prob(z).double(), latent, dims) - masked(p.log_prob(precise(p, z)).double(), site, dims)
 
 
 def _factors(fn):

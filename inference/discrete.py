@@ -134,11 +134,10 @@ class TraceEnum_ELBO(pyro.infer.TraceEnum_ELBO):
             return -sum(_compute_dice_elbo(*pair) for pair in traces)
         elbo, log_q = 0.0, 0.0
         for trace, sign in ((model_trace, 1), (guide_trace, -1)):
-            for site in trace.nodes.values():
-                if site["type"] == "sample" and not site_is_subsample(site):
-                    elbo = elbo + sign * site["log_prob"]
-                    if trace is guide_trace and site["infer"].get("_enumerate_dim") is not None:
-                        log_q = log_q + site["unscaled_log_prob"]
+            for site in sample_sites(trace).values():
+                elbo = elbo + sign * site["log_prob"]
+                if trace is guide_trace and site["infer"].get("_enumerate_dim") is not None:
+                    log_q = log_q + site["unscaled_log_prob"]
         return -(log_q.exp() * elbo).sum()
 
     loss, loss_and_grads = Trace_ELBO.loss, Trace_ELBO.loss_and_grads  # what stock SVI asks for
@@ -148,19 +147,16 @@ class TraceEnum_ELBO(pyro.infer.TraceEnum_ELBO):
 
 
 def summable(model_trace, guide_trace, images):
-    """Whether Σ_z q (log p - log q) is a sum of products: every site each image's own, and all sums over the guide's z.
+    """Return whether Σ_z q (log p - log q) is a sum of products: sites are each image's own, sums over the guide's z.
 
     A latent that only the model enumerates is summed inside the logarithm, which Pyro's contraction does.
     """
-    sites = [site for trace in (model_trace, guide_trace) for site in sample_sites(trace).values()]
-    sites = [site for site in sites if not site_is_subsample(site)]
-    ranks = [-frame.dim for site in sites for frame in site["cond_indep_stack"] if frame.vectorized]
-    own = all(site["log_prob"].shape[-1:] == (images,) for site in sites) and max(ranks, default=1) == 1
-    by_the_guide = set(guide_trace.nodes)
-    return own and not any(
-        site["infer"].get("_enumerate_dim") is not None and name not in by_the_guide
-        for name, site in sample_sites(model_trace).items()
-    )
+    by_the_model, by_the_guide = sample_sites(model_trace), sample_sites(guide_trace)
+    sites = [*by_the_model.values(), *by_the_guide.values()]
+    dims = {frame.dim for site in sites for frame in site["cond_indep_stack"] if frame.vectorized}
+    own = all(site["log_prob"].shape[-1:] == (images,) for site in sites) and dims <= {-1}
+    enumerated = {name for name, site in by_the_model.items() if site["infer"].get("_enumerate_dim") is not None}
+    return own and enumerated <= by_the_guide.keys()
 
 
 class _StockEnum(pyro.infer.TraceEnum_ELBO):

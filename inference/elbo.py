@@ -9,13 +9,13 @@ import torch
 from jaxtyping import Float
 from pyro.distributions.util import scale_and_mask
 from pyro.infer.enum import get_importance_trace
-from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
 from inference.evaluation import check_latents, check_support, evaluation_mode, is_delta, unscaled
+from inference.images import check_images
 from inference.joint import check_density
 from inference.pair import check_roles
-from inference.sites import arranged, check_own, latents_of, layout_of, sample_sites
+from inference.sites import arrange, check_own, latents_of, layout_of, sample_sites
 
 
 class Trace_ELBO(pyro.infer.Trace_ELBO):
@@ -158,26 +158,22 @@ class IWAE(Trace_ELBO):
         [(model_trace, guide_trace)] = self._get_traces(model, guide, (x, *args), kwargs)
         log_w, scale = 0.0, 1.0
         for trace, sign in ((guide_trace, -1), (model_trace, 1)):
-            sites = {name: site for name, site in sample_sites(trace).items() if not site_is_subsample(site)}
+            sites = sample_sites(trace)
             check_own(sites, len(x), self.layout, self.num_particles if several else None)
             for name, site in sites.items():
                 if trace is guide_trace and not site["fn"].has_rsample:
                     raise ValueError(f"iwae needs reparameterised sites, and the guide's {name!r} is not one")
-                log_prob, scale = self.without_plate_scale(site)  # in the end the scale of the model's plate
+                scale = self.plate_scale(site)  # in the end that of the model's plate
+                log_prob = site["log_prob"] if scale == 1 else site["log_prob"] / scale
                 log_w = log_w + sign * self.layout.per_image(log_prob)
         if not several:
             log_w = log_w.unsqueeze(0)
         return -(scale * (log_w.logsumexp(0) - math.log(self.num_particles))).sum()
 
-    def without_plate_scale(self, site):
-        """A site's log-probabilities without the scale N/B of the plate of images, and that scale."""
-        scale = 1.0
-        for frame in site["cond_indep_stack"]:
-            if frame.dim == self.layout.dim and frame.full_size not in (None, frame.size):
-                scale = frame.full_size / frame.size
-        if scale == 1.0:
-            return site["log_prob"], scale
-        return scale_and_mask(site["unscaled_log_prob"], site["scale"] / scale, site["mask"]), scale
+    def plate_scale(self, site):
+        """The scale N/B of the plate of images."""
+        frames = (frame for frame in site["cond_indep_stack"] if frame.dim == self.layout.dim and frame.full_size)
+        return math.prod(frame.full_size / frame.size for frame in frames)
 
     def reference(self):
         return self
@@ -205,9 +201,10 @@ def elbo_parts(model, guide, images: Float[Tensor, " images *event"], batch_size
 @torch.no_grad()
 def terms(model, guide, images, batch_size=500, points=True):
     """log p(x | z) and log q(z | x) - log p(z), floats, means over images; `points`: whether latents may be such."""
+    check_images(images, model, guide)
     reconstruction = kl = 0.0
     with evaluation_mode(model, guide), pyro.validation_enabled(False):
-        blocks, layout = arranged(images, batch_size, model, guide)
+        blocks, layout = arrange(images, batch_size, model, guide)
         for x in blocks:
             traces = get_importance_trace("flat", layout.rank, model, guide, (x,), {})
             sites, proposed = map(sample_sites, traces)

@@ -4,6 +4,7 @@ import inspect
 from contextlib import contextmanager
 
 import pyro.distributions as dist
+import torch
 from pyro import poutine
 from pyro.distributions.util import scale_and_mask
 from torch import nn
@@ -21,11 +22,16 @@ def check_latents(model_latents, guide_latents):
         raise ValueError(f"model and guide must have the same latent sites: {only}")
 
 
-def is_delta(fn):
-    """Whether a distribution is a point, however it is wrapped."""
+def core(fn: torch.distributions.Distribution) -> torch.distributions.Distribution:
+    """The distribution at the bottom, under `to_event`, masks and transforms."""
     while hasattr(fn, "base_dist"):
         fn = fn.base_dist
-    return isinstance(fn, dist.Delta)
+    return fn
+
+
+def is_delta(fn):
+    """Whether a distribution is a point, however it is wrapped."""
+    return isinstance(core(fn), dist.Delta)
 
 
 def kind_of_numbers(fn):
@@ -57,19 +63,27 @@ def check_event(site):
         )
 
 
-def precise(fn, value):
+def precise(fn: torch.distributions.Distribution, value: torch.Tensor) -> torch.Tensor:
     """A value in float64, for `fn.log_prob`; as it is where the distribution computes with a network of its own."""
-    transforms, base = [], fn
-    while hasattr(base, "base_dist"):
-        transforms += getattr(base, "transforms", [])
-        base = base.base_dist
+    transforms: list = []
+    while hasattr(fn, "base_dist"):
+        transforms += getattr(fn, "transforms", [])
+        fn = fn.base_dist
     parts = [part for transform in transforms for part in getattr(transform, "parts", [transform])]
     return value if any(isinstance(part, nn.Module) for part in parts) else value.double()
 
 
 def unscaled(site):
     """A site's log-probabilities, masked as the program says; its scale (a plate's N/B, say) is for training alone."""
-    return scale_and_mask(site["unscaled_log_prob"], mask=site["mask"])
+    return masked(site["unscaled_log_prob"], site)
+
+
+def masked(term, site, dims=0):
+    """A term, with `dims` dimensions of the event, that is zero where the site is masked."""
+    mask = site["mask"]
+    if isinstance(mask, torch.Tensor):
+        mask = mask.reshape(tuple(mask.shape) + (1,) * dims)
+    return scale_and_mask(term, mask=mask)
 
 
 @contextmanager

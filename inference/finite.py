@@ -1,4 +1,4 @@
-"""Latents with finitely many values: their codes, listed and summed over."""
+"""Latents with finitely many values: their codes, listed."""
 
 import math
 from typing import NamedTuple
@@ -6,18 +6,16 @@ from typing import NamedTuple
 import pyro
 import torch
 from jaxtyping import Float, Int
-from pyro import poutine
 from torch import Tensor
 from torch.distributions import constraints
 
 from distributions.codes import CodeVectors
-from inference.evaluation import check_latents, kind_of_numbers, unscaled
-from inference.joint import Joint, traced
+from inference.evaluation import kind_of_numbers
+from inference.joint import traced
 from inference.rng import same_noise
-from inference.scores import Score
-from inference.sites import Layout, check_own, latents_of, sample_sites
+from inference.sites import Layout, latents_of, sample_sites
 
-MAX_CODES = 4096  # summed over for each image: 12 bits
+MAX_CODES = 4096  # that scoring sums over for each image: 12 bits
 
 
 class Finite(NamedTuple):
@@ -33,7 +31,7 @@ class Finite(NamedTuple):
 
     @property
     def codes(self) -> int:
-        """How many values there are in all, K^M."""
+        """Number of values, K^M."""
         return len(self.table) ** self.positions
 
     def at(self, index: Int[Tensor, "*batch positions"]) -> Tensor:
@@ -80,7 +78,7 @@ def finite_latents(model, x: Tensor, layout: Layout = Layout()) -> dict[str, Fin
         latents = latents_of(sample_sites(traced(model, 1, x, layout=layout)))
     found = {}
     for name, site in latents.items():
-        value = layout.images_first(site["value"], site["fn"].event_dim)
+        value = layout.images_first(site["value"])
         if (support := finite(site["fn"], value, value.shape[2:])) is None:
             return None
         found[name] = support
@@ -98,33 +96,20 @@ def all_codes(supports: dict[str, Finite]) -> dict[str, Tensor]:
 def over_images(codes: dict[str, Tensor], images: int, layout: Layout = Layout()) -> dict[str, Tensor]:
     """The same codes for every image, as sites have them: {site: (C, *shape)} → {site: (C, *batch, *event)}."""
     values = {name: z.unsqueeze(1).expand(len(z), images, *z.shape[1:]) for name, z in codes.items()}
-    return {name: layout.images_back(z, z.ndim - 1 - layout.rank) for name, z in values.items()}
+    return {name: layout.images_back(z) for name, z in values.items()}
 
 
-@torch.no_grad()
-def sum_over_codes(joint: Joint, guide, x: Tensor, codes: dict[str, Tensor], weigh) -> tuple[Tensor, Score]:
-    """log p(x) = log Σ_z p(x, z) and E_q[log p(x, z) - log q(z | x)] over all codes z, for each image.
+def few_codes(model, x: Tensor, layout: Layout, demanded: bool | None = None) -> dict[str, Tensor] | None:
+    """Every combination of the latents' values, {site: (codes, *event)}, or None where there are more than 4,096.
 
-    Args:
-        joint: the model's density.
-        guide: gives q; where it is zero a code counts for log p(x) all the same.
-        x: (batch, …).
-        codes: {site: (C, *shape)}.
-        weigh: yields (chunk, batch) of the model's log p(x, z) less a (C, batch) tensor, for values
-            {site: (C, batch, *event)} (`inference.importance.weighed`).
-
-    Returns:
-        log p(x, z), (C, batch), and the score.
+    Raises:
+        ValueError: where there are more, or infinitely many, and the sum over them is `demanded`.
     """
-    layout, size = joint.layout, len(next(iter(codes.values())))
-    values = over_images(codes, len(x), layout)
-    log_p = torch.cat(list(weigh(joint, x, values, torch.zeros((), device=x.device).expand(size, len(x)))))
-    with pyro.validation_enabled(False):
-        trace = traced(poutine.condition(guide, data=values), size, x, layout=layout)
-        sites = sample_sites(trace)
-        check_latents(values, [name for name in sites if name in values or not sites[name]["is_observed"]])
-        check_own(sites, len(x), layout, size)
-        trace.compute_log_prob()
-    log_q = sum(layout.per_image(unscaled(sites[name])).double() for name in values)
-    terms = torch.where(log_q == -math.inf, 0.0, log_q.exp() * (log_p - log_q))
-    return log_p, Score.summed(log_p.logsumexp(0), terms.sum(0), size)
+    supports = finite_latents(model, x, layout)
+    count = math.inf if supports is None else math.prod(support.codes for support in supports.values())
+    if supports is not None and count <= MAX_CODES:
+        return all_codes(supports)
+    if demanded:
+        found = "latents that are continuous or unbounded" if math.isinf(count) else f"{count} codes"
+        raise ValueError(f"exact=True sums over at most {MAX_CODES} codes, and the model has {found}: leave exact out")
+    return None

@@ -5,7 +5,6 @@ import time
 from functools import partial
 from numbers import Real
 
-import numpy as np
 import torch
 
 from inference.rng import seeded
@@ -87,8 +86,8 @@ def _numbers(metrics):
     numbers = {}
     for name, value in metrics.items():
         if isinstance(value, torch.Tensor) and value.numel() == 1:
-            numbers[name] = value.detach().reshape(()).double() if value.is_floating_point() else value
-        elif isinstance(value, (Real, np.number)):
+            numbers[name] = value.detach().reshape(()).double()
+        elif isinstance(value, Real):
             numbers[name] = value
         else:
             what = f"a tensor of shape {tuple(value.shape)}" if isinstance(value, torch.Tensor) else repr(value)

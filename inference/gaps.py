@@ -15,7 +15,7 @@ from inference.joint import Joint, inferred
 from inference.local import LocalGuide
 from inference.memory import most_rows
 from inference.rng import seeded
-from inference.sites import arranged, log_density, sample_sites
+from inference.sites import arrange, log_density, sample_sites
 from inference.weights import effective_sample_size, log_mean
 
 
@@ -86,26 +86,27 @@ def gaps(
             f"gaps expects samples ≥ 2, steps ≥ 1 and particles ≥ 1, got {samples}, {steps} and {particles}"
         )
     rows = rows or most_rows(images.device)
-    results = []
+    results: list[tuple] = []
     with evaluation_mode(model, guide), constant_parts(model), seeded(seed, device=images.device):
-        blocks, layout = arranged(images, rows // particles, model, guide)
+        blocks, layout = arrange(images, rows // particles, model, guide)
         joint = Joint(model, layout=layout)
         for x in blocks:
             # This comes first also because it computes constant parts, priors, without a graph.
-            amortised = _weights(joint, guide, x, samples, rows)
+            first = sum(len(ess) for *_, ess in results)
+            amortised = _weights(joint, guide, x, samples, rows, first)
             local = LocalGuide(guide, x)
             _optimise(joint, local, x, steps, particles, lr)
-            results.append(_gaps(amortised, _weights(joint, local, x, samples, rows)))
+            results.append(_gaps(amortised, _weights(joint, local, x, samples, rows, first)))
     *estimates, ess = zip(*results)
     log_likelihood, optimised, amortised, approximation, amortisation = map(Estimate.cat, estimates)
     return Gaps(log_likelihood, optimised, amortised, approximation, amortisation, torch.cat(ess), samples)
 
 
-def _weights(joint, guide, x, samples, rows):
+def _weights(joint, guide, x, samples, rows, first):
     """log p(x, z_s) - log q(z_s | x): (samples, batch), the guide drawing no more at a time than memory should hold."""
     parts = torch.arange(samples).split(max(1, DRAWN * rows // len(x)))
     log_w = torch.cat([w for part in parts for w in log_weights(joint.model, guide, x, len(part), rows, joint)])
-    check_weights(log_w)
+    check_weights(log_w, first=first)
     return log_w
 
 

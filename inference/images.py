@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-DATA = "data.images('test') for example"
+from distributions.shapes import check_floats
 
 
 def check_images(images, *programs) -> None:
@@ -22,25 +22,14 @@ def check_images(images, *programs) -> None:
     TypeError: images are torch.uint8, expected torch.float32: images.float() / 255 for bytes, or data.images('test')
     """
     if not isinstance(images, torch.Tensor):
-        raise TypeError(f"images are a {type(images).__name__}, expected a tensor of floats (N, …): {DATA}")
+        kind = type(images).__name__
+        raise TypeError(f"images are a {kind}, expected a tensor of floats (N, …): data.images('test') for example")
     tensors = [t for p in programs if isinstance(p, nn.Module) for t in p.parameters() if t.is_floating_point()]
-    dtypes = list(dict.fromkeys(t.dtype for t in tensors))
-    expected = dtypes[0] if dtypes else torch.get_default_dtype()
-    if not images.is_floating_point() or (dtypes and images.dtype not in dtypes):
-        remedy = f"images.to({expected})"
-        if images.dtype == torch.uint8:
-            remedy = "images.float() / 255 for bytes"
-        elif expected == torch.float32:
-            remedy = "images.float()"
-        raise TypeError(f"images are {images.dtype}, expected {expected}: {remedy}, or data.images('test')")
+    check_floats(images, tensors, more=", or data.images('test')")
     if images.ndim < 1 or not len(images):
         raise ValueError(f"images are of shape {tuple(images.shape)}, expected at least one image, (N, …)")
-    if tensors and images.device != (device := tensors[0].device):
-        raise ValueError(
-            f"images are on {images.device}, and the program's parameters on {device}: images.to('{device}')"
-        )
     if not (finite := images.isfinite()).all():
-        count = (~finite).flatten(1).any(1).sum().item() if images.ndim > 1 else (~finite).sum().item()
+        count = (~finite).reshape(len(images), -1).any(1).sum()
         raise ValueError(
             f"images hold numbers that are not finite (NaN or infinite) in {count} of {len(images)} images"
         )

@@ -3,22 +3,22 @@
 import math
 from collections.abc import Iterator
 from functools import partial
-from typing import NamedTuple
 
 import pyro
 import torch
 from jaxtyping import Float, Float64
+from pyro import poutine
 from torch import Tensor
 
 from capacity import is_out_of_memory
-from inference.evaluation import constant_parts, evaluation_mode
-from inference.finite import MAX_CODES, all_codes, finite_latents, sum_over_codes
+from inference.evaluation import check_latents, constant_parts, evaluation_mode, unscaled
+from inference.finite import few_codes, over_images
 from inference.images import check_images
-from inference.joint import Joint, check_density, inferred
+from inference.joint import Joint, check_density, inferred, traced
 from inference.memory import keep_freed_memory, most_rows, rows_that_fit
 from inference.rng import same_noise, seeded
 from inference.scores import Score
-from inference.sites import Layout, arranged, log_density, sample_sites
+from inference.sites import Layout, arrange, check_own, log_density, sample_sites
 from inference.weights import count_distinct
 
 COMPILE_FROM = 1_000_000  # rows on a CPU: of fewer, compiling takes more time than it saves
@@ -49,28 +49,20 @@ def log_weights(
     """
     if layout is None:
         check_images(x, model, guide)
-        layout = joint.layout if joint else arranged(x, len(x), model, guide)[1]
-    proposal = propose(guide, x, samples, layout)
-    yield from weighed(joint or Joint(model, layout=layout), x, proposal.values, proposal.log_prob, rows)
-
-
-class Proposal(NamedTuple):
-    """Samples of a guide.
-
-    `values` z_s ~ q(z | x), {site: (samples, batch, *event)}; `log_prob` log q(z_s | x), (samples, batch) float64;
-    `distinct` how many different values the discrete sites had, (batch,), or None without discrete sites.
-    """
-
-    values: dict[str, Tensor]
-    log_prob: Float64[Tensor, "samples batch"]
-    distinct: Float64[Tensor, " batch"] | None
+        layout = joint.layout if joint else arrange(x, len(x), model, guide)[1]
+    values, log_q, _ = propose(guide, x, samples, layout)
+    yield from weighed(joint or Joint(model, layout=layout), x, values, log_q, rows)
 
 
 @torch.no_grad()
-def propose(guide, x: Tensor, samples: int, layout: Layout = Layout()) -> Proposal:
+def propose(guide, x: Tensor, samples: int, layout: Layout) -> tuple[dict[str, Tensor], Tensor, Tensor | None]:
     """Sample the guide.
 
     Auxiliary sites count in log q, and so does the log-density of the Delta sites that follow from them.
+
+    Returns:
+        z_s ~ q(z | x), {site: (samples, *batch, *event)}; log q(z_s | x), (samples, images) float64; and how many
+        different values the discrete sites had, (images,), or None without discrete sites.
 
     Raises:
         ValueError: where the guide has a Delta site that does not follow from an auxiliary site.
@@ -80,17 +72,13 @@ def propose(guide, x: Tensor, samples: int, layout: Layout = Layout()) -> Propos
         check_density(guide, x, latents, layout)
         trace.compute_log_prob()
         log_prob = log_density(sample_sites(trace), layout)
-    discrete = [
-        layout.images_first(site["value"], site["fn"].event_dim)
-        for site in latents.values()
-        if site["fn"].support.is_discrete
-    ]
+    discrete = [layout.images_first(site["value"]) for site in latents.values() if site["fn"].support.is_discrete]
     values = {name: site["value"] for name, site in latents.items()}
-    return Proposal(values, log_prob, count_distinct(discrete) if discrete else None)
+    return values, log_prob, count_distinct(discrete) if discrete else None
 
 
 def weighed(joint, x, values, guide_log_prob, rows):
-    """Yield log p(x, z_s) - log q(z_s | x) of a `Proposal`, as many rows at a time as memory holds."""
+    """Yield log p(x, z_s) - log q(z_s | x) of what `propose` returns, as many rows at a time as memory holds."""
     samples = len(guide_log_prob)
 
     def weigh(part):
@@ -138,6 +126,53 @@ def check_weights(
         f"{'log q(z | x)' if guide else 'log p(x, z)'} is: check the parameters and the images for NaN, or train again "
         "with a lower learning rate"
     )
+
+
+def blocks_of(
+    model, guide, images: Tensor, samples: int, rows: int, exact: bool | None = None
+) -> tuple[list[Tensor], Layout, dict[str, Tensor] | None]:
+    """Return the images in blocks that memory holds, the programs' layout, and the latents' `few_codes` or None."""
+    blocks, layout = arrange(images, DRAWN * rows // samples, model, guide)
+    codes = None if exact is False else few_codes(model, blocks[0], layout, exact)
+    if codes is not None:
+        blocks, _ = arrange(images, DRAWN * rows // len(next(iter(codes.values()))), model, guide)
+    return blocks, layout, codes
+
+
+@torch.no_grad()
+def weigh_block(
+    joint: Joint, guide, x: Tensor, samples: int, rows: int, codes: dict[str, Tensor] | None, first: int
+) -> tuple[dict[str, Tensor], Tensor, Score]:
+    """Weigh samples of the guide or, given `codes`, sum over these.
+
+    The sums are log p(x) = log Σ_z p(x, z) and E_q[log p(x, z) - log q(z | x)]. A code that the guide excludes counts
+    for log p(x) all the same.
+
+    Args:
+        codes: {site: (C, *shape)}, or None.
+        first: the number of the block's first image.
+
+    Returns:
+        {site: (S, *batch, *event)}; the log-weights, which are log p(x, z) of codes, (S, images); and the score.
+    """
+    layout = joint.layout
+    if codes is None:
+        values, log_q, distinct = propose(guide, x, samples, layout)
+        log_w = torch.cat(list(weighed(joint, x, values, log_q, rows)))
+        check_weights(log_w, log_q, first)
+        return values, log_w, Score.of(log_w, distinct)
+    values, size = over_images(codes, len(x), layout), len(next(iter(codes.values())))
+    log_p = torch.cat(list(weighed(joint, x, values, torch.zeros((), device=x.device).expand(size, len(x)), rows)))
+    check_weights(log_p, first=first)
+    with pyro.validation_enabled(False):
+        trace = traced(poutine.condition(guide, data=values), size, x, layout=layout)
+        sites = sample_sites(trace)
+        check_latents(values, [name for name in sites if name in values or not sites[name]["is_observed"]])
+        check_own(sites, len(x), layout, size)
+        trace.compute_log_prob()
+    log_q = sum(layout.per_image(unscaled(sites[name])).double() for name in values)
+    terms = torch.where(log_q == -math.inf, 0.0, log_q.exp() * (log_p - log_q))
+    return values, log_p, Score.summed(log_p.logsumexp(0), terms.sum(0), size)
 
 
 def evenly(count, most):
@@ -206,12 +241,8 @@ def score(
     keep_freed_memory()
     results = list(done)
     with evaluation_mode(model, guide), constant_parts(model):
-        size = DRAWN * (rows or most_rows(images.device))
-        blocks, layout = arranged(images, size // samples, model, guide)
-        codes = None if exact is False else few_codes(model, blocks[0], layout, exact)
+        blocks, layout, codes = blocks_of(model, guide, images, samples, rows or most_rows(images.device), exact)
         count = samples if codes is None else len(next(iter(codes.values())))
-        if codes is not None:
-            blocks, _ = arranged(images, size // count, model, guide)
         if any(len(a) != len(b) or a.samples != count for a, b in zip(results, blocks)) or len(results) > len(blocks):
             raise ValueError(
                 f"done holds scores of other blocks than {count} samples of {len(images)} images are cut into"
@@ -224,32 +255,8 @@ def score(
         joint = Joint(model, compiled, layout)
         for x in progress(blocks[len(results) :]):
             with seeded(seed, len(results), device=images.device):
-                first = sum(map(len, results))
-                if codes is None:
-                    proposal = propose(guide, x, samples, layout)
-                    log_w = torch.cat(list(weighed(joint, x, proposal.values, proposal.log_prob, rows)))
-                    check_weights(log_w, proposal.log_prob, first)
-                    results.append(Score.of(log_w, proposal.distinct))
-                else:
-                    log_p, result = sum_over_codes(joint, guide, x, codes, partial(weighed, rows=rows))
-                    check_weights(log_p, first=first)
-                    results.append(result)
+                *_, result = weigh_block(joint, guide, x, samples, rows, codes, first=sum(map(len, results)))
+            results.append(result)
             if keep is not None:
                 keep(results[-1])
     return Score.cat(results)
-
-
-def few_codes(model, x: Tensor, layout: Layout, demanded: bool | None = None) -> dict[str, Tensor] | None:
-    """Every combination of the latents' values, {site: (codes, *event)}, or None where there are more than 4,096.
-
-    Raises:
-        ValueError: where there are more, or infinitely many, and the sum over them is `demanded`.
-    """
-    supports = finite_latents(model, x, layout)
-    count = math.inf if supports is None else math.prod(support.codes for support in supports.values())
-    if supports is not None and count <= MAX_CODES:
-        return all_codes(supports)
-    if demanded:
-        found = "latents that are continuous or unbounded" if math.isinf(count) else f"{count} codes"
-        raise ValueError(f"exact=True sums over at most {MAX_CODES} codes, and the model has {found}: leave exact out")
-    return None

@@ -5,14 +5,14 @@ from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Float64, Int
+from pyro import poutine
 from torch import Tensor
 from torch.distributions import Categorical
 
-from inference.evaluation import check_support, precise, unscaled
 from inference.finite import Finite
-from inference.hmc import fixed_latents
+from inference.hmc import BaseTarget, metropolis
 from inference.joint import traced
-from inference.sites import Layout, check_own, sample_sites
+from inference.sites import Layout
 
 UNIFORM = 0.5  # share of the proposals that ignore the gradient, which may mislead where the model is far from linear
 
@@ -38,7 +38,7 @@ class CodePoint(NamedTuple):
         return self.prior_change + beta * self.likelihood_change
 
 
-class DiscreteTarget:
+class DiscreteTarget(BaseTarget):
     """Codes z → log p(z) and log p(x | z) of a model with finitely many values of its latents.
 
     A move changes one position of z to another of its values. Half of the moves choose both uniformly; the others
@@ -61,10 +61,9 @@ class DiscreteTarget:
     adapts = False  # there is no step size
 
     def __init__(self, model, x: Tensor, supports: dict[str, Finite], layout: Layout = Layout()):
-        self.model, self.x, self.shapes, self.layout = model, x, supports, layout
-        sites = sample_sites(traced(model, 1, x, layout=layout))
-        check_own(sites, len(x), layout, 1)
-        check_support(sites)
+        super().__init__(model, x, layout)
+        self.latents()
+        self.shapes = supports
         rows = [len(s.table) for s in supports.values() for _ in range(s.positions)]
         device = x.device
         # Move number i puts row `row[i]` at position `position[i]`; the moves of position p start at `first[p]`.
@@ -72,53 +71,33 @@ class DiscreteTarget:
         self.row = torch.cat([torch.arange(count) for count in rows]).to(device)
         self.first = torch.tensor(rows).cumsum(0).sub(torch.tensor(rows)).to(device)
 
-    def draw(self, chains: int, values: dict[str, Tensor] | None = None) -> Tensor:
-        """Codes (chains, batch, positions): from the prior, or all chains at `values`, {site: (*batch, *event)}."""
-        values = {name: value.expand(chains, *value.shape) for name, value in (values or {}).items()}
-        with torch.no_grad(), fixed_latents(values):
-            sites = sample_sites(traced(self.model, chains, self.x, layout=self.layout))
-        drawn = {
-            name: self.layout.images_first(sites[name]["value"], sites[name]["fn"].event_dim) for name in self.shapes
-        }
-        return torch.cat([support.index_of(drawn[name]) for name, support in self.shapes.items()], -1)
+    def coordinates(self, name, site):
+        return self.shapes[name].index_of(self.layout.images_first(site["value"]))
 
     def __call__(self, index: Tensor) -> CodePoint:
         parts = index.split([s.positions for s in self.shapes.values()], -1)
         values = {name: s.at(part) for (name, s), part in zip(self.shapes.items(), parts)}
         with torch.enable_grad():
             leaves = {n: z.detach().requires_grad_() if z.is_floating_point() else z for n, z in values.items()}
-            layout = self.layout
-            with fixed_latents({n: layout.images_back(z, z.ndim - 1 - layout.rank) for n, z in leaves.items()}):
-                trace = traced(self.model, len(index), self.x, layout=layout)
-            for name in leaves:
-                trace.nodes[name]["value"] = precise(trace.nodes[name]["fn"], trace.nodes[name]["value"])
-            trace.compute_log_prob()
-            sites = sample_sites(trace)
-            log_probs = {name: layout.per_image(unscaled(site)).double() for name, site in sites.items()}
-            prior = sum(log_probs.pop(name) for name in leaves)
-            likelihood = sum(log_probs.values()).expand_as(prior)
+            fixed = poutine.condition(self.model, data={n: self.layout.images_back(z) for n, z in leaves.items()})
+            prior, likelihood = self.log_probs(traced(fixed, len(index), self.x, layout=self.layout))
             changes = [self._changes(log_prob, leaves) for log_prob in (prior, likelihood)]
         return CodePoint(index, prior.detach(), likelihood.detach(), *changes)
 
     def _changes(self, log_prob, leaves):
         """∇ log_prob · (z' - z) for every move: (chains, batch, moves)."""
-        found = []
-        free = [leaf for leaf in leaves.values() if leaf.requires_grad]
-        gradients = iter(())
-        if free and log_prob.requires_grad:
-            gradients = iter(torch.autograd.grad(log_prob.sum(), free, materialize_grads=True, retain_graph=True))
-        else:
-            free = []
+        free = {name: leaf for name, leaf in leaves.items() if leaf.requires_grad and log_prob.requires_grad}
+        gradients = {}
+        if free:
+            found = torch.autograd.grad(log_prob.sum(), list(free.values()), materialize_grads=True, retain_graph=True)
+            gradients = dict(zip(free, found))
+        changes = []
         for name, support in self.shapes.items():
             z = leaves[name].detach()
             parts = z.reshape(*z.shape[:2], support.positions, -1)
-            if any(leaves[name] is leaf for leaf in free):
-                g = next(gradients).reshape(parts.shape)
-                change = g @ support.table.T - (g * parts).sum(-1, keepdim=True)
-            else:
-                change = torch.zeros(*parts.shape[:-1], len(support.table), device=z.device)
-            found.append(change.flatten(2))
-        return torch.cat(found, -1).nan_to_num(0.0)
+            g = gradients[name].reshape(parts.shape) if name in gradients else torch.zeros(parts.shape, device=z.device)
+            changes.append((g @ support.table.to(g).T - (g * parts).sum(-1, keepdim=True)).flatten(2))
+        return torch.cat(changes, -1).nan_to_num(0.0)
 
     def _proposal(self, point, beta):
         """log q(move), (chains, batch, moves); -∞ where a move changes nothing."""
@@ -129,7 +108,7 @@ class DiscreteTarget:
         return torch.logaddexp(informed + math.log(1 - UNIFORM), uniform).masked_fill(still, -math.inf)
 
     def transition(self, point: CodePoint, beta: float, step, moves: int) -> tuple[CodePoint, Tensor]:
-        """So many Metropolis moves that leave p(z) p(x | z)^β invariant; `step` is not used.
+        """Make `moves` Metropolis moves, which leave p(z) p(x | z)^β invariant; `step` is not used.
 
         Returns:
             the next `CodePoint`, and the mean probability with which a move was accepted, (chains, batch).
@@ -145,10 +124,6 @@ class DiscreteTarget:
             end = self(point.rows.scatter(-1, position, self.row[move]))
             ratio = end.log_density(beta) - point.log_density(beta)
             ratio = ratio + (self._proposal(end, beta).gather(-1, back) - forward.gather(-1, move)).squeeze(-1)
-            acceptance = ratio.exp().clamp(max=1).nan_to_num(0.0)
-            accepted = torch.rand_like(acceptance) < acceptance
-            point = CodePoint(
-                *(torch.where(accepted if a.ndim == 2 else accepted.unsqueeze(-1), a, b) for a, b in zip(end, point))
-            )
+            point, acceptance = metropolis(end, point, ratio)
             rate += acceptance / moves
         return point, rate

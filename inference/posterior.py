@@ -1,23 +1,20 @@
 """Draws from the posterior p(z | x), by resampling what the guide proposes."""
 
 from dataclasses import dataclass
-from functools import partial
 
 import pyro
 import torch
 from jaxtyping import Float, Float64
-from pyro.distributions.util import scale_and_mask
 from torch import Tensor
 
-from inference.evaluation import constant_parts, evaluation_mode
-from inference.finite import over_images, sum_over_codes
+from inference.evaluation import constant_parts, evaluation_mode, masked
 from inference.images import check_images
-from inference.importance import DRAWN, Proposal, check_weights, few_codes, propose, weighed
+from inference.importance import blocks_of, weigh_block
 from inference.joint import Joint
 from inference.memory import most_rows
 from inference.rng import seeded
 from inference.scores import Score
-from inference.sites import arranged, sample_sites
+from inference.sites import sample_sites
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,14 +73,14 @@ def posterior_draws(
     if samples < 1 or proposals < 1:
         raise ValueError(f"posterior_draws expects samples ≥ 1 and proposals ≥ 1, got {samples} and {proposals}")
     rows = rows or most_rows(images.device)
-    blocks = []
+    blocks: list[tuple] = []
     with evaluation_mode(model, guide), constant_parts(model), seeded(seed, device=images.device):
-        parts, layout = arranged(images, DRAWN * rows // proposals, model, guide)
-        joint, codes = Joint(model, layout=layout), few_codes(model, parts[0], layout)
-        if codes is not None:
-            parts, _ = arranged(images, DRAWN * rows // len(next(iter(codes.values()))), model, guide)
+        parts, layout, codes = blocks_of(model, guide, images, proposals, rows)
+        joint = Joint(model, layout=layout)
         for x in parts:
-            blocks.append(_draw(joint, guide, x, samples, proposals, rows, codes))
+            first = sum(len(score) for *_, score in blocks)
+            proposed, log_w, score = weigh_block(joint, guide, x, proposals, rows, codes, first)
+            blocks.append((*_draw(joint, x, proposed, log_w, samples, rows), score))
     values, log_weights, log_likelihood, scores = zip(*blocks)
     return PosteriorDraws(
         {name: torch.cat([value[name] for value in values], 1) for name in values[0]},
@@ -93,23 +90,12 @@ def posterior_draws(
     )
 
 
-def _draw(joint, guide, x, samples, proposals, rows, codes):
-    layout = joint.layout
-    if codes is None:
-        proposal = propose(guide, x, proposals, layout)
-        log_w = torch.cat(list(weighed(joint, x, proposal.values, proposal.log_prob, rows)))
-        score = Score.of(log_w, proposal.distinct)
-    else:
-        log_w, score = sum_over_codes(joint, guide, x, codes, partial(weighed, rows=rows))
-        proposal = Proposal(over_images(codes, len(x), layout), log_w, None)
-    check_weights(log_w, None if codes is not None else proposal.log_prob)
+def _draw(joint, x, values, log_w, samples, rows):
     chosen = torch.multinomial(log_w.softmax(0).T, samples, replacement=True).T  # (S, batch)
     image = torch.arange(len(x), device=x.device)
-    sites = sample_sites(joint.trace(x, {name: value[:1] for name, value in proposal.values.items()}))
-    events = {name: sites[name]["fn"].event_dim for name in proposal.values}
-    values = {name: layout.images_first(z, events[name])[chosen, image] for name, z in proposal.values.items()}
-    given = {name: layout.images_back(value, events[name]) for name, value in values.items()}
-    return values, log_w[chosen, image].cpu(), _log_likelihood(joint, x, given, rows), score
+    values = {name: joint.layout.images_first(z)[chosen, image] for name, z in values.items()}
+    given = {name: joint.layout.images_back(value) for name, value in values.items()}
+    return values, log_w[chosen, image].cpu(), _log_likelihood(joint, x, given, rows)
 
 
 def _log_likelihood(joint, x, values, rows):
@@ -119,6 +105,6 @@ def _log_likelihood(joint, x, values, rows):
         for part in torch.arange(samples, device=x.device).split(max(1, rows // len(x))):
             sites = sample_sites(joint.trace(x, {name: value[part] for name, value in values.items()}))
             seen = (site for name, site in sites.items() if name not in values)
-            terms = (scale_and_mask(site["fn"].log_prob(site["value"]), mask=site["mask"]).double() for site in seen)
+            terms = (masked(site["fn"].log_prob(site["value"]), site).double() for site in seen)
             parts.append(sum(map(joint.layout.per_image, terms)).expand(len(part), len(x)))
     return torch.cat(parts).cpu()

@@ -64,7 +64,7 @@ class Processes:
 
     @property
     def per_node(self) -> int:
-        """How many of them run on this machine, as torchrun says."""
+        """Number of processes on this machine, from torchrun."""
         return int(os.environ.get("LOCAL_WORLD_SIZE", self.size))
 
     @property

@@ -58,14 +58,13 @@ class Score:
         """Summarise log weights, (samples, N); `distinct` where latents are discrete (`count_distinct`)."""
         if distinct is None:
             distinct = torch.zeros(log_w.shape[1:], dtype=torch.float64)
-        k = pareto_k(log_w)
+        # Equal weights of few codes are not a light tail.
+        k = pareto_k(log_w).masked_fill((distinct > 0) & (distinct < MIN_SAMPLES), math.nan)
         return cls(
             log_mean(log_w).cpu(),
             log_w.mean(0).cpu(),
             effective_sample_size(log_w).cpu(),
-            k.masked_fill(
-                (distinct > 0) & (distinct < MIN_SAMPLES), math.nan
-            ),  # equal weights of few codes are not a light tail
+            k,
             convergence(log_w).cpu(),
             distinct,
             len(log_w),
@@ -93,11 +92,12 @@ class Score:
         return len(self.log_likelihood)
 
     def tensors(self) -> tuple[Tensor, ...]:
+        """Return the tensors in the order of TENSORS."""
         return tuple(getattr(self, name) for name in TENSORS)
 
     @property
     def discrete(self) -> bool:
-        """Whether latents are discrete and were sampled, so that codes may be missing of which no weight tells."""
+        """True where latents are discrete and were sampled: codes may be missing, and the weights do not show it."""
         return not self.exact and bool((self.distinct > 0).any())
 
     @property
@@ -130,7 +130,7 @@ class Score:
 
     @property
     def missing(self) -> Missing | None:
-        """How much too low the mean probably is (`inference.weights.extrapolate`); None where it cannot be said."""
+        """Amount by which the mean is probably too low (`inference.weights.extrapolate`); None where unknown."""
         return None if self.exact else extrapolate(self.curve, self.samples)
 
     def summary(self) -> dict:
@@ -156,12 +156,12 @@ class Score:
 
     @property
     def suffices(self) -> bool:
-        """Whether k̂ is within its limit for every image; never known of discrete latents that were sampled."""
+        """True where k̂ is within its limit for every image; always False for discrete latents that were sampled."""
         return self.exact or bool(not self.discrete and (self.pareto_k <= self.pareto_limit).all())
 
     @property
     def verdict(self) -> str:
-        """Whether the samples suffice and what is probably missing, in sentences."""
+        """Sentences that say whether the samples suffice and how much is probably missing."""
         return " ".join(self._sentences())
 
     def _sentences(self):

@@ -5,7 +5,7 @@ import torch
 from pyro.poutine.messenger import Messenger
 from torch.distributions import transform_to
 
-from inference.evaluation import is_delta
+from inference.evaluation import core, is_delta
 
 
 class Shifts(Messenger):
@@ -36,12 +36,6 @@ class Shifts(Messenger):
             msg["fn"] = shifted(msg["fn"], own)
 
 
-def _core(fn):
-    while hasattr(fn, "base_dist"):
-        fn = fn.base_dist
-    return fn
-
-
 def _parameters(fn):
     """{name: (value, constraint)} of what a distribution was made from."""
     return {name: (vars(fn)[name], c) for name, c in fn.arg_constraints.items() if name in vars(fn)}
@@ -49,7 +43,7 @@ def _parameters(fn):
 
 def unconstrained(fn):
     """{parameter: its value in ℝⁿ} of a distribution, under `to_event` and transforms."""
-    return {name: transform_to(c).inv(value.detach()) for name, (value, c) in _parameters(_core(fn)).items()}
+    return {name: transform_to(c).inv(value.detach()) for name, (value, c) in _parameters(core(fn)).items()}
 
 
 def shifted(fn, offsets):

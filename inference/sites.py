@@ -1,21 +1,24 @@
 """Sample sites of Pyro programs: their roles, and the dimension along which the images lie."""
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import pyro
 import torch
 from pyro import poutine
 from pyro.distributions import Unit
-from pyro.distributions.util import scale_and_mask
 from pyro.infer.autoguide import AutoGuide
-from pyro.poutine.util import prune_subsample_sites
+from pyro.poutine.util import prune_subsample_sites, site_is_subsample
+from torch import Tensor
 
 from capacity import is_out_of_memory
-from inference.evaluation import is_delta
+from inference.evaluation import is_delta, unscaled
 from inference.images import check_images
 from inference.rng import same_noise
 
 FAILURES = (ValueError, RuntimeError, TypeError, IndexError)  # of a program that meets another shape than its own
+
+Sites = dict[str, Any]  # nodes of Pyro's traces, by name
 
 
 class Layout(NamedTuple):
@@ -35,49 +38,50 @@ class Layout(NamedTuple):
         """The dimension of the plate of samples."""
         return -1 - self.rank
 
-    def per_image(self, log_prob):
+    def per_image(self, log_prob: Tensor) -> Tensor:
         """Sum over the batch dimensions other than samples and images: (…, samples, *batch) → (…, samples, images)."""
         if self.rank == 1:
             return log_prob
         log_prob = log_prob.reshape((1,) * (1 + self.rank - log_prob.ndim) + tuple(log_prob.shape))
         return log_prob.sum([dim for dim in range(-self.rank, 0) if dim != self.dim])
 
-    def images_first(self, value, event_dim):
+    def images_first(self, value: Tensor) -> Tensor:
         """A site's value with the images next to the samples: (samples, *batch, *event) → (samples, images, …)."""
-        return value.movedim(self.dim - event_dim, 1)
+        return value.movedim(1 + self.rank + self.dim, 1)
 
-    def images_back(self, value, event_dim):
+    def images_back(self, value: Tensor) -> Tensor:
         """The inverse of `images_first`."""
-        return value.movedim(1, self.dim - event_dim)
+        return value.movedim(1, 1 + self.rank + self.dim)
 
-    def select(self, value, event_dim, part):
+    def select(self, value: Tensor, event_dim: int, part: slice) -> Tensor:
         """Those images' part of a value that was drawn without samples: (*batch, *event), with all batch dimensions."""
         missing = self.rank + event_dim - value.ndim
         value = value.reshape((1,) * missing + tuple(value.shape))
-        return value.movedim(self.dim - event_dim, 0)[part].movedim(0, self.dim - event_dim)
+        return value[(slice(None),) * (self.rank + self.dim) + (part,)]
 
 
-def trace_of(program, *inputs):
+def trace_of(program: Callable, *inputs) -> poutine.Trace:
     """The program's trace, without the sites of its plates."""
     return prune_subsample_sites(poutine.trace(program).get_trace(*inputs))
 
 
-def sample_sites(trace):
-    """{name: site} of a trace's sample sites."""
-    return {name: site for name, site in trace.nodes.items() if site["type"] == "sample"}
+def sample_sites(trace: poutine.Trace) -> Sites:
+    """{name: site} of a trace's sample sites; those of subsampled plates are not among them."""
+    nodes = trace.nodes.items()
+    return {name: site for name, site in nodes if site["type"] == "sample" and not site_is_subsample(site)}
 
 
-def is_auxiliary(site):
-    """Whether a guide's site is one that the model need not have."""
+def is_auxiliary(site) -> bool:
+    """Return whether a guide's site is one that the model need not have."""
     return bool(site["infer"].get("is_auxiliary"))
 
 
-def observes(site):
-    """Whether a site stands for data. A `deterministic` or a `factor` is observed too in Pyro, but is not data."""
+def observes(site) -> bool:
+    """Return whether a site stands for data. Pyro also calls a `deterministic` or a `factor` observed."""
     return site["is_observed"] and not site["infer"].get("_deterministic") and not isinstance(site["fn"], Unit)
 
 
-def latents_of(sites):
+def latents_of(sites: Sites) -> Sites:
     """{name: site} of the sites that model and guide must share: neither observed nor auxiliary.
 
     An auxiliary site counts as a latent where no Delta follows from it: its own density would then not belong in the
@@ -87,7 +91,7 @@ def latents_of(sites):
     return {name: site for name, site in sites.items() if not site["is_observed"] and name not in auxiliary}
 
 
-def auxiliaries_of(sites):
+def auxiliaries_of(sites: Sites) -> Sites:
     """{name: site} of a guide's auxiliary sites from which Delta sites follow, as in Pyro's autoguides."""
     drawn = {name: site for name, site in sites.items() if not site["is_observed"]}
     if not any(is_delta(site["fn"]) for site in drawn.values()):
@@ -95,7 +99,7 @@ def auxiliaries_of(sites):
     return {name: site for name, site in drawn.items() if is_auxiliary(site)}
 
 
-def points_among(sites):
+def points_among(sites: Sites) -> list[str]:
     """Names of the latents at which a guide, traced with at least two samples in front, has no density.
 
     A Delta is a point unless it follows an auxiliary site, whose samples differ: its density is then that of the
@@ -107,7 +111,7 @@ def points_among(sites):
     return [name for name, value in deltas.items() if (value == value[:1]).all()]
 
 
-def check_own(sites, images, layout=Layout(), samples=None):
+def check_own(sites: Sites, images: int, layout: Layout = Layout(), samples: int | None = None) -> None:
     """Raise a ValueError that names a site that images share, or a plate that takes a part of an image.
 
     Args:
@@ -149,7 +153,7 @@ def check_own(sites, images, layout=Layout(), samples=None):
         raise ValueError(message)
 
 
-def layout_of(x, *programs, check=True) -> Layout:
+def layout_of(x: Tensor, *programs: Callable, check: bool = True) -> Layout:
     """Where images lie in these programs; runs each once on x and leaves the random numbers as they were.
 
     Raises:
@@ -188,25 +192,24 @@ def _sites_of(program, x):
             raise
         if isinstance(program, torch.nn.Module) and not all(p.isfinite().all() for p in program.parameters()):
             raise FloatingPointError(f"{type(program).__name__} has parameters that are not finite") from error
-        name = type(program).__name__ if isinstance(program, torch.nn.Module) else getattr(program, "__name__", "")
+        name = getattr(program, "__name__", type(program).__name__)
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         kind = type(error) if x.dtype == torch.get_default_dtype() else TypeError
         raise kind(
-            f"images of shape {tuple(x.shape)}, {x.dtype}: the program {name or type(program).__name__} failed on "
-            f"them ({reason}); it is called with a batch, (N, …), of the dtype of its parameters"
+            f"images of shape {tuple(x.shape)}, {x.dtype}: the program {name} failed on them "
+            f"({reason}); it is called with a batch, (N, …), of the dtype of its parameters"
         ) from error
 
 
-def arranged(images, size, *programs) -> tuple[list[torch.Tensor], Layout]:
+def arrange(images: Tensor, size: int, *programs: Callable) -> tuple[list[Tensor], Layout]:
     """The images in blocks of at most `size`, and the programs' `Layout`, in evaluation mode.
 
     A program that holds data of every image (labels that it closes over, an autoguide's own parameters) does not run
     on a part of them. Then all images are one block.
 
     Raises:
-        ValueError, TypeError: for images that the programs do not take.
+        ValueError, TypeError: for images that the programs do not take; their callers have passed `check_images`.
     """
-    check_images(images, *programs)
     for program in programs:
         if isinstance(program, AutoGuide) and program.prototype_trace is None:
             program(images)  # its first call decides how many images it has parameters for
@@ -222,7 +225,7 @@ def arranged(images, size, *programs) -> tuple[list[torch.Tensor], Layout]:
         return [images], layout_of(images, *programs)
 
 
-def some_images(images, *programs) -> torch.Tensor:
+def some_images(images: Tensor, *programs: Callable) -> Tensor:
     """The first image, or all where the programs do not run on a part of them."""
     check_images(images, *programs)
     try:
@@ -232,11 +235,10 @@ def some_images(images, *programs) -> torch.Tensor:
     return images[:1]
 
 
-def log_density(sites, layout=Layout()):
+def log_density(sites: Sites, layout: Layout = Layout()):
     """Σ log q of all sites of a guide's trace, (samples, images) float64: latents, auxiliary sites and factors.
 
     The Delta sites of an autoguide count with their `log_density`, minus the log-determinant of what made them from
     an auxiliary site, as in Pyro's Trace_ELBO.
     """
-    parts = (scale_and_mask(site["unscaled_log_prob"], mask=site["mask"]) for site in sites.values())
-    return sum(layout.per_image(part).double() for part in parts)
+    return sum(layout.per_image(unscaled(site)).double() for site in sites.values())

@@ -35,7 +35,7 @@ class SVIStep:
         reference = objective.reference()
         differentiable = registered(reference) if len(self.program) > 2 else reference.differentiable_loss
 
-        model_program, guide_program = model, guide
+        modules = all(isinstance(program, torch.nn.Module) for program in (model, guide))
 
         def loss(model, guide, x):
             # The mean over the batch, not its sum: Adam's epsilon, at least, can tell the two apart.
@@ -50,8 +50,7 @@ class SVIStep:
                 )
             # As stock Pyro finds what it trains: a program's own param sites too.
             check_trained(value, [site["value"].unconstrained() for site in params.trace.nodes.values()])
-            own = foreign_sites(params.trace, self.program)
-            if own and all(isinstance(program, torch.nn.Module) for program in (model_program, guide_program)):
+            if modules and (own := foreign_sites(params.trace, self.program)):
                 logging.getLogger(__name__).warning("only Pyro's store keeps param sites %s, no checkpoint", own)
             self.checked = True
             return value
@@ -71,7 +70,7 @@ class SVIStep:
             optimizer.param_groups[0]["lr"] = lr
 
     def state_dict(self):
-        # Under our own parameters' names: those in Pyro's store differ in every process.
+        # Under our own parameters' names, as in every engine: a run may go on with another.
         return {
             name: self.optimizer.optim_objs[parameter].state_dict()["state"][0]
             for name, parameter in self.parameters.items()

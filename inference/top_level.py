@@ -7,7 +7,7 @@ import pyro
 from inference.evaluation import check_latents, evaluation_mode
 from inference.images import check_images
 from inference.rng import seeded
-from inference.sites import arranged, latents_of, sample_sites, some_images, trace_of
+from inference.sites import arrange, latents_of, sample_sites, some_images, trace_of
 
 
 @contextmanager
@@ -34,7 +34,7 @@ def top_level(model, guide, images, batch_size=500):
         ValueError: where there are no images, the programs do not have the same latents or begin with different ones,
             a site is shared between images, or the guide's first latent does not have one distribution for each image.
     """
-    blocks, _ = arranged(images, batch_size, model, guide)
+    blocks, _ = arrange(images, batch_size, model, guide)
     guide_sites = [latents_of(sample_sites(trace_of(guide, x))) for x in blocks]
     model_sites = latents_of(sample_sites(trace_of(model, some_images(images, model))))
     names, model_names = list(guide_sites[0]), list(model_sites)

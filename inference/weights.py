@@ -43,7 +43,7 @@ def convergence(log_w: Float[Tensor, "samples images"]) -> Float[Tensor, "sizes 
 
 
 class Missing(NamedTuple):
-    """How much too low the mean log p̂ probably is, nats: an estimate and a 90 % interval over images."""
+    """Amount by which the mean log p̂ is probably too low, nats: an estimate and a 90 % interval over images."""
 
     estimate: float
     low: float
@@ -162,7 +162,7 @@ def _shape(x):
 
 
 def count_distinct(values: list[Tensor]) -> Float64[Tensor, " images"]:
-    """How many different samples each image has: a list of tensors (S, N, …), one for each latent site → (N,).
+    """Count the different samples of each image: a list of tensors (S, N, …), one for each latent site → (N,).
 
     >>> count_distinct([torch.tensor([[0.0, 1.0], [0.0, 2.0], [0.0, 1.0]])])
     tensor([1., 2.], dtype=torch.float64)

@@ -98,4 +98,4 @@ def test_the_file_is_read_back(trained, tmp_path):
 def test_without_arviz_it_says_so_first(monkeypatch):
     monkeypatch.setattr("jobs.extras.find_spec", lambda package: None)
     assert "requirements-extras" in run.main(["export", "no-such-run"])
-    assert "tensorboard needs" in run.main(["--tensorboard", "--dataset", "no-such-data"])
+    assert "tensorboard needs" in run.main(["--tensorboard", "--dataset", "mnist5k"])
