@@ -138,20 +138,17 @@ def assemble(
         parts.append(LIKELIHOODS[likelihood.name](likelihood, parts[-1].features, shape))
         return conditional_decoder(nn.Sequential(*parts))
 
-    def build_prior(guide, latent):
-        with Allowance(f"prior '{prior}'", "choose a smaller N or latent"):
-            return PRIORS_OF.get(posterior.name, PRIORS_OF["normal"])[prior.name](prior, guide, latent, inputs, images)
-
-    def build_posterior(features, latent, flow):
-        with Allowance(f"posterior '{posterior}' with flow '{flow}'", "choose a smaller N or latent"):
-            return head(posterior, features, latent), FLOWS[flow.name](flow, features, latent)
-
-    what = f"a network of hidden {quote(tuple(hidden))}, latent {quote(latent)} and images of shape {quote(shape)}"
-    with Allowance(what, "choose a smaller hidden or latent"):
+    sizes = f"hidden {quote(tuple(hidden))}, latent {quote(latent)} and images of shape {quote(shape)}"
+    with Allowance(f"a model with prior '{prior}', flow '{flow}', {sizes}", "choose smaller ones"):
         return program(
             middle=lambda features, latent: MIDDLES.get(posterior.name, MIDDLES["normal"])(features, latent),
-            prior=build_prior,
-            posterior=build_posterior,
+            prior=lambda guide, latent: PRIORS_OF.get(posterior.name, PRIORS_OF["normal"])[prior.name](
+                prior, guide, latent, inputs, images
+            ),
+            posterior=lambda features, latent, flow: (
+                head(posterior, features, latent),
+                FLOWS[flow.name](flow, features, latent),
+            ),
             encode=lambda widths: conditional_encoder(encoder(shape, widths, activation, final)),
             decode=decode,
             hidden=tuple(hidden),
@@ -206,19 +203,6 @@ EX_POST = {
 }
 
 
-def config_of(folder: Path) -> Path:
-    """Return the path of a run's config.json; where there is none, raise an error that says what the folder is."""
-    path = folder / "config.json"
-    if folder.is_file():
-        near = f"; give the folder that it is in: load({str(folder.parent)!r})" if folder.parent.is_dir() else ""
-        raise NotADirectoryError(f"folder {str(folder)!r} is a file, expected the folder of a run{near}")
-    if not folder.exists():
-        raise FileNotFoundError(f"folder {str(folder)!r} does not exist, expected the folder of a run (its --out)")
-    if not path.exists():
-        raise FileNotFoundError(f"folder {str(folder)!r} has no config.json, expected the folder of a run (its --out)")
-    return path
-
-
 def load(folder, contents=None):
     """The trained (model, guide) of a run's folder: its best epoch so far, in evaluation mode.
 
@@ -227,11 +211,13 @@ def load(folder, contents=None):
         contents: the bytes of its checkpoint, where they have been read.
 
     Raises:
-        FileNotFoundError, NotADirectoryError: where the folder is missing, is a file or holds no config.json.
+        FileNotFoundError: where the folder holds no config.json.
         CheckpointError: where config.json or the checkpoint cannot be read, or they do not belong together.
         SpecError, CapacityError: as `assemble`.
     """
-    path = config_of(Path(folder))
+    path = Path(folder) / "config.json"
+    if not path.is_file():
+        raise FileNotFoundError(f"{folder} holds no config.json, expected the folder of a run (the value of its --out)")
     try:
         config = json.loads(path.read_text())
         if not isinstance(config, dict):

@@ -1,4 +1,4 @@
-"""How much memory this machine has left, and programs that do not fit: an error before anything is allocated."""
+"""How much memory is left, how much a computation makes, and errors for what does not fit."""
 
 import math
 import re
@@ -17,8 +17,11 @@ class CapacityError(ValueError):
     """Something that needs more memory than there is."""
 
 
-def available_bytes() -> int:
-    """Return how many bytes this process may still allocate: those of the machine, or of its container."""
+def available_bytes(device: torch.device | str = "cpu") -> int:
+    """Return how many bytes this process may still allocate there; on a CPU those of the machine, or its container."""
+    if torch.device(device).type == "cuda":
+        unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + unused
     left = [UNKNOWN]
     with suppress(OSError, ValueError, LookupError):
         lines = Path("/proc/meminfo").read_text().splitlines()
@@ -65,7 +68,37 @@ def check_fits(what: str, count: int, remedy: str, available: int | None = None)
         )
 
 
-class Allowance(TorchDispatchMode):
+# Words of torch's CPU allocator on Linux and on Windows, of CUDA, and of cuBLAS and cuDNN.
+OUT_OF_MEMORY = "can't allocate memory|not enough memory|out of memory|STATUS_ALLOC_FAILED|bad_alloc"
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether an error says that memory ran out, on whichever device.
+
+    >>> is_out_of_memory(MemoryError()), is_out_of_memory(RuntimeError("shapes differ"))
+    (True, False)
+    """
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and re.search(OUT_OF_MEMORY, str(error)) is not None
+
+
+class MadeBytes(TorchDispatchMode):
+    """Adds up the size of every tensor that an operation returns, in `made`; views are not counted."""
+
+    def __init__(self):
+        super().__init__()
+        self.made = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        known = {t.untyped_storage()._cdata for t in tree_leaves((args, kwargs)) if isinstance(t, torch.Tensor)}
+        made = [t for t in tree_leaves(result) if isinstance(t, torch.Tensor)]
+        self.made += sum(t.nbytes for t in made if t.untyped_storage()._cdata not in known)
+        return result
+
+
+class Allowance(MadeBytes):
     """Reject, while a part is built, the first tensor for which there is no memory; no such tensor is allocated.
 
     Args:
@@ -84,21 +117,17 @@ class Allowance(TorchDispatchMode):
     def __init__(self, what: str, remedy: str, copies: int = 1):
         super().__init__()
         self.what, self.remedy, self.copies = what, remedy, copies
-        self.available, self.made = available_bytes(), 0
+        self.available = available_bytes()
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        kwargs = kwargs or {}
-        needed = self.copies * (self.made + _asked(function, args, kwargs))
+        needed = self.copies * (self.made + _asked(function, args, kwargs or {}))
         check_fits(self.what, needed, self.remedy, self.available)
-        result = function(*args, **kwargs)
-        known = {t.untyped_storage()._cdata for t in tree_leaves((args, kwargs)) if isinstance(t, torch.Tensor)}
-        made = [t for t in tree_leaves(result) if isinstance(t, torch.Tensor)]
-        self.made += sum(t.nbytes for t in made if t.untyped_storage()._cdata not in known)
-        return result
+        return super().__torch_dispatch__(function, types, args, kwargs)
 
     def __exit__(self, kind, error, trace):
         super().__exit__(kind, error, trace)
-        if isinstance(error, RuntimeError | TypeError | OverflowError) and _is_too_large(error):
+        beyond_64_bits = isinstance(error, (RuntimeError, TypeError)) and "overflow" in str(error).lower()
+        if beyond_64_bits or is_out_of_memory(error):
             raise CapacityError(
                 f"{self.what} needs more memory than the {spoken_bytes(self.available)} that are available: "
                 f"{self.remedy}"
@@ -114,10 +143,3 @@ def _asked(function, args, kwargs):
             size = args[place] if place < len(args) else kwargs.get("size", ())
             return math.prod(size) * (kwargs.get("dtype") or torch.get_default_dtype()).itemsize
     return 0
-
-
-def _is_too_large(error):
-    """Whether an error says that memory ran out, or that a size is beyond 64 bits."""
-    return isinstance(error, torch.OutOfMemoryError) or any(
-        words in str(error).lower() for words in ("can't allocate memory", "overflow", "out of memory")
-    )

@@ -16,10 +16,8 @@ import importlib
 import os
 import sys
 
-from jobs.environment import EnvironmentFault, check_environment
-from jobs.parent import watch_parent
 from jobs.signals import status, terminable
-from jobs.streams import open_closed_streams
+from jobs.startup import check_cache, open_closed_streams, watch_parent
 from specs import SpecError, choose, shorten
 
 # The first word of the command line; without one, train.
@@ -31,19 +29,18 @@ def main(argv=None):
     watch_parent()
     argv = sys.argv[1:] if argv is None else argv
     words = [] if not argv or argv[0].startswith("-") else argv[:1]
-    try:
-        job = JOBS[choose("job", words[0], list(JOBS)) if words else "train"]
-        if not {"-h", "--help"} & set(argv):  # help is there to be read, whatever the environment
-            check_environment()
-    except (SpecError, EnvironmentFault) as error:
-        return f"error: {error}"
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # a terminal or a file, in whose alphabet there may be no "±"
             stream.reconfigure(errors="backslashreplace")
     try:
+        job = JOBS[choose("job", words[0], list(JOBS)) if words else "train"]
+        if not {"-h", "--help"} & set(argv):  # help is there to be read, whatever the environment
+            check_cache()
         with terminable():
             ended = importlib.import_module(job).main(argv[len(words) :])
             return shorten(ended) if isinstance(ended, str) else ended
+    except SpecError as error:
+        return shorten(f"error: {error}")
     except BrokenPipeError:  # who read what is printed has had enough, head say
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1

@@ -47,7 +47,7 @@ class Form:
     n: int | None = None
     options: tuple[str, ...] = ()
     exclusive: tuple[str, ...] = field(default=(), kw_only=True)  # at most one of these
-    most: int = field(default=MANY, kw_only=True)  # the largest N
+    max_n: int = field(default=MANY, kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class Spec:
 VAMP = Form(100, ("weighted", "from-data", "fixed"), exclusive=("from-data", "fixed"))
 ESTIMATORS = ("score", "relaxed", "enumerate")  # of the gradient, where a latent is discrete
 FLOW_LENGTHS = {"planar": 5, "radial": 5, "sylvester": 4, "iaf": 4, "coupling": 4, "spline": 4}
-LONGEST_FLOW = 1000  # layers, each a module of its own
+MAX_FLOW_LENGTH = 1000  # layers, each a module of its own
 MAX_LAYERS = 100  # of a network
 FAMILIES = {
     "prior": {
@@ -80,13 +80,13 @@ FAMILIES = {
         "mog": Form(10, ("weighted",)),
         "vamp": VAMP,
         "vamp-base": VAMP,
-        **{name: Form(length, most=LONGEST_FLOW) for name, length in FLOW_LENGTHS.items()},
+        **{name: Form(length, max_n=MAX_FLOW_LENGTH) for name, length in FLOW_LENGTHS.items()},
         "autoregressive": Form(),
     },
     "scoring prior": {"own": Form(), "aggregate": Form(), "gmm": Form(10)},  # in place of the one that was trained
     "flow": {
         "none": Form(),
-        **{name: Form(length, ("shared",), most=LONGEST_FLOW) for name, length in FLOW_LENGTHS.items()},
+        **{name: Form(length, ("shared",), max_n=MAX_FLOW_LENGTH) for name, length in FLOW_LENGTHS.items()},
     },
     "model": {"vae": Form(), "two-level": Form()},
     "net": {"mlp": Form(), "conv": Form(), "small-conv": Form()},
@@ -194,8 +194,8 @@ def parse(family, text):
         elif float(part) < 1:  # int refuses thousands of digits
             hint = " (write 'none' for no flow)" if family == "flow" else ""
             raise SpecError(f"{given}: N must be at least 1{hint}")
-        elif float(part) > form.most:
-            raise SpecError(f"{given}: N must be at most {form.most}")
+        elif float(part) > form.max_n:
+            raise SpecError(f"{given}: N must be at most {form.max_n}")
         else:
             n = int(float(part))
     if len(clash := [option for option in options if option in form.exclusive]) > 1:

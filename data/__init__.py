@@ -37,6 +37,7 @@ def load(name, root=None, binarize=None):
     Raises:
         DataError: for an unknown name or binarisation, or a file that is missing, or not what it should be, and
             cannot be downloaded or written.
+        CapacityError: for a FILE.npz that is larger than the memory that is left.
 
     >>> load("mnist5k")
     ImageSet(mnist5k: 4000 / 500 / 500 images of 1×28×28, dynamic binarisation)
@@ -49,18 +50,15 @@ def load(name, root=None, binarize=None):
     name = os.fspath(name)
     root = Path(os.path.expanduser(root or platformdirs.user_cache_path("vampyro")))
     try:
-        if name not in SOURCES:
-            check_source(name)
-        else:
+        if name in SOURCES:
             check_folder(os.fspath(root))
+            images = SOURCES[name](root)
+        else:
+            check_source(name)
+            images = npz.load(name)
     except SpecError as error:
         raise DataError(str(error)) from None
-    if name in SOURCES:
-        try:
-            images = SOURCES[name](root)
-        except OSError as error:
-            raise DataError(f"cannot read or write in {root}: {error}; choose another folder") from error
-    else:
-        images = npz.load(name)
+    except OSError as error:
+        raise DataError(f"cannot read or write in {root}: {error}; choose another folder") from error
     grey = not images.binary and images.image_shape[0] == 1
     return images.binarized(binarize or ("dynamic" if grey else "none"))

@@ -11,7 +11,6 @@ import zlib
 import numpy as np
 
 HEADER = 128
-LARGEST = 2**28  # bytes of an array
 MATRIX, COMPRESSED = 14, 15
 # Codes of how numbers are stored, and of what they were in MATLAB.
 STORED = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8"}
@@ -39,18 +38,10 @@ def arrays(raw):
     found = {}
     for kind, content in _elements(raw[HEADER:], order):
         if kind == COMPRESSED:
-            kind, content = next(_elements(_unpacked(content), order))
+            kind, content = next(_elements(zlib.decompress(content), order))
         if kind == MATRIX:
             found |= _matrix(content, order)
     return found
-
-
-def _unpacked(content):
-    unpacker = zlib.decompressobj()
-    raw = unpacker.decompress(content, LARGEST)
-    if not unpacker.eof:
-        raise ValueError(f"an array is cut off, or unpacks to more than {LARGEST} bytes")
-    return raw
 
 
 def _elements(raw, order):

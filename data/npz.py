@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from capacity import CapacityError, check_fits
+from capacity import check_fits
 from data import validate
 from data.error import DataError
 from data.imageset import ImageSet
@@ -22,7 +22,7 @@ from data.splits import SPLITS
 EXPECTED = "expected an .npz file as numpy.savez(FILE, train=…, valid=…, test=…) writes it"
 LABELS = tuple(f"{split}_labels" for split in SPLITS)
 READERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-FEWER = "save fewer images, or uint8 in place of float"
+REMEDY = "save fewer images, or uint8 in place of float"
 
 
 def load(name):
@@ -35,7 +35,8 @@ def load(name):
     other arrays of the file are not unpacked.
 
     Raises:
-        DataError: where the file is missing, damaged, too large for the memory that is left, or anything else.
+        DataError: where the file is missing, damaged, or holds anything else.
+        CapacityError: where it is too large for the memory that is left.
 
     >>> import tempfile
     >>> name = tempfile.mkdtemp() + "/noise.npz"
@@ -46,12 +47,10 @@ def load(name):
     """
     try:
         path = Path(os.path.expanduser(name))
-        check_fits(name, path.stat().st_size, FEWER)
+        check_fits(name, path.stat().st_size, REMEDY)
         raw = path.read_bytes()
-    except CapacityError as error:
-        raise DataError(str(error)) from None
-    except (OSError, ValueError) as error:  # the second for a zero byte in the name
-        raise DataError(f"cannot read {name}: {getattr(error, 'strerror', error)}; {EXPECTED}") from error
+    except OSError as error:
+        raise DataError(f"cannot read {name}: {error.strerror}; {EXPECTED}") from error
     if not zipfile.is_zipfile(io.BytesIO(raw)):
         raise DataError(f"{name} is not a zip file; {EXPECTED}")
     arrays = _arrays(name, raw)
@@ -92,11 +91,10 @@ def _arrays(name, raw):
     for key in (key for key in LABELS if key in headers):
         if headers[key].dtype.kind not in "iu":
             raise DataError(f"{name}: {key} are {headers[key].dtype}, expected integers: save {key}.astype('int64')")
-    try:  # the arrays as they are, and images as float32 or bytes beside them
-        pixels = sum(math.prod(headers[split].shape) for split in SPLITS)
-        check_fits(name, sum(header.nbytes for header in headers.values()) + 4 * pixels, FEWER)
-    except CapacityError as error:
-        raise DataError(str(error)) from None
+    pixels = sum(
+        math.prod(headers[split].shape) for split in SPLITS
+    )  # as float32 or bytes beside the arrays themselves
+    check_fits(name, sum(header.nbytes for header in headers.values()) + 4 * pixels, REMEDY)
     with _damage_named(name):
         return {key: _unpacked(archive, header) for key, header in headers.items()}
 
@@ -152,7 +150,7 @@ def _check_images(name, headers):
         if len(shape) not in (3, 4):
             raise DataError(f"{what} is of shape {shape}, expected (N, height, width) or (N, channels, height, width)")
         if len(shape) == 4:
-            validate.shape(shape, what)
+            validate.check_shape(shape, what)
         if header.dtype.kind != "f" and header.dtype not in (np.bool_, np.uint8):
             raise DataError(
                 f"{what} is {header.dtype}, expected uint8 in 0..255, float in [0, 1], or bool: {_remedy(header.dtype)}"

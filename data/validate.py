@@ -1,5 +1,7 @@
 """What must hold of a data set before anything is learned from it."""
 
+from collections.abc import Sequence
+
 import torch
 
 from data.error import DataError
@@ -16,7 +18,7 @@ def splits(images):
         raise DataError(f"{images.name}: binarize is {images.binarize!r}, not one of {', '.join(BLACK_AND_WHITE)}")
     for split in SPLITS:
         x, what = getattr(images, split), f"{images.name}: {split}"
-        shape(x.shape, what)
+        check_shape(x.shape, what)
         if x.shape[1:] != images.train.shape[1:]:
             ours, trains = ("×".join(map(str, y.shape[1:])) for y in (x, images.train))
             raise DataError(f"{what} images are {ours}, but train's are {trains}: all splits need one image shape")
@@ -37,30 +39,30 @@ def splits(images):
             )
 
 
-def shape(sizes, what):
-    """Raises a DataError where these are not (N, channels, height, width) of at least one image."""
+def check_shape(sizes: Sequence[int], what: str) -> None:
+    """Raise a DataError where these are not (N, channels, height, width) of at least one image."""
     sizes = tuple(sizes)
     if len(sizes) != 4:
         raise DataError(f"{what} is of shape {sizes}, expected (N, channels, height, width)")
     if 0 in sizes:
         raise DataError(f"{what} is empty, its shape is {sizes}: every split needs at least one image")
-    if channels_last(sizes):
+    if has_channels_last(sizes):
         raise DataError(
             f"{what} is of shape {sizes} and seems to have its channels last, expected (N, channels, height, width): "
             "use array.transpose(0, 3, 1, 2)"
         )
 
 
-def channels_last(sizes):
-    """Whether a shape (N, a, b, c) is that of images (N, height, width, channels).
+def has_channels_last(sizes: Sequence[int]) -> bool:
+    """Return whether a shape (N, a, b, c) is that of images (N, height, width, channels).
 
     Most images have 1 to 4 channels, so a from 1 to 4 is taken for the channels, except where a = b > c: these are
     small square images. Otherwise c is taken for the channels where it is 1 to 4 or the smallest, or where a = b.
 
     >>> images = (28, 28, 1), (32, 48, 3), (32, 4, 4), (32, 48, 10), (9, 9, 20), (4, 4, 1)
-    >>> [channels_last((100, *sizes)) for sizes in images]
+    >>> [has_channels_last((100, *sizes)) for sizes in images]
     [True, True, True, True, True, True]
-    >>> [channels_last((100, *sizes)) for sizes in ((1, 28, 28), (3, 4, 3), (4, 32, 4), (3, 3, 3), (10, 64, 48))]
+    >>> [has_channels_last((100, *sizes)) for sizes in ((1, 28, 28), (3, 4, 3), (4, 32, 4), (3, 3, 3), (10, 64, 48))]
     [False, False, False, False, False]
     """
     _, first, second, last = sizes

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from inference.memory import is_out_of_memory
+from capacity import is_out_of_memory
 
 
 class CheckpointError(ValueError):

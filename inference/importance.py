@@ -10,11 +10,12 @@ from jaxtyping import Float, Float64
 from pyro import poutine
 from torch import Tensor
 
+from capacity import is_out_of_memory
 from inference.evaluation import check_latents, constant_parts, evaluation_mode, unscaled
 from inference.finite import few_codes, over_images
 from inference.images import check_images
 from inference.joint import Joint, check_density, inferred, traced
-from inference.memory import is_out_of_memory, keep_freed_memory, most_rows, rows_that_fit
+from inference.memory import keep_freed_memory, most_rows, rows_that_fit
 from inference.rng import same_noise, seeded
 from inference.scores import Score
 from inference.sites import Layout, arrange, check_own, log_density, sample_sites

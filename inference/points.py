@@ -47,6 +47,7 @@ def validation(model, guide, images: Float[Tensor, " images *event"], weight=1.0
     >>> list(validation(*assemble(posterior="delta", hidden=(8,), latent=2, shape=(1, 4, 4)), torch.zeros(5, 1, 4, 4)))
     ['objective', 'reconstruction', 'log_prior']
     """
+    check_images(images, model, guide)
     if not points_of(guide, some_images(images, guide)):
         return elbo_parts(model, guide, images)
     reconstruction, minus_log_prior = terms(model, guide, images)  # log q is 0 at a point

@@ -35,8 +35,12 @@ class Processes:
         """All that torchrun started, over NCCL for `device` "cuda" and gloo for "cpu"; alone where nobody did.
 
         Raises:
-            ProcessError: where this machine has fewer GPUs than processes, or the others cannot be found.
+            ProcessError: where this machine has fewer GPUs than processes, the others cannot be found, or an
+                environment variable of torchrun holds something else.
         """
+        for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
+            if not (value := os.environ.get(name, "0")).isdecimal():
+                raise ProcessError(f"{name}={value}: expected a number, as torchrun sets it; unset {name}")
         if "RANK" not in os.environ or int(os.environ.get("WORLD_SIZE", 1)) < 2:
             return cls()
         cuda = torch.device(device).type == "cuda"

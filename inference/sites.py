@@ -11,9 +11,8 @@ from pyro.infer.autoguide import AutoGuide
 from pyro.poutine.util import prune_subsample_sites, site_is_subsample
 from torch import Tensor
 
+from capacity import is_out_of_memory
 from inference.evaluation import is_delta, unscaled
-from inference.images import check_images
-from inference.memory import is_out_of_memory
 from inference.rng import same_noise
 
 FAILURES = (ValueError, RuntimeError, TypeError, IndexError)  # of a program that meets another shape than its own
@@ -158,6 +157,7 @@ def layout_of(x: Tensor, *programs: Callable, check: bool = True) -> Layout:
 
     Raises:
         ValueError: with `check`, where a site is not each image's own.
+        FloatingPointError: where the program does not run as it has parameters that are not finite.
         the program's own error, with x's shape and dtype, where it does not run on x.
     """
     with torch.no_grad():
@@ -189,6 +189,8 @@ def _sites_of(program, x):
     except FAILURES as error:
         if type(error) not in FAILURES or is_out_of_memory(error):
             raise
+        if isinstance(program, torch.nn.Module) and not all(p.isfinite().all() for p in program.parameters()):
+            raise FloatingPointError(f"{type(program).__name__} has parameters that are not finite") from error
         name = getattr(program, "__name__", type(program).__name__)
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         kind = type(error) if x.dtype == torch.get_default_dtype() else TypeError
@@ -224,7 +226,6 @@ def arrange(images: Tensor, size: int, *programs: Callable) -> tuple[list[Tensor
 
 def some_images(images, *programs: Callable) -> Tensor:
     """The first image, or all where the programs do not run on a part of them."""
-    check_images(images, *programs)
     try:
         layout_of(images[:1], *programs, check=False)
     except FAILURES:

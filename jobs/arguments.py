@@ -148,8 +148,7 @@ class Parser(argparse.ArgumentParser):
         if len(word) > MAX_LENGTH:
             self.error(f"{what}: expected at most {MAX_LENGTH} characters, got {quote(word)}")
         if any(ord(character) < 32 or ord(character) == 127 for character in word):
-            null = " (a null byte)" if "\0" in word else ""
-            self.error(f"{what}: expected text without control characters, got {quote(word)}{null}")
+            self.error(f"{what}: expected text without control characters, got {quote(word)}")
         if value is not None and value.strip() in ("", "--"):
             self.error(f"{what}: expected a value, got {quote(value)}")
 

@@ -14,7 +14,7 @@ from jobs.errors import INPUT_ERRORS
 from jobs.estimate import seconds, spoken
 from jobs.folder import Folder
 from jobs.machine import find_device, find_engine, find_gemm
-from jobs.many import Run, finished, remarks, run_all, unmeasured
+from jobs.many import Run, finished, read_remarks, run_all, unmeasured
 from jobs.paired import differences
 from jobs.scoring import load_images
 from jobs.training import assembled
@@ -139,7 +139,7 @@ def run(todo, failed, jobs=1, threads=None, dask=None):
         print(f"[{len(done)}/{len(todo)}] {outcome.run.name}: {said}   {outcome.seconds:.0f} s")
         for measure, why in unmeasured(outcome.run).items():
             print(f"        warning: {measure} not measured: {why}")
-        for remark in remarks(outcome.run):
+        for remark in read_remarks(outcome.run):
             print(f"        remark: {remark}")
 
     run_all(todo, tell, jobs, threads, dask)

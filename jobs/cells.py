@@ -12,10 +12,10 @@ from specs import SpecError, choose, quote
 MAX_RUNS = 10_000  # of a sweep
 LISTS = ("hidden", "latent", "flow", "activation")  # flags whose values may hold commas
 OWN = {
+    **dict.fromkeys(flags.WHERE, "it would not make another run; give it once"),
     "seed": "write --seeds N",
     "out": "each run has a folder of its own below --out",
     "resume": "leave it out",
-    **dict.fromkeys(("data_dir", "device", "engine", "tensorboard"), "it would not make another run; give it once"),
 }
 
 

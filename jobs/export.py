@@ -3,7 +3,6 @@
 from jobs.arguments import COUNT, Parser, file
 from jobs.extras import require
 from jobs.flags import check_data
-from specs import SpecError
 
 
 def parser():
@@ -25,11 +24,8 @@ def parser():
 
 def main(argv):
     given = parser().named(argv)
-    try:
-        check_data(given)
-        require("arviz", "export")
-    except SpecError as error:
-        return f"error: {error}"
+    check_data(given)
+    require("arviz", "export")
     from jobs.errors import INPUT_ERRORS  # torch comes with it: not before the flags are read
     from jobs.scoring import products_of
 

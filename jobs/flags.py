@@ -46,6 +46,7 @@ DEFAULTS = {
     "out": None,
     "tensorboard": False,
 }
+WHERE = ("out", "data_dir", "device", "engine", "gemm", "tensorboard")  # settings that do not make another run
 BESIDE_RESUME = ("epochs", "samples", "test_images", "data_dir", "device", "engine", "gemm", "tensorboard")
 
 
@@ -202,7 +203,7 @@ def read(argv):
     return config, given, resume
 
 
-def check_data(settings, dataset="dataset"):
+def check_data(settings: dict, dataset: str = "dataset") -> None:
     """Reject settings that name data which cannot be read; costs no import of torch.
 
     Args:

@@ -11,7 +11,7 @@ import numpy
 from data import atomic
 from inference.checkpoint import load_checkpoint, save_checkpoint
 from jobs import saved
-from jobs.flags import DEFAULTS, written
+from jobs.flags import DEFAULTS, WHERE, written
 from jobs.lock import Lock, Locked
 from specs import SpecError
 from supports import resolve_objective
@@ -175,7 +175,7 @@ def strict(content):
 
 NAMED = ("dataset", "model", "prior", "flow")  # settings that every folder's name says, and in which order
 # Settings that do not change what is trained, or that the name says last.
-UNNAMED = ("data_dir", "engine", "samples", "test_images", "device", "seed", "out", "tensorboard")
+UNNAMED = (*WHERE, "samples", "test_images", "seed")
 WORDS = ("net", "likelihood", "posterior", "condition", "objective", "optimizer", "activation")  # values that are clear
 LONGEST_NAME = 200  # bytes, of the 255 that most file systems allow
 

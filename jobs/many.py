@@ -11,12 +11,11 @@ from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from jobs import environment, flags
+from jobs import flags
 from jobs.cells import Cell, SweepError
-from jobs.parent import WATCHED
+from jobs.startup import WATCHED
 
 RUN = Path(__file__).parent.parent / "run.py"
-WHERE = ("out", "data_dir", "device", "engine", "gemm", "tensorboard")  # settings that do not make another run of a run
 STOP = threading.Event()  # set on Ctrl-C: no further run begins
 # Exit statuses after SIGHUP, SIGINT and SIGTERM; negative before a process handles them.
 STOPPED = {status for number in (1, 2, 15) for status in (-number, 128 + number)}
@@ -65,7 +64,7 @@ def finished(run):
 def _other(run, saved):
     """The settings of a run in which those that were saved differ."""
     config = run.cell.config | {"seed": run.seed}
-    return [name for name, value in config.items() if name not in WHERE and saved.get(name, value) != value]
+    return [name for name, value in config.items() if name not in flags.WHERE and saved.get(name, value) != value]
 
 
 def _missing(run):
@@ -85,8 +84,8 @@ def unmeasured(run):
     return {m: measured[m]["not measured"] for m in run.measures if "not measured" in measured.get(m, ())}
 
 
-def remarks(run: Run) -> list[str]:
-    """The remarks on a finished run, as its results.json has them (`jobs.remarks`)."""
+def read_remarks(run: Run) -> list[str]:
+    """Return the remarks on a finished run from its results.json (see `jobs.remarks`)."""
     said = _results(run)[0].get("remarks", [])
     return [str(remark) for remark in said] if isinstance(said, list) else []
 
@@ -151,7 +150,7 @@ def _reason(status: int, log: Path, start: int) -> str:
 
 def _training(run):
     if (run.folder / "config.json").exists():
-        return ["--resume", str(run.folder), *_where(run, *(name for name in WHERE if name != "out"))]
+        return ["--resume", str(run.folder), *_where(run, *(name for name in flags.WHERE if name != "out"))]
     return [*run.cell.words(run.seed), "--out", str(run.folder)]
 
 
@@ -185,6 +184,15 @@ def launch(argv, log, threads=None, cwd=None):
             child.stdin.close()
 
 
+def threads_given() -> int | None:
+    """Return the number of threads that OMP_NUM_THREADS asks for, None where it holds no such number.
+
+    A list, "4,2", is for nested loops; its first number is the outer one's.
+    """
+    first = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    return int(first) if first.isdecimal() and 0 < int(first) < 2**31 else None
+
+
 def run_all(runs, tell, jobs=1, threads=None, dask=None):
     """Calls `tell` with each run's `Outcome` as it ends.
 
@@ -200,7 +208,7 @@ def run_all(runs, tell, jobs=1, threads=None, dask=None):
     import joblib
 
     if threads is None and dask is None:
-        threads = environment.threads() or max(1, joblib.cpu_count() // min(jobs, len(runs) or 1))
+        threads = threads_given() or max(1, joblib.cpu_count() // min(jobs, len(runs) or 1))
     STOP.clear()
     with _cluster(dask) if dask else nullcontext():
         jobs = min(jobs, max(1, len(runs)))

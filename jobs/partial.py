@@ -9,7 +9,6 @@ import torch
 from data import atomic
 from inference import Score
 from inference.scores import TENSORS
-from inference.weights import sizes
 
 SECONDS = 10  # between two writings
 
@@ -33,14 +32,11 @@ class Partial:
                 if str(file["settings"]) == self.settings:
                     tensors = (torch.from_numpy(file[name]) for name in TENSORS)
                     whole = Score(*tensors, int(file["samples"]), bool(file["exact"]))
-                    self.scores = split(whole, file["counts"])
+                    ends = file["counts"].cumsum()
+                    self.scores = [whole[end - count : end] for end, count in zip(ends, file["counts"])]
         except Exception:  # none, or none that can be read: zipfile, zlib and numpy have a dozen ways to say so
             self.scores = []
         return list(self.scores)
-
-    def discard(self) -> None:
-        """Start again: the scores that were loaded are not used."""
-        self.scores = []
 
     def add(self, score):
         self.scores.append(score)
@@ -57,20 +53,3 @@ class Partial:
 
     def remove(self):
         self.path.unlink(missing_ok=True)
-
-
-def split(whole: Score, counts: numpy.ndarray) -> list[Score]:
-    """Return the blocks' scores, `counts` images each.
-
-    Raises:
-        ValueError: where an array does not have the type and shape of a score's.
-    """
-    for name in TENSORS:
-        tensor, images = getattr(whole, name), (int(counts.sum()),)
-        shape = (0 if whole.exact else len(sizes(whole.samples)), *images) if name == "curve" else images
-        if tensor.dtype != torch.float64 or tensor.shape != shape:
-            raise ValueError(f"{name} is {tensor.dtype} of shape {tuple(tensor.shape)}, expected float64 of {shape}")
-    if counts.ndim != 1 or counts.min(initial=1) < 1:
-        raise ValueError(f"expected counts of images, got {counts}")
-    ends = counts.cumsum()
-    return [whole[end - count : end] for end, count in zip(ends, counts)]

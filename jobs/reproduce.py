@@ -55,7 +55,7 @@ def main(argv):
         made = cells_of(recipe, shared, only, len(seeds))
         flags.check_data(shared)  # of the recipe's own data, cells that cannot be had are left out later
         out = Path(own.get("out") or Path("runs") / name)
-        from jobs import campaign, many  # torch comes with them: not before the flags are read
+        from jobs import campaign  # torch comes with it: not before the flags are read
         from jobs import page as pages
 
         by_line()
@@ -67,7 +67,7 @@ def main(argv):
         todo, failed = campaign.ready(work, spare=True)
         print(campaign.estimate([run.cell for run in todo], len(work.runs), jobs, threads))
         failed = campaign.run(todo, failed, jobs, threads, own.get("dask"))
-        changed = {name: value for name, value in shared.items() if name not in many.WHERE}
+        changed = {name: value for name, value in shared.items() if name not in flags.WHERE}
         paths = page or out / f"{name}.md", picture or out / f"{name}.png"
         if text := pages.write(recipe, work, changed, only, paths):
             print(f"\n{text}\n\npage                {paths[0]}\npicture             {paths[1]}")

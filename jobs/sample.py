@@ -6,8 +6,8 @@ from jobs.arguments import COUNT, Parser, file, number
 from jobs.flags import check_data
 from specs import MANY, SpecError
 
-SHOWN = 10_000  # images, at most, in the picture; FILE.npz holds all
-BYTES = 16  # that a pixel takes while it is drawn
+MAX_SHOWN = 10_000  # images, at most, in the picture; FILE.npz holds all
+BYTES_PER_PIXEL = 16  # while it is drawn
 
 
 def labels(text):
@@ -40,10 +40,7 @@ def parser():
 
 def main(argv):
     given = parser().named(argv)
-    try:
-        check_data(given)
-    except SpecError as error:
-        return f"error: {error}"
+    check_data(given)
     from jobs.errors import INPUT_ERRORS  # torch comes with it: not before the flags are read
     from jobs.scoring import products_of
 
@@ -74,7 +71,7 @@ def sample(run, label, prior, count, draws, out, npz=None, device="auto", seed=N
     from jobs.shortage import memory_for
 
     folder, config = Folder.open(run)
-    check_fits(f"--count {count}", BYTES * count * math.prod(config["shape"]), "choose a smaller number")
+    check_fits(f"--count {count}", BYTES_PER_PIXEL * count * math.prod(config["shape"]), "choose a smaller number")
     y = asked(run, config["classes"], label, count)
     device = find_device(device)
     programs = load(run) if prior == "own" else trained(run, prior, **given)[-2:]  # its own needs no images
@@ -87,12 +84,12 @@ def sample(run, label, prior, count, draws, out, npz=None, device="auto", seed=N
     if y is not None and label is None and config["classes"] <= count and config["classes"] <= 20:
         columns = config["classes"]  # a column for each
     title = f"{'draws from' if draws else 'means of'} p(x | z{'' if y is None else ', y'}), z ~ p(z)"
-    title += "" if count <= SHOWN else f", the first {SHOWN} of {count}"
+    title += "" if count <= MAX_SHOWN else f", the first {MAX_SHOWN} of {count}"
     title += "" if prior == "own" else f" = {prior}"
     title += "" if label is None else f", y = {', '.join(map(str, label))}"
     try:
         with memory_for("drawing the picture", "--count"):
-            Folder(out.parent).save_figure(out.name, plots.image_grid(images[:SHOWN], columns, title))
+            Folder(out.parent).save_figure(out.name, plots.image_grid(images[:MAX_SHOWN], columns, title))
         print(out)
         if npz is not None:
             arrays = {"images": images.numpy()} | ({} if y is None else {"labels": y.numpy()})

@@ -63,10 +63,7 @@ def read(argv):
 
 def main(argv):
     given = read(argv)
-    try:
-        check_data(given, "other")
-    except SpecError as error:
-        return f"error: {error}"
+    check_data(given, "other")
     from jobs import rescore  # torch comes with it: not before the flags are read
     from jobs.errors import INPUT_ERRORS, MemoryShortage
     from jobs.scoring import products_of

@@ -116,30 +116,16 @@ def scored(model, guide, test, samples, seed, processes=ALONE, partial=None):
     if len(test) < processes.size:  # each would score less than an image
         processes = ALONE
     order = torch.cat([torch.arange(rank, len(test), processes.size) for rank in range(processes.size)])
-
-    def progress(blocks):
-        return tqdm(blocks, desc="scoring", unit="block", disable=None if processes.leads else True)
-
-    def compute(done):
-        return score(
-            model,
-            guide,
-            test[processes.rank :: processes.size],
-            samples,
-            seed=seed + processes.rank,
-            progress=progress,
-            done=done,
-            keep=partial.add if partial else None,
-        )
-
-    done = partial.load() if partial else []
-    try:
-        part = compute(done)
-    except ValueError:
-        if not done:
-            raise
-        partial.discard()  # another version of this program divided the images into other blocks
-        part = compute([])
+    part = score(
+        model,
+        guide,
+        test[processes.rank :: processes.size],
+        samples,
+        seed=seed + processes.rank,
+        progress=lambda blocks: tqdm(blocks, desc="scoring", unit="block", disable=None if processes.leads else True),
+        done=partial.load() if partial else (),
+        keep=partial.add if partial else None,
+    )
     return Score.cat(processes.gathered(part))[order.argsort()]
 
 
@@ -173,8 +159,7 @@ def sentence(figures: dict, result: Score, run, split: str = "test", prior: str 
     name = "log-likelihood" if figures["quantity"] == "log p(x)" else figures["quantity"]
     bits = f"\nbits per dimension  {figures['bits_per_dimension']:.3f}" if "bits_per_dimension" in figures else ""
     proposal = " of a Normal proposal, fitted to the validation images: the guide's points have no density"
-    several = figures["standard_error"] is not None
-    error = f" ± {figures['standard_error']:.2f}" if several else ""
+    error = "" if figures["standard_error"] is None else f" ± {figures['standard_error']:.2f}"
     images = f"{figures['images']} image{'s' * (figures['images'] > 1)}"
     if result.exact:
         how = f"exact, by a sum over all {figures['samples']} codes"
@@ -185,16 +170,9 @@ def sentence(figures: dict, result: Score, run, split: str = "test", prior: str 
             f"± {figures['monte_carlo_error']:.3f} by its {figures['samples']} importance samples, "
             f"median ESS {figures['ess_median']:.1f}"
         )
-    command = [
-        "python",
-        "run.py",
-        "score",
-        str(run),
-        *(["--prior", prior] if prior != "own" else []),
-        "--measures",
-        "ais",
-    ]
-    check = "" if result.suffices else f"\nTo check it without the guide: {shlex.join(command)}"
+    under = [] if prior == "own" else ["--prior", prior]
+    command = shlex.join(["python", "run.py", "score", str(run), *under, "--measures", "ais"])
+    check = "" if result.suffices else f"\nTo check it without the guide: {command}"
     return (
         f"{split} {name} {figures['log_likelihood']:.2f}{error} nats per image (over {images}; {how}){bits}\n"
         f"{split} {'ELBO':{len(name)}} {figures['elbo']:.2f}{proposal if 'proposal' in figures else ''}\n"

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from inference.memory import is_out_of_memory
+from capacity import is_out_of_memory
 
 
 class MemoryShortage(Exception):

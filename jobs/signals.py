@@ -2,8 +2,8 @@
 
 import signal
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 
 
 class Terminated(KeyboardInterrupt):
@@ -11,6 +11,19 @@ class Terminated(KeyboardInterrupt):
 
     def __init__(self, number: int = signal.SIGTERM) -> None:
         self.number = number
+
+
+@contextmanager
+def handling(numbers: Iterable[int], handler: signal.Handlers | Callable) -> Iterator[None]:
+    """Inside, `handler` handles these signals. In another thread than the main one nothing changes: none may."""
+    if threading.current_thread() is not threading.main_thread():
+        numbers = ()
+    before = {number: signal.signal(number, handler) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, earlier in before.items():
+            signal.signal(number, earlier)
 
 
 @contextmanager
@@ -27,9 +40,6 @@ def terminable() -> Iterator[None]:
     ...     status(stop)
     143
     """
-    if threading.current_thread() is not threading.main_thread():  # only the main thread may handle signals
-        yield
-        return
     numbers = [signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
     numbers = [n for n in numbers if signal.getsignal(n) != signal.SIG_IGN]
 
@@ -38,29 +48,16 @@ def terminable() -> Iterator[None]:
             signal.signal(other, signal.SIG_IGN)
         raise Terminated(number)
 
-    before = {number: signal.signal(number, terminate) for number in numbers}
-    try:
+    with handling(numbers, terminate):
         yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
-@contextmanager
-def deadly() -> Iterator[None]:
+def deadly() -> AbstractContextManager[None]:
     """Inside, Ctrl-C and SIGTERM end the process at once: for waits in C++ that never return to Python.
 
     There must be nothing to lose yet.
     """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: signal.signal(number, signal.SIG_DFL) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    return handling((signal.SIGINT, signal.SIGTERM), signal.SIG_DFL)
 
 
 def status(stop):

@@ -50,8 +50,8 @@ def split(given):
     return {name: given.pop(name) for name in OWN if name in given}, given
 
 
-def seeds_of(own, count=1):
-    """The seeds of each cell's runs; `count` of them unless --seeds says how many."""
+def seeds_of(own: dict, count: int = 1) -> range:
+    """Return the seeds of each cell's runs; `count` of them unless --seeds says how many."""
     first, count = own.get("seed", 0), own.get("seeds", count)
     if first + count - 1 > MAX_SEED:
         raise SweepError(f"--seed {first} and {count} --seeds: expected the last seed to be at most {MAX_SEED}")

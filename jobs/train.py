@@ -7,15 +7,11 @@ from io import StringIO
 
 from jobs import flags
 from jobs.signals import status
-from specs import SpecError
 
 
 def main(argv):
     config, given, resume = settings = flags.read(argv)
-    try:
-        flags.check_data(config if resume is None else given)
-    except SpecError as error:
-        return f"error: {error}"
+    flags.check_data(config if resume is None else given)
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(line_buffering=True)  # an epoch's line shows when it is done, in a file too
     run = None

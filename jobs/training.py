@@ -3,6 +3,7 @@
 import math
 import platform
 import time
+from collections.abc import Sequence
 
 import numpy
 import pyro
@@ -15,7 +16,6 @@ from capacity import Allowance, available_bytes, check_fits
 from inference import Cooldown, EarlyStopping, KLWeight, fit, make_update, scoring_guide, seeded, validation
 from inference.checkpoint import digest, read_checkpoint
 from inference.checkpoint_state import check_state
-from inference.memory import free
 from inference.processes import Shard
 from jobs.board import Board
 from jobs.extras import require
@@ -31,16 +31,15 @@ from jobs.shortage import memory_for
 from specs import parse
 
 NETWORKS = ("--hidden", "--latent", "--prior", "--flow")  # flags that say how large the programs are
-SMALLER = "choose smaller --hidden, --latent, --prior or --flow"
-COPIES = 4  # of all parameters, beside themselves: gradient, two moments of Adam, the best epoch's weights
+COPIES = 5  # of all parameters while they are trained: gradient, two moments of Adam, the best epoch's weights
 SLOW = 30  # seconds of an epoch that a prior's density may take unsaid
 
 
 def assembled(config, images):
     """(model, guide, objective) of such a run on an `ImageSet`."""
-    on_cpu = find_device(config["device"]).type == "cpu"
     what = f"training with --prior {config['prior']}, --hidden {written(config['hidden'])}, --latent {config['latent']}"
-    with Allowance(what, SMALLER, copies=1 + COPIES if on_cpu else 1):
+    copies = COPIES if find_device(config["device"]).type == "cpu" else 1  # elsewhere the device's allocator says so
+    with Allowance(what, "choose smaller --hidden, --latent, --prior or --flow", copies):
         model, guide = assemble(
             **{part: config[part] for part in PARTS},
             shape=images.image_shape,
@@ -51,27 +50,22 @@ def assembled(config, images):
     return model, guide, OBJECTIVES[spec.name](spec, images.input_shape)
 
 
-def check_training(config, model, guide, images, device):
-    """Reject a run that needs more memory than is left, before its first step.
+def check_objective(config: dict, images: int, shape: Sequence[int], device: torch.device) -> None:
+    """Reject an objective whose samples of one batch need more memory than is left.
+
+    Args:
+        images: how many training images there are, each of that `shape`.
 
     Raises:
         CapacityError: says which flags to change.
     """
-    available = free(device) if device.type == "cuda" else available_bytes()
-    parameters = list(torch.nn.ModuleList([model, guide]).parameters())
-    check_fits(
-        f"training {sum(p.numel() for p in parameters)} parameters",
-        COPIES * sum(p.nbytes for p in parameters),
-        SMALLER,
-        available,
-    )
-    objective, size = parse("objective", config["objective"]), min(config["batch_size"], len(images.train))
+    objective, size = parse("objective", config["objective"]), min(config["batch_size"], images)
     if objective.name == "iwae":
         check_fits(
             f"--objective {objective} with batches of {size} images",
-            4 * objective.n * size * math.prod(images.image_shape),
+            4 * objective.n * size * math.prod(shape),
             "choose fewer samples or a smaller --batch-size",
-            available,
+            available_bytes(device),
         )
 
 
@@ -99,7 +93,7 @@ class Run:
             "classes": images.classes,
             "sha256": images.sha256,
         }
-        check_training(config, self.model, self.guide, images, device)
+        check_objective(config, len(images.train), images.image_shape, device)
         self.weight = KLWeight(config["beta"], config["warmup"], device)
         self.update = make_update(
             self.model,

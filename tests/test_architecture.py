@@ -15,7 +15,7 @@ ALLOWED = {
     "priors": {"nets", "flows", "distributions"},
     "guides": {"nets", "flows", "distributions"},
     "models": {"distributions"},
-    "inference": {"distributions"},
+    "inference": {"capacity", "distributions"},
     "measures": {"data", "inference"},
     "supports": {"specs"},
     "sources": {"specs"},

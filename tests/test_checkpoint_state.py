@@ -1,6 +1,7 @@
 """A checkpoint with any of its leaves exchanged: used where it is still one of the run, else named in one line."""
 
 import copy
+import itertools
 import json
 import shutil
 
@@ -80,12 +81,18 @@ def without(state, path):
 
 
 def mutations(state):
+    """Every leaf in turn has another value; of tensors that are checked alike, the first has every other value."""
+    count, seen = itertools.count(), set()
     for path in leaves(state):
         value = state
         for key in path:
             value = value[key]
-        others = strange(value) if isinstance(value, torch.Tensor) else dict(enumerate(NUMBERS))
-        for name, other in others.items():
+        others = list((strange(value) if isinstance(value, torch.Tensor) else dict(enumerate(NUMBERS))).items())
+        if isinstance(value, torch.Tensor):
+            kind = (path[0], path[-1] if path[0] == "update" else None)
+            others = [others[next(count) % len(others)]] if kind in seen else others
+            seen.add(kind)
+        for name, other in others:
             yield (*path, name), mutated(state, path, other)
         yield (*path, "missing"), without(state, path)
         if isinstance(value, dict):
@@ -128,7 +135,7 @@ def test_every_leaf_of_a_real_checkpoint_exchanged(run):
         x = fresh.images.images("train")[:8]
         fresh.program.load_state_dict(state["program"])  # a step of finite weights is to be possible
         assert fresh.update(x)["loss"].isfinite(), name
-    assert refused > 500 and 0 < used < refused / 5
+    assert refused > 200 and 0 < used < refused / 5
     assert check_state(state, fresh.program, "FILE", **expected) is state
 
 

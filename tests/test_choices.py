@@ -7,7 +7,12 @@ import torch
 from test_run import assert_same, call, state, train
 
 from distributions import gemm
-from jobs import machine
+from jobs import machine, training
+
+
+@pytest.fixture(autouse=True)
+def no_pictures(monkeypatch):
+    monkeypatch.setattr(training, "draw", lambda *_: {})
 
 
 @pytest.fixture
@@ -37,15 +42,14 @@ def test_the_choice_is_recorded_restored_and_overridden(dataset, tmp_path, libra
     assert config_of(tmp_path / "b")["gemm"] in ("blas", "onednn")
 
 
-@pytest.mark.parametrize(("library", "mode"), [("blas", "ieee"), ("onednn", "bf16")])
-def test_every_job_multiplies_as_its_run_did(library, mode, dataset, tmp_path, libraries):
+def test_every_job_multiplies_as_its_run_did(dataset, tmp_path, libraries):
     folder = tmp_path / "a"
-    assert train(dataset, folder, "--epochs", 1, "--gemm", library) is None
+    assert train(dataset, folder, "--epochs", 1, "--gemm", "onednn") is None
     jobs = [["score", folder, "--prior", "aggregate"], ["sample", folder], ["sample", folder, "--prior", "aggregate"]]
     for job in [*jobs, ["export", folder, "--images", 2, "--samples", 5]]:
         libraries.clear()
         if (status := call(*job)) is None:
-            assert libraries == [mode], job
+            assert libraries == ["bf16"], job
         else:
             assert job[0] == "export" and "needs arviz" in status
 

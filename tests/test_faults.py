@@ -299,7 +299,7 @@ def test_the_systems_own_limit_on_a_files_size(dataset, tmp_path):
 # --- a request to stop
 
 
-@pytest.mark.parametrize("number, expected", [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize("number, expected", [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)])
 def test_stop_at_random_moments(number, expected, dataset, whole, tmp_path):
     folder, moments, stops = tmp_path / "run", random.Random(int(number)), 0
     for _ in range(5):

@@ -17,13 +17,13 @@ FUNCTIONS = (
     "score log_weights elbo_parts validation decompose gaps posterior_draws active_units surgery component_use "
     "code_use scoring_guide ais points_of"
 ).split()
-GOOD = torch.rand(5, *SHAPE, generator=torch.Generator().manual_seed(0)).round()
+GOOD = torch.rand(5, *SHAPE).round()
 BAD = {
     "uint8": ((GOOD * 255).to(torch.uint8), TypeError, r"torch.uint8, expected torch.float32: images.float\(\) / 255"),
     "bool": (GOOD.bool(), TypeError, r"torch.bool, expected torch.float32: images.float\(\), or data.images"),
     "int64": (GOOD.long(), TypeError, r"torch.int64, expected torch.float32: images.float\(\)"),
     "float64": (GOOD.double(), TypeError, r"torch.float64, expected torch.float32: images.float\(\)"),
-    "nan": (torch.where(GOOD.cumsum(0) > 4, torch.nan, GOOD), ValueError, "not finite .* 1 of 5 images"),
+    "nan": (GOOD.index_fill(0, torch.tensor([1, 3]), torch.nan), ValueError, r"not finite .* 2 of 5 images"),
     "infinite": (GOOD.clone().fill_(torch.inf), ValueError, "not finite .* 5 of 5 images"),
     "device": (GOOD.to("meta"), ValueError, r"images are on meta, .* on cpu: images.to\('cpu'\)"),
     "list": (GOOD.tolist(), TypeError, "images are a list, expected a tensor of floats"),
@@ -37,8 +37,9 @@ def call(name, images):
     model, guide = assemble(prior="mog:3", hidden=(8,), latent=2, shape=SHAPE)
     programs = {"ais": (model,), "points_of": (guide,)}.get(name, (model, guide))
     more = (10,) if name == "log_weights" else ()
-    function = inspect.unwrap(getattr(inference, name))  # without the tests' own checks of types
-    result = function(*programs, images, *more)
+    result = inspect.unwrap(getattr(inference, name))(
+        *programs, images, *more
+    )  # without the tests' own checks of types
     return list(result) if inspect.isgenerator(result) else result
 
 
@@ -82,14 +83,11 @@ def test_float64_images_are_for_programs_in_float64():
 
 def test_load_names_what_is_not_a_runs_folder(tmp_path):
     run = tmp_path / "run"
-    with pytest.raises(FileNotFoundError, match="folder '.*run' does not exist, expected the folder of a run"):
-        assembly.load(run)
     run.mkdir()
-    with pytest.raises(FileNotFoundError, match="folder '.*run' has no config.json"):
-        assembly.load(run)
     (run / "checkpoint.pt").write_bytes(b"")
-    with pytest.raises(NotADirectoryError, match=r"checkpoint.pt' is a file, .* load\('.*run'\)"):
-        assembly.load(run / "checkpoint.pt")
+    for path in (tmp_path / "gone", run, run / "checkpoint.pt"):
+        with pytest.raises(FileNotFoundError, match=f"^{path} holds no config.json, expected the folder of a run"):
+            assembly.load(path)
     for contents in ("{", json.dumps([1]), json.dumps({"latent": 2})):
         (run / "config.json").write_text(contents)
         with pytest.raises(CheckpointError, match="config.json is not the config.json of a run"):

@@ -467,16 +467,16 @@ def test_rows_are_what_half_of_the_free_memory_holds(monkeypatch):
         a = torch.zeros(rows, 1000)
         return (a + 1).T.expand(7, 1000, rows)  # 8 kB a row; views are none
 
-    monkeypatch.setattr(memory, "free", lambda device: 2_000_000)
+    monkeypatch.setattr(memory, "available_bytes", lambda device: 2_000_000)
     assert memory.rows_that_fit(compute, cpu) == (2_000_000 - 408_000) // 2 // 8000
-    monkeypatch.setattr(memory, "free", lambda device: 100)
+    monkeypatch.setattr(memory, "available_bytes", lambda device: 100)
     assert memory.rows_that_fit(compute, cpu) == 1
-    monkeypatch.setattr(memory, "free", lambda device: 10**15)
+    monkeypatch.setattr(memory, "available_bytes", lambda device: 10**15)
     assert memory.rows_that_fit(compute, cpu) == memory.most_rows(cpu)
 
 
 def test_looking_for_memory_changes_no_number(monkeypatch):
     model, guide, x = programs("mog:3", "planar:3")
     expected = score(model, guide, x, 50).log_likelihood
-    monkeypatch.setattr(memory, "free", lambda device: 200_000)
+    monkeypatch.setattr(memory, "available_bytes", lambda device: 200_000)
     torch.testing.assert_close(score(model, guide, x, 50).log_likelihood, expected, rtol=1e-7, atol=0)

@@ -45,7 +45,7 @@ def specs(draw):
     options = draw(st.sets(st.sampled_from(form.options))) if form.options else set()
     if len(clash := options & set(form.exclusive)) > 1:
         options -= set(sorted(clash)[1:])
-    n = None if form.n is None else draw(st.integers(1, form.most))
+    n = None if form.n is None else draw(st.integers(1, form.max_n))
     return family, Spec(name, n, frozenset(options))
 
 

@@ -40,13 +40,10 @@ def said_of(dataset, out, *words):
 
 HEALTHY = [
     "--likelihood bernoulli",
-    "--likelihood normal",
     "--likelihood normal:learned",
     "--likelihood logistic",
     "--likelihood continuous-bernoulli",
-    "--prior vamp:5 --flow planar:2",
     "--model two-level",
-    "--posterior delta",
     "--posterior delta --beta 0 --lr 0.01",
     "--posterior bernoulli --latent 8 --objective elbo:score",
     "--posterior vq:8 --latent 8 --prior autoregressive",
@@ -54,7 +51,6 @@ HEALTHY = [
     "--objective intro --lr 1e-3",
     "--warmup 1000 --beta 50",
     "--beta 0.001",
-    "--optimizer adam-normgrad",
 ]
 
 

@@ -61,6 +61,7 @@ def run(dataset, tmp_path_factory):
 )
 def test_a_run_says_what_it_was_doing_and_how_to_go_on(where, name, work, flag, begun, dataset, tmp_path, monkeypatch):
     folder = tmp_path / "a"
+    monkeypatch.setattr(training, "draw", lambda *_: {})
     with monkeypatch.context() as patch:
         patch.setattr(where, name, short)
         status = train(dataset, folder, "--epochs", 1, "--engine", "eager")

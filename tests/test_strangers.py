@@ -170,7 +170,7 @@ def test_a_checkpoint_of_wrong_types_is_named(name, value, run):
         ({"seed": 2**64}, "--seed"),
         ({"shape": [1, 10**30, 5]}, "shape"),
         ({"shape": "1,6,5"}, "shape"),
-        ({"dataset": "\0.npz"}, "null byte"),
+        ({"dataset": "\0.npz"}, "control characters"),
         ({"dataset": "~nobody-of-that-name/x.npz"}, "x.npz"),
         ({"dataset": ["mnist5k"]}, "--dataset"),
     ],

@@ -65,6 +65,7 @@ BAD = {
     "help": (["--vary", "help=1"], ["--vary 'help=1'", "unknown flag '--help'"]),
     "no other run": (["--vary", "data-dir=/x,/y"], ["data-dir is not varied", "would not make another run"]),
     "no other engine": (["--vary", "engine=eager,svi"], ["engine is not varied"]),
+    "no other library": (["--vary", "gemm=blas,onednn"], ["gemm is not varied"]),
     "one run in two spellings": (["--vary", "latent=2,02"], ["'latent 2' and 'latent 02' are the same run"]),
     "too many seeds": (["--seeds", "1000000000"], ["1000000000 runs are more than 10000", "--seeds"]),
     "too many values": (
@@ -354,9 +355,9 @@ def test_a_measure_that_is_not_possible_is_said_once_and_the_rest_kept(dataset, 
 
 
 def test_a_measure_that_the_posterior_cannot_be_given_is_no_failure(dataset, tmp_path, here, capsys):
-    more = ["--vary", "latent=2", "--posterior", "bernoulli", "--measures", "ais"]
+    more = ["--vary", "latent=2", "--posterior", "bernoulli", "--measures", "gaps"]
     assert sweep(dataset, tmp_path / "out", *more) is None
-    assert "warning: ais not measured: " in capsys.readouterr().out and len(here) == 2
+    assert "warning: gaps not measured: " in capsys.readouterr().out and len(here) == 2
 
 
 def test_a_dry_run_says_what_and_how_long(dataset, tmp_path, here, capsys):

@@ -1,10 +1,10 @@
-"""Runs of a sweep end with it, and the reason for a failure comes from the process that failed."""
+"""The process of a command: its streams, its environment and its parent; and what a sweep says of a run's process."""
 
 import os
 import signal
 import subprocess
 import sys
-import time
+import threading
 from pathlib import Path
 
 import pytest
@@ -14,10 +14,56 @@ from test_run import SMALL, call
 from jobs import many
 from jobs.folder import Folder
 from jobs.lock import Lock, Locked
-from jobs.parent import WATCHED
+from jobs.startup import WATCHED, watch_parent
 
 ROOT = Path(__file__).parents[1]
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+
+
+# --- standard streams
+
+
+@pytest.mark.skipif(os.name != "posix", reason="closes streams as a POSIX shell does")
+@pytest.mark.parametrize("closed", ["2>&-", ">&-", "<&-", "<&- >&- 2>&-"])
+def test_closed_streams_are_opened(closed):
+    """Without a leftover descriptor, so that the next file gets the number 3, as it does with open streams."""
+    code = "from jobs.startup import open_closed_streams as f; import os, sys; f(); print(file=sys.stderr)\n"
+    code += "print(); sys.stdin.read(); sys.exit(os.open(os.devnull, os.O_RDONLY))"
+    line = f'"{sys.executable}" -c "{code}" {closed}'
+    assert subprocess.run(line, shell=True, env=ENVIRONMENT, stdin=subprocess.DEVNULL).returncode == 3
+
+
+@pytest.mark.skipif(os.name != "posix", reason="closes streams as a POSIX shell does")
+def test_a_run_needs_no_standard_stream(dataset, tmp_path):
+    flags = " ".join([*SMALL, "--epochs", "1", "--engine", "eager"])
+    line = f'"{sys.executable}" "{ROOT / "run.py"}" --dataset "{dataset}" {flags} --out "{tmp_path / "a"}"'
+    assert subprocess.run(f"{line} <&- >&- 2>&-", shell=True, env=ENVIRONMENT).returncode == 0
+    assert (tmp_path / "a" / "results.json").exists()
+
+
+# --- environment variables
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("RANK", "x"), ("WORLD_SIZE", "abc"), ("LOCAL_RANK", "-1"), ("TORCHINDUCTOR_CACHE_DIR", "/dev/null/x")],
+)
+def test_a_variable_that_torch_cannot_use_is_named_before_anything_starts(name, value, dataset, tmp_path, monkeypatch):
+    monkeypatch.setenv(name, value)
+    assert call("--dataset", dataset, "--out", tmp_path / "a").startswith(f"error: {name}={value}: ")
+    assert not (tmp_path / "a").exists()
+    assert call("--help") == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "threads"), [("4", 4), ("4,2", 4), (" 3 ", 3), ("0", None), ("-3", None), ("many", None), ("", None)]
+)
+def test_threads_are_a_number_or_not_given(text, threads, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", text)
+    assert many.threads_given() == threads
+
+
+# --- parents and children
 
 
 def is_free(folder):
@@ -45,10 +91,11 @@ def test_kill_9_of_a_sweep_ends_its_runs_and_the_same_command_goes_on(dataset, t
     assert call("--resume", run, "--epochs", log.count("\nepoch ") + 2) is None
 
 
-def test_a_run_that_was_started_by_hand_does_not_watch_its_input(dataset, tmp_path):
-    argv = [sys.executable, ROOT / "run.py", "--dataset", dataset, *SMALL, "--epochs", 1, "--out", tmp_path / "a"]
+def test_a_run_that_was_started_by_hand_does_not_watch_its_input():
     assert WATCHED not in os.environ
-    assert subprocess.run(list(map(str, argv)), env=ENVIRONMENT, stdin=subprocess.DEVNULL).returncode == 0
+    before = threading.active_count()
+    watch_parent()
+    assert threading.active_count() == before
 
 
 LOG = """$ python run.py --resume a
@@ -71,21 +118,6 @@ def test_the_reason_is_what_the_process_that_failed_wrote(status, written, reaso
     log = tmp_path / "log.txt"
     log.write_text(LOG + "$ python run.py --resume a\n" + written)
     assert many._reason(status, log, len(LOG)) == reason
-
-
-@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="SIGHUP is POSIX")
-@pytest.mark.parametrize(("number", "expected"), [(signal.SIGHUP, 129), (signal.SIGTERM, 143)])
-def test_a_closed_terminal_stops_a_run_in_good_order(number, expected, dataset, tmp_path):
-    folder = tmp_path / "a"
-    argv = [sys.executable, ROOT / "run.py", "--dataset", dataset, *SMALL, "--epochs", 10**6, "--out", folder]
-    argv += ["--engine", "eager"]
-    run = subprocess.Popen(list(map(str, argv)), env=ENVIRONMENT, stderr=subprocess.PIPE, text=True)
-    until((folder / "metrics.jsonl").exists, 120)
-    time.sleep(0.1)
-    run.send_signal(number)
-    _, said = run.communicate(timeout=60)
-    assert run.returncode == expected and f"run.py --resume {folder}" in said
-    assert not (folder / ".lock").exists()
 
 
 def test_more_jobs_than_cores_can_run_are_refused(tmp_path):

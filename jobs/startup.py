@@ -1,0 +1,67 @@
+"""What a command does before it imports torch: its standard streams, its environment and its parent process."""
+
+import os
+import signal
+import sys
+import tempfile
+import threading
+import time
+
+from specs import SpecError
+
+CACHE = "TORCHINDUCTOR_CACHE_DIR"
+WATCHED = "VAMPYRO_ENDS_WITH_STDIN"  # set for a child whose standard input is a pipe that its parent holds
+GRACE = 5  # seconds for an orphan to end in good order
+
+
+def open_closed_streams() -> None:
+    """Connect each standard stream that is closed (`2>&-` in a shell) to the null device.
+
+    Otherwise Python has None in its place, which no progress bar can write to. The next file that is opened, a
+    checkpoint for example, would also get the stream's number, and what a library writes there would end up in it.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            opened = os.open(os.devnull, os.O_RDWR)
+            if opened != number:
+                os.dup2(opened, number)
+                os.close(opened)
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, "r" if name == "stdin" else "w", closefd=False))
+
+
+def check_cache() -> None:
+    """Reject a folder for compiled code that cannot be written: torch would not even be imported.
+
+    Raises:
+        SpecError: names the environment variable.
+    """
+    if folder := os.environ.get(CACHE):
+        try:
+            os.makedirs(folder, exist_ok=True)
+            tempfile.TemporaryFile(dir=folder).close()
+        except OSError as error:
+            raise SpecError(f"{CACHE}={folder}: {error.strerror}; unset it, or name another folder") from None
+
+
+def watch_parent() -> None:
+    """In a child that was started with WATCHED: stop, as SIGTERM does, when its standard input ends.
+
+    The system closes the parent's end of the pipe even after kill -9. An orphan that went on would hold the lock of
+    its folder, and the parent's command could not be started again.
+    """
+    if os.environ.pop(WATCHED, None):
+        threading.Thread(target=_wait_and_stop, daemon=True).start()
+
+
+def _wait_and_stop() -> None:
+    try:
+        while os.read(0, 1024):
+            pass
+    except OSError:  # as good as its end
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(GRACE)
+    os._exit(128 + signal.SIGTERM)
