@@ -13,15 +13,17 @@ from torch import Tensor
 from inference.evaluation import constant_parts, evaluation_mode
 from inference.finite import MAX_CODES, all_codes, finite_latents, sum_over_codes
 from inference.images import check_images
-from inference.joint import Joint, check_density, inferred
+from inference.joint import Joint, check_density, inferred, traced
 from inference.memory import is_out_of_memory, keep_freed_memory, most_rows, rows_that_fit
 from inference.rng import same_noise, seeded
 from inference.scores import Score
-from inference.sites import Layout, arranged, log_density, sample_sites
+from inference.sites import Layout, arranged, latents_of, layout_of, log_density, sample_sites, some_images
 from inference.weights import count_distinct
 
 COMPILE_FROM = 1_000_000  # rows on a CPU: of fewer, compiling takes more time than it saves
 DRAWN = 8  # times the rows that are decoded at a time
+# Tensors as large as the samples of one image, and as their weights, that `score` holds at the same time, at least.
+VALUES, WEIGHTS = 5, 4
 
 
 def log_weights(
@@ -252,3 +254,15 @@ def few_codes(model, x: Tensor, layout: Layout, demanded: bool | None = None) ->
         found = "latents that are continuous or unbounded" if math.isinf(count) else f"{count} codes"
         raise ValueError(f"exact=True sums over at most {MAX_CODES} codes, and the model has {found}: leave exact out")
     return None
+
+
+def least_bytes(model, images: Tensor, samples: int) -> int:
+    """Return how many bytes `score` needs at least for the samples of one image; 0 where it sums over all codes."""
+    x = some_images(images, model)
+    with evaluation_mode(model), torch.no_grad(), pyro.validation_enabled(False), same_noise(x.device):
+        layout = layout_of(x, model)
+        if few_codes(model, x, layout) is not None:
+            return 0
+        latents = latents_of(sample_sites(traced(model, 1, x, layout=layout)))
+    values = sum(site["value"].nbytes for site in latents.values())
+    return samples * (VALUES * values + WEIGHTS * torch.float64.itemsize * len(x))

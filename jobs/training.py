@@ -1,6 +1,5 @@
 """A training run: its programs, its data and its folder."""
 
-import math
 import platform
 import time
 
@@ -11,11 +10,10 @@ from tqdm import tqdm
 
 from assemble import PARTS, assemble
 from builders import OBJECTIVES
-from capacity import Allowance, available_bytes, check_fits
+from capacity import Allowance
 from inference import Cooldown, EarlyStopping, KLWeight, fit, make_update, scoring_guide, seeded, validation
 from inference.checkpoint import digest, read_checkpoint
 from inference.checkpoint_state import check_state
-from inference.memory import free
 from inference.processes import Shard
 from jobs.board import Board
 from jobs.extras import require
@@ -23,6 +21,7 @@ from jobs.figures import figures as draw
 from jobs.figures import shoot
 from jobs.flags import written
 from jobs.folder import FolderError
+from jobs.limits import COPIES, SMALLER, check_training
 from jobs.machine import ALONE, find_device, find_engine, find_gemm
 from jobs.partial import Partial
 from jobs.remarks import remarks
@@ -31,8 +30,6 @@ from jobs.shortage import memory_for
 from specs import parse
 
 NETWORKS = ("--hidden", "--latent", "--prior", "--flow")  # flags that say how large the programs are
-SMALLER = "choose smaller --hidden, --latent, --prior or --flow"
-COPIES = 4  # of all parameters, beside themselves: gradient, two moments of Adam, the best epoch's weights
 SLOW = 30  # seconds of an epoch that a prior's density may take unsaid
 
 
@@ -49,30 +46,6 @@ def assembled(config, images):
         )
     spec = parse("objective", config["objective"])
     return model, guide, OBJECTIVES[spec.name](spec, images.input_shape)
-
-
-def check_training(config, model, guide, images, device):
-    """Reject a run that needs more memory than is left, before its first step.
-
-    Raises:
-        CapacityError: says which flags to change.
-    """
-    available = free(device) if device.type == "cuda" else available_bytes()
-    parameters = list(torch.nn.ModuleList([model, guide]).parameters())
-    check_fits(
-        f"training {sum(p.numel() for p in parameters)} parameters",
-        COPIES * sum(p.nbytes for p in parameters),
-        SMALLER,
-        available,
-    )
-    objective, size = parse("objective", config["objective"]), min(config["batch_size"], len(images.train))
-    if objective.name == "iwae":
-        check_fits(
-            f"--objective {objective} with batches of {size} images",
-            4 * objective.n * size * math.prod(images.image_shape),
-            "choose fewer samples or a smaller --batch-size",
-            available,
-        )
 
 
 class Run:

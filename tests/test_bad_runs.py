@@ -12,10 +12,13 @@ from test_run import SMALL, call, train
 import assemble
 import capacity
 from distributions import DiagonalNormal
+from inference import score
 from inference.checkpoint import CheckpointError
-from jobs import estimate, flags, training
+from inference.importance import least_bytes
+from inference.memory import _Made
+from jobs import estimate, flags, limits, training
 from jobs.errors import INPUT_ERRORS
-from jobs.saved import REQUIRED
+from jobs.saved import ADDED, REQUIRED
 from jobs.scoring import load_images
 from specs import SpecError
 
@@ -104,13 +107,39 @@ def test_a_part_that_fits_but_not_its_training_is_refused_before_it_is_made(data
     assert sum(p.numel() for p in model.prior.parameters()) >= 3000
 
 
+@pytest.mark.parametrize("latent, exact", [(12, True), (13, False)])
+def test_samples_that_do_not_fit_are_rejected_and_sums_over_codes_are_not(dataset, latent, exact, monkeypatch):
+    """The estimate is below what a scoring allocates; a sum over 2^12 codes needs nothing for its samples."""
+    config, *_ = flags.read(["--dataset", str(dataset), *SMALL, "--prior", "standard", "--flow", "none"])
+    config |= {"posterior": "bernoulli", "latent": latent}
+    images = load_images(config)
+    model, guide, _ = training.assembled(config, images)
+    x = images.images("test")
+    with _Made() as allocated:
+        score(model, guide, x[:1], 10_000, compiled=False)
+    needed = 0 if exact else 10_000 * (5 * 4 * latent + 4 * 8)
+    assert least_bytes(model, x, 10_000) == needed < allocated.bytes
+    check = limits.check_training
+    monkeypatch.setattr(limits, "available_bytes", lambda: 10**9)
+    with contextlib.nullcontext() if exact else pytest.raises(capacity.CapacityError, match="--samples 10000000 needs"):
+        check(config | {"samples": 10**7}, model, guide, images, torch.device("cpu"))
+
+
+def test_score_and_resume_reject_samples_that_do_not_fit(dataset, tmp_path):
+    run, count = tmp_path / "a", 10**9
+    assert train(dataset, run, "--epochs", 1, "--engine", "eager") is None
+    for command in (["score", run, "--measures", "outliers,ais"], ["--resume", run]):
+        assert call(*command, "--samples", count).startswith(f"error: --samples {count} needs at least ")
+    assert not (run / "measures").exists()
+
+
 def test_a_training_that_does_not_fit_is_refused_before_its_first_step(dataset, tmp_path, monkeypatch):
     config, *_ = flags.read(["--dataset", str(dataset), *SMALL])
     images = load_images(config)
     model, guide, _ = training.assembled(config, images)
     device, count = torch.device("cpu"), sum(p.numel() for program in (model, guide) for p in program.parameters())
     training.check_training(config, model, guide, images, device)
-    monkeypatch.setattr(training, "available_bytes", lambda: 4 * 4 * count - 1)
+    monkeypatch.setattr(limits, "available_bytes", lambda: 4 * 4 * count - 1)
     with pytest.raises(capacity.CapacityError, match=f"training {count} parameters needs"):
         training.check_training(config, model, guide, images, device)
     monkeypatch.undo()
@@ -165,7 +194,7 @@ def test_a_setting_that_is_missing_is_named_in_one_line(name, a_run):
     configure(a_run, config)
     for job in JOBS:
         status = call(*job, a_run)
-        if name in ("condition", "tensorboard"):  # older than these: a default stands in
+        if name in ADDED:  # the run is older than the setting: its default stands in
             assert status is None
         else:
             assert status.startswith("error: ") and f"it lacks {name}" in status and "\n" not in status
