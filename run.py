@@ -32,9 +32,9 @@ def main(argv=None):
     argv = sys.argv[1:] if argv is None else argv
     words = [] if not argv or argv[0].startswith("-") else argv[:1]
     try:
-        job = JOBS[choose("job", words[0], list(JOBS)) if words else "train"]
+        job = choose("job", words[0], list(JOBS)) if words else "train"
         if not {"-h", "--help"} & set(argv):  # help is there to be read, whatever the environment
-            check_environment()
+            check_environment(job)
     except (SpecError, EnvironmentFault) as error:
         return f"error: {error}"
     for stream in (sys.stdout, sys.stderr):
@@ -42,7 +42,7 @@ def main(argv=None):
             stream.reconfigure(errors="backslashreplace")
     try:
         with terminable():
-            ended = importlib.import_module(job).main(argv[len(words) :])
+            ended = importlib.import_module(JOBS[job]).main(argv[len(words) :])
             return shorten(ended) if isinstance(ended, str) else ended
     except BrokenPipeError:  # who read what is printed has had enough, head say
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

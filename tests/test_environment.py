@@ -42,6 +42,12 @@ def test_a_rank_among_fewer_processes_is_refused(monkeypatch):
     assert call().startswith("error: RANK=5: expected a number below WORLD_SIZE=2")
 
 
+@pytest.mark.parametrize("job", ["sample", "export", "sweep", "reproduce"])
+def test_a_job_of_one_process_is_rejected_under_torchrun(job, monkeypatch):
+    monkeypatch.setenv("RANK", "1"), monkeypatch.setenv("WORLD_SIZE", "2")
+    assert call(job) == f"error: {job}: expected one process, got 2: start it with python, not torchrun"
+
+
 @pytest.mark.parametrize(
     ("text", "threads"), [("4", 4), ("4,2", 4), (" 3 ", 3), ("0", None), ("-3", None), ("many", None), ("", None)]
 )
@@ -76,6 +82,7 @@ DAMAGED = {
     "log_likelihood": lambda a: np.array(["a"] * len(a)),
     "counts": lambda a: np.append(a, 3),
     "samples": lambda a: 10 * a,
+    "log_likelihood of NaN": lambda a: a * np.nan,
 }
 
 
@@ -84,7 +91,8 @@ def test_a_damaged_file_of_half_a_scoring_counts_for_nothing(name, pair, tmp_pat
     path, x = tmp_path / "partial.npz", torch.rand(10, 1, 2, 2).round()
     arrays = written(path, pair, x)
     assert sum(map(len, Partial(path, {}).load())) == 10
-    np.savez(path, **(arrays | {name: DAMAGED[name](arrays[name])}))
+    array = name.partition(" ")[0]
+    np.savez(path, **(arrays | {array: DAMAGED[name](arrays[array])}))
     assert Partial(path, {}).load() == []
 
 
