@@ -70,6 +70,8 @@ def split(whole: Score, counts: numpy.ndarray) -> list[Score]:
         shape = (0 if whole.exact else len(sizes(whole.samples)), *images) if name == "curve" else images
         if tensor.dtype != torch.float64 or tensor.shape != shape:
             raise ValueError(f"{name} is {tensor.dtype} of shape {tuple(tensor.shape)}, expected float64 of {shape}")
+    if whole.log_likelihood.isnan().any():
+        raise ValueError("log_likelihood is NaN, which no scoring keeps")
     if counts.ndim != 1 or counts.min(initial=1) < 1:
         raise ValueError(f"expected counts of images, got {counts}")
     ends = counts.cumsum()

@@ -13,6 +13,7 @@ import data
 from assemble import ex_post, load
 from inference import NormalProposal, Score, score
 from inference.checkpoint import digest, read_checkpoint
+from inference.estimate import counted
 from jobs.folder import Folder
 from jobs.machine import ALONE, recorded_products
 from jobs.shortage import memory_for
@@ -175,16 +176,13 @@ def sentence(figures: dict, result: Score, run, split: str = "test", prior: str 
     proposal = " of a Normal proposal, fitted to the validation images: the guide's points have no density"
     several = figures["standard_error"] is not None
     error = f" ± {figures['standard_error']:.2f}" if several else ""
-    images = f"{figures['images']} image{'s' * (figures['images'] > 1)}"
+    images, samples = counted(figures["images"], "image"), counted(figures["samples"], "importance sample")
     if result.exact:
         how = f"exact, by a sum over all {figures['samples']} codes"
     elif figures["monte_carlo_error"] is None:
-        how = f"{figures['samples']} importance samples, of unknown Monte Carlo error"
+        how = f"{samples}, of unknown Monte Carlo error"
     else:
-        how = (
-            f"± {figures['monte_carlo_error']:.3f} by its {figures['samples']} importance samples, "
-            f"median ESS {figures['ess_median']:.1f}"
-        )
+        how = f"± {figures['monte_carlo_error']:.3f} by its {samples}, median ESS {figures['ess_median']:.1f}"
     command = [
         "python",
         "run.py",

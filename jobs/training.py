@@ -14,6 +14,7 @@ from capacity import Allowance
 from inference import Cooldown, EarlyStopping, KLWeight, fit, make_update, scoring_guide, seeded, validation
 from inference.checkpoint import digest, read_checkpoint
 from inference.checkpoint_state import check_state
+from inference.estimate import counted
 from inference.processes import Shard
 from jobs.board import Board
 from jobs.extras import require
@@ -219,15 +220,15 @@ class Run:
             self.folder.path / f"scores.partial-{self.processes.rank}.npz",
             {name: self.config[name] for name in decides} | {"epoch": self.best.epoch},
         )
-        print(f"scoring epoch {self.best.epoch}, {self.config['samples']} samples for each of {len(test)} test images")
         samples, seed = self.config["samples"], self.config["seed"]
+        print(f"scoring epoch {self.best.epoch}: {counted(len(test), 'test image')}")
         with memory_for("scoring", "--samples", *NETWORKS):
             guide = scoring_guide(self.model, self.guide, self.images.images("valid"), seed=seed)
             result = scored(self.model, guide, test, samples, seed, self.processes, partial)
         figures = summary(result, self.config, guide)
         by = criterion(self.metrics[0])
         said = remarks(self.metrics, self.best.epoch, self.untrained(), self.config["beta"], self.config["warmup"])
-        seconds = sum(line["seconds"] for line in self.metrics)
+        seconds, epochs = sum(line["seconds"] for line in self.metrics), counted(len(self.metrics), "epoch")
         steps = len(self.metrics) * -(-len(self.images.train) // self.config["batch_size"])
         checkpoint = self.folder.path / "checkpoint.pt"
         measures = self.folder.measures(digest(read_checkpoint(checkpoint))) if self.processes.leads else {}
@@ -270,6 +271,6 @@ class Run:
         self.board.end(self.epoch, pictures, self.config, figures)
         print("\n".join(["", sentence(figures, result, self.folder.path), *(f"remark: {remark}" for remark in said)]))
         print(
-            f"trained             {len(self.metrics)} epochs in {seconds:.0f} s, best epoch {self.best.epoch}\n"
+            f"trained             {epochs} in {seconds:.0f} s, best epoch {self.best.epoch}\n"
             f"figures             {', '.join(str(self.folder.path / name) for name in pictures)}"
         )

@@ -26,7 +26,7 @@ from specs import SpecError
 
 LARGE = {
     "prior": ({"prior": "vamp:1000000000"}, "prior 'vamp:1000000000' needs at least 3.1 TB"),
-    "start": ({"prior": "vamp:1000000000:fixed"}, "wants 1000000000 training images"),
+    "start": ({"prior": "vamp:1000000000:fixed"}, "needs 1000000000 training images"),
     "mixture": ({"prior": "mog:1000000000"}, "needs at least 160.0 GB"),
     "hidden": ({"hidden": (10**9, 10**9)}, r"hidden \(1000000000, 1000000000\).*needs at least 6.3 TB"),
     "latent": ({"latent": 10**9}, "latent.*needs at least 2.4 TB|'normal'.*needs at least 2.4 TB"),
@@ -179,7 +179,7 @@ def test_an_estimate_makes_no_more_images_than_there_are(dataset, monkeypatch):
     monkeypatch.setattr(estimate, "_TIMES", {})
     few = ["--dataset", str(dataset), *SMALL]
     estimate.seconds(flags.read([*few, "--batch-size", "1000000000"])[0])
-    with pytest.raises(SpecError, match="wants 1000000000 training images, but there are 100"):
+    with pytest.raises(SpecError, match="needs 1000000000 training images, got 100"):
         estimate.seconds(flags.read([*few, "--prior", "vamp:1000000000:from-data"])[0])
     assert made == [100, 100]
 
