@@ -49,6 +49,7 @@ def export(run, count, samples, proposals, split, out, device="auto", **given):
     from inference import posterior_draws, scoring_guide
     from inference.weights import MIN_SAMPLES
     from jobs.folder import FolderError
+    from jobs.limits import check_samples
     from jobs.machine import find_device
     from jobs.scoring import chosen, drawn, trained
     from jobs.shortage import memory_for
@@ -61,6 +62,7 @@ def export(run, count, samples, proposals, split, out, device="auto", **given):
     x = images.images(split)
     index = drawn(len(x), count)
     x = chosen(x, index)
+    check_samples(model, x, proposals or 10 * samples, "--proposals")
     with memory_for("drawing from the posterior", "--samples", "--proposals", "--images"):
         draws = posterior_draws(model, guide, x, samples, proposals=proposals, seed=seed)
     attributes = {

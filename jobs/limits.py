@@ -43,11 +43,11 @@ def check_training(config, model, guide, images, device):
     check_samples(model, images.images("test"), config["samples"])
 
 
-def check_samples(model: torch.nn.Module, images: torch.Tensor, samples: int) -> None:
+def check_samples(model: torch.nn.Module, images: torch.Tensor, samples: int, flag: str = "--samples") -> None:
     """Reject more importance samples of an image than memory holds.
 
     Raises:
-        CapacityError: begins with --samples.
+        CapacityError: begins with the flag.
     """
     needed = least_bytes(model, images, samples)
-    check_fits(f"--samples {samples}", needed, "choose a smaller number", left_on(images.device))
+    check_fits(f"{flag} {samples}", needed, "choose a smaller number", left_on(images.device))

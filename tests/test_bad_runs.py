@@ -16,7 +16,7 @@ from inference import score
 from inference.checkpoint import CheckpointError
 from inference.importance import least_bytes
 from inference.memory import _Made
-from jobs import estimate, flags, limits, training
+from jobs import estimate, export, flags, limits, training
 from jobs.errors import INPUT_ERRORS
 from jobs.saved import ADDED, REQUIRED
 from jobs.scoring import load_images
@@ -130,6 +130,8 @@ def test_score_and_resume_reject_samples_that_do_not_fit(dataset, tmp_path):
     assert train(dataset, run, "--epochs", 1, "--engine", "eager") is None
     for command in (["score", run, "--measures", "outliers,ais"], ["--resume", run]):
         assert call(*command, "--samples", count).startswith(f"error: --samples {count} needs at least ")
+    with pytest.raises(capacity.CapacityError, match=f"--proposals {10 * count} needs at least "):
+        export.export(run, 1, count, None, "test", None)
     assert not (run / "measures").exists()
 
 
