@@ -15,7 +15,9 @@ OWN = {
     "seed": "write --seeds N",
     "out": "each run has a folder of its own below --out",
     "resume": "leave it out",
-    **dict.fromkeys(("data_dir", "device", "engine", "tensorboard"), "it would not make another run; give it once"),
+    **dict.fromkeys(
+        ("data_dir", "device", "engine", "gemm", "tensorboard"), "it would not make another run; give it once"
+    ),
 }
 
 

@@ -175,7 +175,7 @@ def strict(content):
 
 NAMED = ("dataset", "model", "prior", "flow")  # settings that every folder's name says, and in which order
 # Settings that do not change what is trained, or that the name says last.
-UNNAMED = ("data_dir", "engine", "samples", "test_images", "device", "seed", "out", "tensorboard")
+UNNAMED = ("data_dir", "engine", "gemm", "samples", "test_images", "device", "seed", "out", "tensorboard")
 WORDS = ("net", "likelihood", "posterior", "condition", "objective", "optimizer", "activation")  # values that are clear
 LONGEST_NAME = 200  # bytes, of the 255 that most file systems allow
 

@@ -262,12 +262,14 @@ def test_a_default_folder_says_what_is_trained():
         "flow": "planar:2", "condition": "label", "objective": "iwae:5", "beta": 2.0, "warmup": 3, "epochs": 4,
         "batch_size": 5, "lr": 0.1, "cooldown": 0.1, "optimizer": "adam-normgrad", "patience": 6, "seed": 7,
     }  # fmt: skip
-    same = {"data_dir", "engine", "samples", "test_images", "device", "out", "tensorboard"}
+    same = {"data_dir", "engine", "gemm", "samples", "test_images", "device", "out", "tensorboard"}
     assert others.keys() | same == DEFAULTS.keys()
     names = {name: folder_name(DEFAULTS | {name: value}) for name, value in others.items()}
     assert len({*names.values(), folder_name(DEFAULTS)}) == 1 + len(others)
     assert folder_name(DEFAULTS) == "mnist5k_vae_standard_none_seed0"  # as the documentation has it
-    assert folder_name(DEFAULTS | {"out": "x", "samples": 5, "engine": "eager"}) == folder_name(DEFAULTS)
+    assert folder_name(DEFAULTS | {"out": "x", "samples": 5, "engine": "eager", "gemm": "onednn"}) == folder_name(
+        DEFAULTS
+    )
     config, *_ = flags.read(["--posterior", "bernoulli"])  # its objective is that posterior's default
     assert folder_name(config) == "mnist5k_vae_standard_none_bernoulli_seed0"
     assert len(os.fsencode(folder_name(DEFAULTS | {"dataset": 250 * "ä" + ".npz", "hidden": [9] * 99}))) <= 255

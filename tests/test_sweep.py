@@ -65,6 +65,7 @@ BAD = {
     "help": (["--vary", "help=1"], ["--vary 'help=1'", "unknown flag '--help'"]),
     "no other run": (["--vary", "data-dir=/x,/y"], ["data-dir is not varied", "would not make another run"]),
     "no other engine": (["--vary", "engine=eager,svi"], ["engine is not varied"]),
+    "no other library": (["--vary", "gemm=blas,onednn"], ["gemm is not varied"]),
     "one run in two spellings": (["--vary", "latent=2,02"], ["'latent 2' and 'latent 02' are the same run"]),
     "too many seeds": (["--seeds", "1000000000"], ["1000000000 runs are more than 10000", "--seeds"]),
     "too many values": (
