@@ -182,7 +182,7 @@ class Score:
             )
         elif self.samples < MIN_SAMPLES:
             few = f"{samples} {'is' if self.samples == 1 else 'are'} too few"
-            yield f"{few} to say whether they suffice: take at least {MIN_SAMPLES}."
+            yield f"{few} to judge this estimate: take at least {MIN_SAMPLES}."
         if self.heavy:
             yield f"{self.samples} samples do not suffice for {self.heavy} of {of_images}: k̂ > {limit}."
         elif self.suffices:

@@ -83,7 +83,7 @@ def export(run, count, samples, proposals, split, out, device="auto", **given):
             "different codes in the median, and codes that the guide does not propose cannot be drawn"
         )
     elif not score.exact and score.samples < MIN_SAMPLES:
-        print(f"{score.samples} proposals are too few to say whether they suffice: take at least {MIN_SAMPLES}")
+        print(f"--proposals {score.samples}: too few to judge the draws; take at least {MIN_SAMPLES}")
     elif score.heavy:
         print(
             f"k̂ > {score.pareto_limit:.2f} for {score.heavy} of {len(x)} images: their draws are closer to the guide "
