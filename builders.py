@@ -55,7 +55,7 @@ def _vamp(q, spec, shape, images):
             raise SpecError(f"prior '{spec}' takes its pseudo-inputs from training images, and got none: pass images=…")
         images = images() if callable(images) else images
         if spec.n > len(images):
-            raise SpecError(f"prior '{spec}' wants {spec.n} training images, but there are {len(images)}")
+            raise SpecError(f"prior '{spec}' needs {spec.n} training images, got {len(images)}: choose a smaller N")
         start = images[torch.randperm(len(images))[: spec.n].to(images.device)]
     return VampPrior(
         q, shape, spec.n, images=start, trainable="fixed" not in spec.options, weighted="weighted" in spec.options

@@ -23,7 +23,7 @@ def image_grid(images, columns=None, title=None, gap=2, captions=None):
         raise ValueError(f"image_grid expects images (N, channels, height, width), got {tuple(images.shape)}")
     columns = columns or math.ceil(math.sqrt(len(images)))
     rows = math.ceil(len(images) / columns)
-    images = images.detach().cpu().float()
+    images = images.detach().cpu().float().clamp(0, 1)
     if images.shape[1] != 3:
         images = 1 - images[:, :1].expand(-1, 3, -1, -1)
     cells = torch.ones(rows * columns, 3, images.shape[2] + gap, images.shape[3] + gap)

@@ -17,7 +17,7 @@ import os
 import sys
 
 from jobs.signals import status, terminable
-from jobs.startup import check_cache, open_closed_streams, watch_parent
+from jobs.startup import check_environment, open_closed_streams, watch_parent
 from specs import SpecError, choose, shorten
 
 # The first word of the command line; without one, train.
@@ -33,11 +33,11 @@ def main(argv=None):
         if hasattr(stream, "reconfigure"):  # a terminal or a file, in whose alphabet there may be no "±"
             stream.reconfigure(errors="backslashreplace")
     try:
-        job = JOBS[choose("job", words[0], list(JOBS)) if words else "train"]
+        job = choose("job", words[0], list(JOBS)) if words else "train"
         if not {"-h", "--help"} & set(argv):  # help is there to be read, whatever the environment
-            check_cache()
+            check_environment(job)
         with terminable():
-            ended = importlib.import_module(job).main(argv[len(words) :])
+            ended = importlib.import_module(JOBS[job]).main(argv[len(words) :])
             return shorten(ended) if isinstance(ended, str) else ended
     except SpecError as error:
         return shorten(f"error: {error}")

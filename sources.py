@@ -46,7 +46,8 @@ def check_source(name: str) -> None:
     mode = _mode(name)
     if mode is None:
         if is_npz(name):
-            raise SpecError(f"cannot read {quote(name)}: No such file or directory; expected an .npz file")
+            where = "" if os.path.isabs(os.path.expanduser(name)) else f" in {os.getcwd()}"
+            raise SpecError(f"cannot read {quote(name)}: No such file or directory{where}; expected an .npz file")
         raise SpecError(f"no data set {quote(name)}{known}")
     if stat.S_ISDIR(mode):
         raise SpecError(

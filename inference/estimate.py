@@ -16,6 +16,15 @@ def or_none(value):
     return None if math.isnan(value) else value
 
 
+def counted(count: int, noun: str) -> str:
+    """Return a number and its noun.
+
+    >>> counted(1, "image"), counted(9, "image")
+    ('1 image', '9 images')
+    """
+    return f"{count} {noun}{'s' * (count != 1)}"
+
+
 @dataclass(frozen=True, eq=False)
 class Estimate:
     """A Monte-Carlo mean for each image with its own standard error: float64 tensors (N, …).

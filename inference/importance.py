@@ -18,11 +18,13 @@ from inference.joint import Joint, check_density, inferred, traced
 from inference.memory import keep_freed_memory, most_rows, rows_that_fit
 from inference.rng import same_noise, seeded
 from inference.scores import Score
-from inference.sites import Layout, arrange, check_own, log_density, sample_sites
+from inference.sites import Layout, arrange, check_own, latents_of, layout_of, log_density, sample_sites, some_images
 from inference.weights import count_distinct
 
 COMPILE_FROM = 1_000_000  # rows on a CPU: of fewer, compiling takes more time than it saves
 DRAWN = 8  # times the rows that are decoded at a time
+# Tensors as large as the samples of one image, and as their weights, that `score` holds at the same time, at least.
+VALUES, WEIGHTS = 5, 4
 
 
 def log_weights(
@@ -260,3 +262,15 @@ def score(
             if keep is not None:
                 keep(results[-1])
     return Score.cat(results)
+
+
+def least_bytes(model, images: Tensor, samples: int) -> int:
+    """Return how many bytes `score` needs at least for the samples of one image; 0 where it sums over all codes."""
+    x = some_images(images, model)
+    with evaluation_mode(model), torch.no_grad(), pyro.validation_enabled(False), same_noise(x.device):
+        layout = layout_of(x, model)
+        if few_codes(model, x, layout) is not None:
+            return 0
+        latents = latents_of(sample_sites(traced(model, 1, x, layout=layout)))
+    values = sum(site["value"].nbytes for site in latents.values())
+    return samples * (VALUES * values + WEIGHTS * torch.float64.itemsize * len(x))

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from inference.estimate import Estimate, or_none, standard_error
+from inference.estimate import Estimate, counted, or_none, standard_error
 from inference.weights import (
     MIN_SAMPLES,
     Missing,
@@ -165,7 +165,11 @@ class Score:
         return " ".join(self._sentences())
 
     def _sentences(self):
-        limit, of_images = f"{self.pareto_limit:.2f}", f"{len(self)} image{'s' * (len(self) > 1)}"
+        limit, samples, of_images = (
+            f"{self.pareto_limit:.2f}",
+            counted(self.samples, "sample"),
+            counted(len(self), "image"),
+        )
         if self.exact:
             yield f"This value is exact: a sum over all {self.samples} codes of the latents."
             return
@@ -173,11 +177,12 @@ class Score:
             count = round(self.distinct.median().item())
             yield (
                 "The Monte Carlo error is unknown: the latents are discrete, and a code that was not sampled leaves no "
-                f"trace in the weights (in the median, the {self.samples} samples of an image contain {count} distinct "
-                f"code{'s' * (count > 1)})."
+                f"trace in the weights (in the median, the {samples} of an image contain "
+                f"{counted(count, 'distinct code')})."
             )
         elif self.samples < MIN_SAMPLES:
-            yield f"{self.samples} samples are too few to say whether they suffice: take at least {MIN_SAMPLES}."
+            few = f"{samples} {'is' if self.samples == 1 else 'are'} too few"
+            yield f"{few} to judge this estimate: take at least {MIN_SAMPLES}."
         if self.heavy:
             yield f"{self.samples} samples do not suffice for {self.heavy} of {of_images}: k̂ > {limit}."
         elif self.suffices:
@@ -189,16 +194,19 @@ class Score:
         elif self.samples > 1:
             steps, means = sizes(self.samples), self.curve.mean(-1)
             half = next(i for i, size in enumerate(steps) if 2 * size >= self.samples)
-            yield f"From {steps[half]} to {self.samples} samples the mean rose by {means[-1] - means[half]:.2f} nats."
+            rise = means[-1] - means[half]
+            yield f"From {steps[half]} to {samples} the mean {'rose' if rise >= 0 else 'fell'} by {abs(rise):.2f} nats."
 
     def __repr__(self) -> str:
         error = f" ± {self.standard_error:.2f}" if len(self) > 1 else ""
         if self.exact:
             how = f"exact, {self.samples} codes"
         elif self.discrete:
-            how = f"{self.samples} samples, {self.distinct.median():.0f} distinct in the median, error unknown"
+            how = (
+                f"{counted(self.samples, 'sample')}, {self.distinct.median():.0f} distinct in the median, error unknown"
+            )
         else:
             tail = "too few for k̂" if self.pareto_k.isnan().any() else f"k̂ > {self.pareto_limit:.2f} for {self.heavy}"
-            how = f"{self.samples} samples, median ESS {self.ess.median():.1f}, {tail}"
-        images = f"{len(self)} image{'s' * (len(self) > 1)}"
+            how = f"{counted(self.samples, 'sample')}, median ESS {self.ess.median():.1f}, {tail}"
+        images = counted(len(self), "image")
         return f"Score(log p̂(x) = {self.log_likelihood.mean():.2f}{error} nats per image, {images}, {how})"

@@ -45,6 +45,7 @@ def export(run, count, samples, proposals, split, out, device="auto", **given):
     from inference import posterior_draws, scoring_guide
     from inference.weights import MIN_SAMPLES
     from jobs.folder import FolderError
+    from jobs.limits import check_samples
     from jobs.machine import find_device
     from jobs.scoring import chosen, drawn, trained
     from jobs.shortage import memory_for
@@ -57,6 +58,7 @@ def export(run, count, samples, proposals, split, out, device="auto", **given):
     x = images.images(split)
     index = drawn(len(x), count)
     x = chosen(x, index)
+    check_samples(model, x, proposals or 10 * samples, "--proposals")
     with memory_for("drawing from the posterior", "--samples", "--proposals", "--images"):
         draws = posterior_draws(model, guide, x, samples, proposals=proposals, seed=seed)
     attributes = {
@@ -77,7 +79,7 @@ def export(run, count, samples, proposals, split, out, device="auto", **given):
             "different codes in the median, and codes that the guide does not propose cannot be drawn"
         )
     elif not score.exact and score.samples < MIN_SAMPLES:
-        print(f"{score.samples} proposals are too few to say whether they suffice: take at least {MIN_SAMPLES}")
+        print(f"--proposals {score.samples}: too few to judge the draws; take at least {MIN_SAMPLES}")
     elif score.heavy:
         print(
             f"k̂ > {score.pareto_limit:.2f} for {score.heavy} of {len(x)} images: their draws are closer to the guide "

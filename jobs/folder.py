@@ -92,7 +92,7 @@ class Folder:
         folder = cls(path)
         try:
             config = json.loads((folder.path / "config.json").read_text())
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             raise FolderError(f"no run in {path}: it has no config.json") from None
         except (OSError, ValueError, RecursionError) as error:
             raise FolderError(f"{folder.path / 'config.json'} cannot be read: {error}") from None

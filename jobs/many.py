@@ -14,6 +14,7 @@ from pathlib import Path
 from jobs import flags
 from jobs.cells import Cell, SweepError
 from jobs.startup import WATCHED
+from jobs.table import figures_of
 
 RUN = Path(__file__).parent.parent / "run.py"
 STOP = threading.Event()  # set on Ctrl-C: no further run begins
@@ -73,7 +74,7 @@ def _missing(run):
     Results of other settings are none: a run that was made longer and stopped still has those of the shorter one.
     """
     results, measured = _results(run)
-    if "test" not in results or _other(run, results.get("config", {})):
+    if figures_of(run.folder) is None or _other(run, results.get("config", {})):
         return ["test", *run.measures]
     return [m for m in run.measures if m not in measured]
 
@@ -93,7 +94,13 @@ def read_remarks(run: Run) -> list[str]:
 def _results(run):
     """What results.json has, and of it the measures under the run's own prior."""
     results = _json(run.folder / "results.json") or {}
-    return results, results.get("measures", {}).get("own", {})
+    own = _object(_object(results, "measures"), "own")
+    return results | {"config": _object(results, "config")}, {name: _object(own, name) for name in own}
+
+
+def _object(content: dict, name: str) -> dict:
+    """Return the object of that name in another, empty where it has none."""
+    return content[name] if isinstance(content.get(name), dict) else {}
 
 
 def execute(run, threads=None, cwd=None):
@@ -256,5 +263,5 @@ def _json(path):
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         return content if isinstance(content, dict) else None
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None

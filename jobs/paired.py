@@ -31,9 +31,9 @@ def differences(cells, folders):
                 quantity = results["test"].get("quantity", "log p(x)")
                 with numpy.load(place / "scores.npz") as file:
                     index, values = file["index"], file["log_likelihood"]
-            except (OSError, ValueError, LookupError):
+                common = json.dumps([[config.get(name) for name in COMMON], quantity, index.tolist()])
+            except Exception:  # as `table.figures_of`
                 continue
-            common = json.dumps([[config.get(name) for name in COMMON], quantity, index.tolist()])
             scores.setdefault(common, []).append(values)
         if len(scores) == 1:
             ((common, values),) = scores.items()

@@ -32,6 +32,8 @@ class Partial:
                 if str(file["settings"]) == self.settings:
                     tensors = (torch.from_numpy(file[name]) for name in TENSORS)
                     whole = Score(*tensors, int(file["samples"]), bool(file["exact"]))
+                    if whole.log_likelihood.isnan().any():
+                        raise ValueError("no scoring keeps NaN")
                     ends = file["counts"].cumsum()
                     self.scores = [whole[end - count : end] for end, count in zip(ends, file["counts"])]
         except Exception:  # none, or none that can be read: zipfile, zlib and numpy have a dozen ways to say so

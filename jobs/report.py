@@ -51,6 +51,7 @@ def read_measure(path):
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         content["settings"]["checkpoint"], [(*header, *rows) for _, header, rows in content["tables"]]
+        "".join(content["notes"])  # of text
         return content if all(isinstance(content[name], kind) for name, kind in MEASURE.items()) else None
     except (OSError, ValueError, TypeError, LookupError, RecursionError):
         return None

@@ -11,6 +11,7 @@ from inference import points_of, seeded
 from inference.processes import ProcessError
 from jobs.figures import sample_grid
 from jobs.folder import Folder, Reader
+from jobs.limits import check_samples
 from jobs.machine import find_device, joined
 from jobs.report import read_measure, write_report
 from jobs.scoring import load_other, quantity, trained
@@ -52,6 +53,7 @@ def rescore(run, measures, command, prior="own", device="auto", **given):
     other = load_other(given["other"], data_dir, images) if given.get("other") else None
     own = {"samples": config["samples"], "seed": config["seed"], "count": config["test_images"]}
     settings = own | given | {"checkpoint": checkpoint}
+    check_samples(model, images.images("test"), settings["samples"])
     if points_of(guide, images.images("test")[:1]):
         settings["proposal"] = "Normal, fitted to the validation images"
     suffix = "" if prior == "own" else f"-{prior.replace(':', '-')}"

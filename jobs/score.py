@@ -8,7 +8,7 @@ from jobs.arguments import COUNT, SEED, Parser, number, path
 from jobs.flags import check_data
 from jobs.sections import SECTIONS
 from jobs.signals import status
-from specs import MANY, SpecError, choose
+from specs import SpecError, choose
 
 
 def measures(text):
@@ -39,7 +39,9 @@ def parser():
     p.add_argument("--split", help="which images (default: test)", choices=["train", "valid", "test"], default="test")
     p.add_argument("--images", help="N of them, drawn at random (default: as the run)", dest="count", **COUNT)
     p.add_argument("--draw-seed", help="of the images (default: 0)", **SEED, default=0)
-    p.add_argument("--temperatures", help="of ais (default: 300)", type=number(int, 2, MANY), metavar="N", default=None)
+    p.add_argument(
+        "--temperatures", help="of ais (default: 300)", type=number(int, 2, 10**6), metavar="N", default=None
+    )
     p.add_argument(
         "--other", help="another data set of the same shape, for outliers", type=path, metavar="NAME", default=None
     )

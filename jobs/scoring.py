@@ -13,6 +13,7 @@ import data
 from assemble import ex_post, load
 from inference import NormalProposal, Score, score
 from inference.checkpoint import digest, read_checkpoint
+from inference.estimate import counted
 from jobs.folder import Folder
 from jobs.machine import ALONE, recorded_products
 from jobs.shortage import memory_for
@@ -160,16 +161,13 @@ def sentence(figures: dict, result: Score, run, split: str = "test", prior: str 
     bits = f"\nbits per dimension  {figures['bits_per_dimension']:.3f}" if "bits_per_dimension" in figures else ""
     proposal = " of a Normal proposal, fitted to the validation images: the guide's points have no density"
     error = "" if figures["standard_error"] is None else f" ± {figures['standard_error']:.2f}"
-    images = f"{figures['images']} image{'s' * (figures['images'] > 1)}"
+    images, samples = counted(figures["images"], "image"), counted(figures["samples"], "importance sample")
     if result.exact:
         how = f"exact, by a sum over all {figures['samples']} codes"
     elif figures["monte_carlo_error"] is None:
-        how = f"{figures['samples']} importance samples, of unknown Monte Carlo error"
+        how = f"{samples}, of unknown Monte Carlo error"
     else:
-        how = (
-            f"± {figures['monte_carlo_error']:.3f} by its {figures['samples']} importance samples, "
-            f"median ESS {figures['ess_median']:.1f}"
-        )
+        how = f"± {figures['monte_carlo_error']:.3f} by its {samples}, median ESS {figures['ess_median']:.1f}"
     under = [] if prior == "own" else ["--prior", prior]
     command = shlex.join(["python", "run.py", "score", str(run), *under, "--measures", "ais"])
     check = "" if result.suffices else f"\nTo check it without the guide: {command}"

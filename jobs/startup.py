@@ -10,6 +10,7 @@ import time
 from specs import SpecError
 
 CACHE = "TORCHINDUCTOR_CACHE_DIR"
+SHARED = ("train", "score")  # jobs that several processes share, as torchrun starts them
 WATCHED = "VAMPYRO_ENDS_WITH_STDIN"  # set for a child whose standard input is a pipe that its parent holds
 GRACE = 5  # seconds for an orphan to end in good order
 
@@ -32,11 +33,11 @@ def open_closed_streams() -> None:
             setattr(sys, name, open(number, "r" if name == "stdin" else "w", closefd=False))
 
 
-def check_cache() -> None:
-    """Reject a folder for compiled code that cannot be written: torch would not even be imported.
+def check_environment(job: str) -> None:
+    """Reject an environment in which torch cannot be imported, or that starts several processes of a job for one.
 
     Raises:
-        SpecError: names the environment variable.
+        SpecError: names the environment variable, or the job.
     """
     if folder := os.environ.get(CACHE):
         try:
@@ -44,6 +45,8 @@ def check_cache() -> None:
             tempfile.TemporaryFile(dir=folder).close()
         except OSError as error:
             raise SpecError(f"{CACHE}={folder}: {error.strerror}; unset it, or name another folder") from None
+    if job not in SHARED and "RANK" in os.environ and (size := os.environ.get("WORLD_SIZE", "1")) != "1":
+        raise SpecError(f"{job}: expected one process, got {size}: start it with python, not torchrun")
 
 
 def watch_parent() -> None:

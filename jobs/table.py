@@ -69,18 +69,22 @@ class Row:
 def figures_of(folder):
     """{metric: value}, {metric: its error over images} and what the likelihood is of, `log p(x)` or `log p(x | y)`.
 
-    None where the run is not finished.
+    None where the run is not finished, or where one of its files cannot be read.
 
     Reconstruction and KL are those of the best epoch's validation; all others of the test images.
     """
     try:
-        results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
-        test, fit = results["test"], results["fit"]
-        lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-        with numpy.load(folder / "scores.npz") as scores:
-            errors = {name: over_images(scores[name]) for name in ("log_likelihood", "elbo")}
-    except (OSError, ValueError, LookupError):
+        return _figures_of(folder)
+    except Exception:  # a file may be missing, cut off or hold anything: zipfile and numpy have a dozen errors for it
         return None
+
+
+def _figures_of(folder):
+    results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+    test, fit = results["test"], results["fit"]
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    with numpy.load(folder / "scores.npz") as scores:
+        errors = {name: over_images(scores[name]) for name in ("log_likelihood", "elbo")}
     best = next((line for line in lines if line["epoch"] == fit["best_epoch"]), {})
     own = results.get("measures", {}).get("own", {})
     elbo, samples = own.get("elbo", {}), own.get("samples", {})
@@ -90,7 +94,7 @@ def figures_of(folder):
         "kl": best.get("kl"),
         "rate": elbo.get("rate"),
         "distortion": elbo.get("distortion"),
-        "active_units": sum(elbo["active_units"].values()) if "active_units" in elbo else None,
+        "active_units": sum(elbo["active_units"].values()) if elbo.get("active_units") else None,
         "frechet": samples.get("classifier_frechet_distance"),
         "total_variation": samples.get("class_total_variation"),
         "entropy": samples.get("class_entropy"),
@@ -100,7 +104,8 @@ def figures_of(folder):
         "difference": own.get("ais", {}).get("difference"),
         "minutes": fit["seconds"] / 60,
     }
-    return {name: value for name, value in found.items() if value is not None}, errors, test.get("quantity", "log p(x)")
+    figures = {name: float(value) for name, value in found.items() if value is not None}
+    return figures, errors, test.get("quantity", "log p(x)")
 
 
 def over_images(values):

@@ -1,9 +1,7 @@
 """A training run: its programs, its data and its folder."""
 
-import math
 import platform
 import time
-from collections.abc import Sequence
 
 import numpy
 import pyro
@@ -12,10 +10,11 @@ from tqdm import tqdm
 
 from assemble import PARTS, assemble
 from builders import OBJECTIVES
-from capacity import Allowance, available_bytes, check_fits
+from capacity import Allowance
 from inference import Cooldown, EarlyStopping, KLWeight, fit, make_update, scoring_guide, seeded, validation
 from inference.checkpoint import digest, read_checkpoint
 from inference.checkpoint_state import check_state
+from inference.estimate import counted
 from inference.processes import Shard
 from jobs.board import Board
 from jobs.extras import require
@@ -23,6 +22,7 @@ from jobs.figures import figures as draw
 from jobs.figures import shoot
 from jobs.flags import written
 from jobs.folder import FolderError
+from jobs.limits import check_objective, check_samples
 from jobs.machine import ALONE, find_device, find_engine, find_gemm
 from jobs.partial import Partial
 from jobs.remarks import remarks
@@ -50,25 +50,6 @@ def assembled(config, images):
     return model, guide, OBJECTIVES[spec.name](spec, images.input_shape)
 
 
-def check_objective(config: dict, images: int, shape: Sequence[int], device: torch.device) -> None:
-    """Reject an objective whose samples of one batch need more memory than is left.
-
-    Args:
-        images: how many training images there are, each of that `shape`.
-
-    Raises:
-        CapacityError: says which flags to change.
-    """
-    objective, size = parse("objective", config["objective"]), min(config["batch_size"], images)
-    if objective.name == "iwae":
-        check_fits(
-            f"--objective {objective} with batches of {size} images",
-            4 * objective.n * size * math.prod(shape),
-            "choose fewer samples or a smaller --batch-size",
-            available_bytes(device),
-        )
-
-
 class Run:
     """Everything that a training run holds; `train` and `report` do the work."""
 
@@ -94,6 +75,7 @@ class Run:
             "sha256": images.sha256,
         }
         check_objective(config, len(images.train), images.image_shape, device)
+        check_samples(self.model, self.images.images("test"), config["samples"])
         self.weight = KLWeight(config["beta"], config["warmup"], device)
         self.update = make_update(
             self.model,
@@ -240,15 +222,15 @@ class Run:
             self.folder.path / f"scores.partial-{self.processes.rank}.npz",
             {name: self.config[name] for name in decides} | {"epoch": self.best.epoch},
         )
-        print(f"scoring epoch {self.best.epoch}, {self.config['samples']} samples for each of {len(test)} test images")
         samples, seed = self.config["samples"], self.config["seed"]
+        print(f"scoring epoch {self.best.epoch}: {counted(len(test), 'test image')}")
         with memory_for("scoring", "--samples", *NETWORKS):
             guide = scoring_guide(self.model, self.guide, self.images.images("valid"), seed=seed)
             result = scored(self.model, guide, test, samples, seed, self.processes, partial)
         figures = summary(result, self.config, guide)
         by = criterion(self.metrics[0])
         said = remarks(self.metrics, self.best.epoch, self.untrained(), self.config["beta"], self.config["warmup"])
-        seconds = sum(line["seconds"] for line in self.metrics)
+        seconds, epochs = sum(line["seconds"] for line in self.metrics), counted(len(self.metrics), "epoch")
         steps = len(self.metrics) * -(-len(self.images.train) // self.config["batch_size"])
         checkpoint = self.folder.path / "checkpoint.pt"
         measures = self.folder.measures(digest(read_checkpoint(checkpoint))) if self.processes.leads else {}
@@ -291,6 +273,6 @@ class Run:
         self.board.end(self.epoch, pictures, self.config, figures)
         print("\n".join(["", sentence(figures, result, self.folder.path), *(f"remark: {remark}" for remark in said)]))
         print(
-            f"trained             {len(self.metrics)} epochs in {seconds:.0f} s, best epoch {self.best.epoch}\n"
+            f"trained             {epochs} in {seconds:.0f} s, best epoch {self.best.epoch}\n"
             f"figures             {', '.join(str(self.folder.path / name) for name in pictures)}"
         )

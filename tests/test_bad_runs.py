@@ -12,8 +12,11 @@ from test_run import SMALL, call, train
 import assemble
 import capacity
 from distributions import DiagonalNormal
+from inference import score
 from inference.checkpoint import CheckpointError
-from jobs import estimate, flags, training
+from inference.importance import least_bytes
+from inference.memory import _Made
+from jobs import estimate, export, flags, limits, training
 from jobs.errors import INPUT_ERRORS
 from jobs.saved import ADDED, REQUIRED
 from jobs.scoring import load_images
@@ -23,7 +26,7 @@ from specs import SpecError
 
 LARGE = {
     "prior": ({"prior": "vamp:1000000000"}, "prior 'vamp:1000000000'.* needs at least 3.1 TB"),
-    "start": ({"prior": "vamp:1000000000:fixed"}, "wants 1000000000 training images"),
+    "start": ({"prior": "vamp:1000000000:fixed"}, "needs 1000000000 training images"),
     "mixture": ({"prior": "mog:1000000000"}, "needs at least 160.0 GB"),
     "hidden": ({"hidden": (10**9, 10**9)}, r"hidden \(1000000000, 1000000000\).*needs at least 6.3 TB"),
     "latent": ({"latent": 10**9}, "latent 1000000000.* needs at least 2.4 TB"),
@@ -110,6 +113,33 @@ def test_samples_of_an_objective_that_do_not_fit_are_refused_before_the_first_st
     assert not (tmp_path / "a").exists()
 
 
+@pytest.mark.parametrize("latent, exact", [(12, True), (13, False)])
+def test_samples_that_do_not_fit_are_rejected_and_sums_over_codes_are_not(dataset, latent, exact, monkeypatch):
+    """The estimate is below what a scoring allocates; a sum over 2^12 codes needs nothing for its samples."""
+    config, *_ = flags.read(["--dataset", str(dataset), *SMALL, "--prior", "standard", "--flow", "none"])
+    config |= {"posterior": "bernoulli", "latent": latent}
+    images = load_images(config)
+    model, guide, _ = training.assembled(config, images)
+    x = images.images("test")
+    with _Made() as allocated:
+        score(model, guide, x[:1], 10_000, compiled=False)
+    needed = 0 if exact else 10_000 * (5 * 4 * latent + 4 * 8)
+    assert least_bytes(model, x, 10_000) == needed < allocated.bytes
+    monkeypatch.setattr(limits, "available_bytes", lambda device: 10**9)
+    with contextlib.nullcontext() if exact else pytest.raises(capacity.CapacityError, match="--samples 10000000 needs"):
+        limits.check_samples(model, x, 10**7)
+
+
+def test_score_and_resume_reject_samples_that_do_not_fit(dataset, tmp_path):
+    run, count = tmp_path / "a", 10**9
+    assert train(dataset, run, "--epochs", 1, "--engine", "eager") is None
+    for command in (["score", run, "--measures", "outliers,ais"], ["--resume", run]):
+        assert call(*command, "--samples", count).startswith(f"error: --samples {count} needs at least ")
+    with pytest.raises(capacity.CapacityError, match=f"--proposals {10 * count} needs at least "):
+        export.export(run, 1, count, None, "test", None)
+    assert not (run / "measures").exists()
+
+
 def test_more_images_than_fit_are_not_drawn(a_run):
     status = call("sample", a_run, "--count", 10**9, "--device", "cpu")
     assert "--count 1000000000 needs at least 480.0 GB" in status and "\n" not in status
@@ -142,7 +172,7 @@ def test_an_estimate_makes_no_more_images_than_there_are(dataset, monkeypatch):
     monkeypatch.setattr(estimate, "_TIMES", {})
     few = ["--dataset", str(dataset), *SMALL]
     estimate.seconds(flags.read([*few, "--batch-size", "1000000000"])[0])
-    with pytest.raises(SpecError, match="wants 1000000000 training images, but there are 100"):
+    with pytest.raises(SpecError, match="needs 1000000000 training images, got 100"):
         estimate.seconds(flags.read([*few, "--prior", "vamp:1000000000:from-data"])[0])
     assert made == [100, 100]
 

@@ -444,9 +444,13 @@ def test_a_file_that_is_no_zip_is_refused(tmp_path, content):
         data.load(path)
 
 
-def test_a_missing_file_and_a_folder_are_refused(tmp_path):
+def test_a_missing_file_and_a_folder_are_refused(tmp_path, monkeypatch):
     with pytest.raises(DataError, match="cannot read .*gone.npz.: No such file"):
         data.load(tmp_path / "gone.npz")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError, match="cannot read 'gone.npz': No such file or directory in /") as error:
+        data.load("gone.npz")  # the name that a run records which was started in another folder
+    assert f" in {Path.cwd()};" in str(error.value)
     (tmp_path / "folder.npz").mkdir()
     with pytest.raises(DataError, match="folder.npz'.* folders are not supported"):
         data.load(tmp_path / "folder.npz")

@@ -41,6 +41,17 @@ class Pixels(nn.Module):
         return x.flatten(1)
 
 
+# --- pictures
+
+
+def test_pictures_of_numbers_outside_the_unit_interval_are_clipped(caplog):
+    """Samples of a Normal likelihood are such numbers; matplotlib would log a warning for each picture."""
+    images = 3 * torch.randn(4, 3, 5, 5)
+    pictures = [plots.image_grid(x) for x in (images, images.clamp(0, 1))]
+    first, second = (np.asarray(picture.axes[0].images[0].get_array()) for picture in pictures)
+    assert np.array_equal(first, second) and not caplog.records
+
+
 # --- the classifier
 
 

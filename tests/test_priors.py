@@ -201,7 +201,7 @@ def test_vamp_refuses_what_are_no_pseudo_inputs(arguments, message):
 def test_images_must_be_there_and_enough(prior):
     with pytest.raises(specs.SpecError, match="got none"):
         assemble(prior=prior, shape=SHAPE)
-    with pytest.raises(specs.SpecError, match="wants 4 training images, but there are 3"):
+    with pytest.raises(specs.SpecError, match="needs 4 training images, got 3"):
         assemble(prior=prior, shape=SHAPE, images=torch.zeros(3, *SHAPE))
 
 

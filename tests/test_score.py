@@ -77,11 +77,34 @@ def test_the_report_needs_nothing_else(run):
     assert "log-likelihood" in page and "samples" in page
 
 
-def test_what_one_measure_cannot_do_costs_no_other(run, capsys):
+def test_what_one_measure_cannot_do_costs_no_other(run, capsys, monkeypatch):
+    def fail(*args, **kwargs):
+        raise ValueError("decompose expects at least two images")
+
+    monkeypatch.setattr("jobs.sections.elbo.decompose", fail)
     assert "not measured: elbo" in call("score", run, "--images", 1, "--samples", 30, "--measures", "likelihood,elbo")
     assert "at least two images" in capsys.readouterr().out
     measures = json.loads((run / "results.json").read_text())["measures"]["own"]
     assert measures["likelihood"]["images"] == 1 and (run / "report.html").exists()
+
+
+def test_a_single_image_has_an_elbo_and_no_active_units(run, capsys):
+    assert call("score", run, "--images", 1, "--draw-seed", 2, "--samples", 30, "--measures", "likelihood,elbo") is None
+    assert "Active units are not known of a single image." in capsys.readouterr().out
+    figures = json.loads((run / "measures" / "elbo.json").read_text())["figures"]
+    assert figures["active_units"] == {}
+    assert figures["elbo"]["mean"] == pytest.approx(figures["reconstruction"]["mean"] - figures["kl"]["z"]["mean"])
+
+
+@pytest.mark.parametrize("notes", [[3], [None], ["text", ["list"]]])
+def test_a_measure_whose_notes_are_not_text_is_made_again(notes, run):
+    command = ["score", run, "--images", 5, "--samples", 30, "--split", "train"]
+    assert call(*command) is None
+    path = run / "measures" / "likelihood.json"
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps(content | {"notes": notes}))
+    assert call(*command) is None
+    assert json.loads(path.read_text())["notes"] == content["notes"]
 
 
 def test_measures_of_an_older_checkpoint_go(run):
@@ -220,6 +243,8 @@ def test_the_aggregate_is_the_mean_of_all_posteriors(dataset, tmp_path):
 
 def test_no_run_to_score_is_said(tmp_path):
     assert "no config.json" in call("score", tmp_path)
+    (tmp_path / "file").touch()
+    assert call("score", tmp_path / "file") == f"error: no run in {tmp_path / 'file'}: it has no config.json"
 
 
 @pytest.fixture(scope="module")

@@ -337,7 +337,8 @@ def test_the_status_of_one_that_was_stopped(stop, status, dataset, tmp_path, her
     assert sweep(dataset, tmp_path / "out", "--vary", "latent=2") == status
 
 
-def test_a_measure_that_is_not_possible_is_said_once_and_the_rest_kept(dataset, tmp_path, here, capsys):
+def test_a_measure_that_is_not_possible_is_said_once_and_the_rest_kept(dataset, tmp_path, here, capsys, monkeypatch):
+    monkeypatch.setattr("jobs.sections.elbo.decompose", Mock(side_effect=ValueError("decompose expects more images")))
     more = ["--vary", "latent=2", "--test-images", 1, "--measures", "likelihood,elbo"]
     assert sweep(dataset, tmp_path / "out", *more) is None
     printed = capsys.readouterr().out
@@ -426,6 +427,35 @@ def test_likelihoods_of_images_and_of_images_given_labels_are_not_taken_for_one(
     assert differences(made[both], folders[both]) == apart
     assert differences(made[1:3], folders[1:3]) == []  # one of each
     assert differences(made[:1], [folders[0] + folders[2]]) == []  # and one whose seeds are not of the same
+
+
+DAMAGED = {
+    "results.json": [b"{", b"null", b'{"test": 3, "config": 4}', b'{"test": {"log_likelihood": {}}, "fit": []}'],
+    "scores.npz": [b"", b"PK\x03\x04 cut off", b"text"],
+    "metrics.jsonl": [b"[]\n", b"\xff"],
+}
+
+
+@pytest.mark.parametrize("name, content", [(name, content) for name in DAMAGED for content in DAMAGED[name]])
+def test_a_run_with_a_damaged_file_is_not_finished(name, content, one_run):
+    run, whole = one_run
+    assert many.finished(run)
+    (run.folder / name).write_bytes(content)
+    assert not many.finished(run) and table.figures_of(run.folder) is None
+    assert many.remarks(run) == [] or name != "results.json"
+    assert differences([run.cell], [[run.folder]]) == []
+    (run.folder / name).write_bytes(whole[name])
+    assert many.finished(run)
+
+
+@pytest.fixture(scope="module")
+def one_run(dataset, tmp_path_factory):
+    """A finished run of a sweep, and {file: content}."""
+    folder = tmp_path_factory.mktemp("one") / "a"
+    given = {"dataset": str(dataset), "hidden": "8", "latent": "2", "samples": "20", "epochs": "1", "engine": "eager"}
+    (cell,) = cells.cells([], given)
+    assert call(*cell.words(0), "--out", folder) is None
+    return many.Run(cell, 0, folder), {name: (folder / name).read_bytes() for name in DAMAGED}
 
 
 def test_figures_over_seeds():

@@ -110,6 +110,20 @@ def test_a_tail_that_many_samples_tame_is_too_heavy_for_few():
     assert pareto_limit(1) == pareto_limit(24) == pareto_limit(25)
 
 
+@pytest.mark.parametrize(("samples", "words"), [(1, "1 sample is too few"), (24, "24 samples are too few")])
+def test_the_verdict_counts_a_single_sample_in_the_singular(samples, words):
+    assert words in Score.of(torch.zeros(samples, 3, dtype=torch.float64)).verdict
+
+
+def test_the_verdict_says_that_a_mean_fell():
+    curve = torch.tensor([[-3.0], [-2.0], [-2.5]]).double()
+    one = torch.ones(1).double()
+    assert "From 2 to 4 samples the mean fell by 0.50 nats." in Score(one, one, one, one, curve, 0 * one, 4).verdict
+    assert (
+        "From 2 to 4 samples the mean rose by 0.25 nats." in Score(one, one, one, one, -curve / 2, 0 * one, 4).verdict
+    )
+
+
 def test_scores_join_and_part():
     model, guide, x = programs("vamp:3", "planar:3")
     whole = score(model, guide, x, 60, rows=60)

@@ -5,7 +5,7 @@ import math
 from tqdm import tqdm
 
 from inference import ais, bdmc, score
-from inference.estimate import Estimate, or_none, standard_error
+from inference.estimate import Estimate, counted, or_none, standard_error
 from jobs.sections.subject import Measured
 
 IMAGES, CHAINS = 10, 8
@@ -37,7 +37,7 @@ def measure(subject):
     error = " (the error of importance sampling is unknown)" if math.isnan(noise) else f" ± {noise:.3f}"
     higher = "annealed" if apart.mean() > 0 else "importance-sampling"
     notes = [
-        f"log p̂(x) of {len(x)} images: {annealed.log_likelihood.mean():.2f} by annealed importance sampling "
+        f"log p̂(x) of {counted(len(x), 'image')}: {annealed.log_likelihood.mean():.2f} by annealed importance sampling "
         f"({CHAINS} chains, {annealed.temperatures} temperatures), {weighed.log_likelihood.mean():.2f} {method}. "
         f"Difference {apart.mean():+.3f} nats{error}; "
         + (

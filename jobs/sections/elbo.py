@@ -12,7 +12,8 @@ def measure(subject):
     x, seed, guide = subject.few(MOST).x, subject.settings["seed"], subject.scoring_guide
     parts = decompose(subject.model, guide, x, samples=20, seed=seed)
     cut = surgery(subject.model, guide, x, seed=seed)
-    units = active_units(subject.model, guide, x, seed=seed)
+    units = active_units(subject.model, guide, x, seed=seed) if len(x) > 1 else {}  # a variance over images
+    counts = [f"{level.count} of {level.active.numel()} of {name}" for name, level in units.items()]
     figures = {
         "elbo": both(parts.elbo),
         "reconstruction": both(parts.reconstruction),
@@ -29,7 +30,9 @@ def measure(subject):
         "images": len(x),
     }
     pictures = {
-        f"kl_{name}": latent_plots.kl_bars(kl.mean, units[name].active, title=f"KL of each dimension of {name}")
+        f"kl_{name}": latent_plots.kl_bars(
+            kl.mean, units[name].active if units else None, title=f"KL of each dimension of {name}"
+        )
         for name, kl in parts.kl_per_dimension.items()
         if kl is not None
     }
@@ -38,7 +41,7 @@ def measure(subject):
         f"The KL of {cut.site}, by other draws {cut.kl.mean:.2f} ± {cut.kl.error:.2f}, is "
         f"{cut.mutual_information.mean:.2f} of mutual information with x (at most log N = {cut.log_images:.2f}) and "
         f"{cut.marginal_kl.mean:.2f} by which all codes together miss the prior.",
-        "Active units: " + ", ".join(f"{u.count} of {u.active.numel()} of {name}" for name, u in units.items()) + ".",
+        f"Active units: {', '.join(counts)}." if counts else "Active units are not known of a single image.",
     ]
     return Measured(figures, pictures, notes)
 

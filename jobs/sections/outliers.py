@@ -35,7 +35,7 @@ def measure(subject):
         with torch.no_grad(), seeded(settings["seed"], device=x.device):
             rebuilt = reconstruction(subject.model, subject.guide, images[:20]).mean
         pictures[f"{name}_rebuilt"] = plots.reconstructions(ours.pictures(images[:20]), rebuilt)
-        likelier = "rarer" if area > 0.9 else "hardly rarer" if area >= 0.5 else "likelier"
+        likelier = ("" if abs(area - 0.5) > 0.4 else "hardly ") + ("rarer" if area >= 0.5 else "likelier")
         notes.append(
             f"{name}: log p̂(x) {theirs.mean():.1f} beside {own.mean():.1f} nats of the data; AUROC {area:.3f}: "
             f"the model finds it {likelier} than what it was trained for."

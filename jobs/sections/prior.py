@@ -43,4 +43,4 @@ def measure(subject):
             f"The codebook's perplexity, exp of the entropy of its use, is {use.effective:.1f} of {len(use.use)}; "
             f"{len(use.dead())} codes are dead: they get less than a tenth of their share."
         )
-    return Measured(figures, pictures, notes)
+    return Measured(figures, pictures, notes or ["The prior has no components or codes whose use could be counted."])

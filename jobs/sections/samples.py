@@ -44,7 +44,9 @@ def measure(subject):
     )
     images = labelled(subject)
     if images is None:
-        notes.append(f"{subject.images.name} has no labels, so there is no classifier of its classes.")
+        notes.append(
+            f"{subject.images.name} lacks labels for training or testing, so there is no classifier of its classes."
+        )
         return Measured(figures, pictures, notes)
     classifier = cached_classifier(images).to(samples.device)
     shares = class_distribution(classifier, samples)
