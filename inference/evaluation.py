@@ -7,6 +7,7 @@ import pyro.distributions as dist
 from pyro import poutine
 from pyro.distributions.util import scale_and_mask
 from torch import nn
+from torch.distributions import LowRankMultivariateNormal
 
 
 def check_latents(model_latents, guide_latents):
@@ -58,18 +59,22 @@ def check_event(site):
 
 
 def precise(fn, value):
-    """A value in float64, for `fn.log_prob`; as it is where the distribution computes with a network of its own."""
+    """Return a value in float64, for `fn.log_prob`; unchanged where `fn` has matrix products in its own precision."""
     transforms, base = [], fn
     while hasattr(base, "base_dist"):
         transforms += getattr(base, "transforms", [])
         base = base.base_dist
     parts = [part for transform in transforms for part in getattr(transform, "parts", [transform])]
-    return value if any(isinstance(part, nn.Module) for part in parts) else value.double()
+    own = nn.Module, LowRankMultivariateNormal
+    return value if any(isinstance(part, own) for part in (base, *parts)) else value.double()
 
 
-def unscaled(site):
-    """A site's log-probabilities, masked as the program says; its scale (a plate's N/B, say) is for training alone."""
-    return scale_and_mask(site["unscaled_log_prob"], mask=site["mask"])
+def unscaled(site, masked=True):
+    """Return a site's log-probabilities without its scale (a plate's N/B), which is for training alone.
+
+    Where the program masks the site they are 0, unless `masked` is False.
+    """
+    return scale_and_mask(site["unscaled_log_prob"], mask=site["mask"] if masked else None)
 
 
 @contextmanager

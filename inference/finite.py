@@ -15,7 +15,7 @@ from inference.evaluation import check_latents, kind_of_numbers, unscaled
 from inference.joint import Joint, traced
 from inference.rng import same_noise
 from inference.scores import Score
-from inference.sites import Layout, check_own, latents_of, sample_sites
+from inference.sites import Layout, check_own, latents_of, log_density, sample_sites
 
 MAX_CODES = 4096  # summed over for each image: 12 bits
 
@@ -115,16 +115,24 @@ def sum_over_codes(joint: Joint, guide, x: Tensor, codes: dict[str, Tensor], wei
 
     Returns:
         log p(x, z), (C, batch), and the score.
+
+    A latent that the model masks has its prior in log p(x): without its density every value would count as 1. The ELBO
+    is masked as it is in training.
     """
     layout, size = joint.layout, len(next(iter(codes.values())))
     values = over_images(codes, len(x), layout)
-    log_p = torch.cat(list(weigh(joint, x, values, torch.zeros((), device=x.device).expand(size, len(x)))))
+    zeros = torch.zeros((), device=x.device).expand(size, len(x))
+    masked = log_p = torch.cat(list(weigh(joint, x, values, zeros)))
+    sites = sample_sites(joint.trace(x, {name: value[:1] for name, value in values.items()}))
+    if any(sites[name]["mask"] is not None for name in values):
+        complete = Joint(joint.model, joint.compiled, layout, masked=False)
+        log_p = torch.cat(list(weigh(complete, x, values, zeros)))
     with pyro.validation_enabled(False):
         trace = traced(poutine.condition(guide, data=values), size, x, layout=layout)
         sites = sample_sites(trace)
         check_latents(values, [name for name in sites if name in values or not sites[name]["is_observed"]])
         check_own(sites, len(x), layout, size)
         trace.compute_log_prob()
-    log_q = sum(layout.per_image(unscaled(sites[name])).double() for name in values)
-    terms = torch.where(log_q == -math.inf, 0.0, log_q.exp() * (log_p - log_q))
+        log_q = sum(layout.per_image(unscaled(sites[name], masked=False)).double() for name in values)
+        terms = torch.where(log_q == -math.inf, 0.0, log_q.exp() * (masked - log_density(sites, layout)))
     return log_p, Score.summed(log_p.logsumexp(0), terms.sum(0), size)

@@ -144,7 +144,10 @@ class Target:
             trace.nodes[name]["value"] = precise(trace.nodes[name]["fn"], trace.nodes[name]["value"])
         trace.compute_log_prob()
         sites = sample_sites(trace)
-        log_probs = {name: self.layout.per_image(unscaled(site)).double() for name, site in sites.items()}
+        log_probs = {
+            name: self.layout.per_image(unscaled(site, name not in self.shapes)).double()
+            for name, site in sites.items()
+        }
         prior = sum(log_probs.pop(name) for name in self.shapes) + at.log_det
         return prior, sum(log_probs.values()).expand_as(prior)
 

@@ -94,7 +94,9 @@ class DiscreteTarget:
                 trace.nodes[name]["value"] = precise(trace.nodes[name]["fn"], trace.nodes[name]["value"])
             trace.compute_log_prob()
             sites = sample_sites(trace)
-            log_probs = {name: layout.per_image(unscaled(site)).double() for name, site in sites.items()}
+            log_probs = {
+                name: layout.per_image(unscaled(site, name not in leaves)).double() for name, site in sites.items()
+            }
             prior = sum(log_probs.pop(name) for name in leaves)
             likelihood = sum(log_probs.values()).expand_as(prior)
             changes = [self._changes(log_prob, leaves) for log_prob in (prior, likelihood)]

@@ -239,3 +239,101 @@ def test_a_run_with_many_codes_says_that_its_error_is_unknown(dataset, tmp_path,
     assert json.loads((out / "results.json").read_text())["test"]["monte_carlo_error"] is None
     assert call("score", out, "--measures", "ais", "--images", 3, "--temperatures", 5) in (None, 0)
     assert "the error of importance sampling is unknown" in capsys.readouterr().out
+
+
+INITIAL, EMISSION = torch.tensor([0.5, 0.3, 0.2]), torch.tensor([0.2, 0.5, 0.9])
+TRANSITION = torch.tensor([[0.7, 0.2, 0.1], [0.1, 0.6, 0.3], [0.3, 0.3, 0.4]])
+
+
+def hidden_markov_model():
+    """Sequences of at most 4 bits; column 1 of x is a mask. Sequence 4 lacks a step in the middle."""
+    mask = torch.tensor([[1, 0, 0, 0], [1, 1, 0, 0], [1, 1, 1, 0], [1, 1, 1, 1], [1, 0, 1, 1]])
+    torch.manual_seed(0)
+    x = torch.stack([(torch.rand(5, 4) < 0.5).float(), mask.float()], -1)
+
+    def model(x=None, batch=1):
+        size, z, bits = batch if x is None else len(x), None, []
+        with pyro.plate("sequences", size):
+            for t in range(4):
+                with pyro.poutine.mask(mask=torch.ones(size) > 0 if x is None else x[:, t, 1] > 0):
+                    z = pyro.sample(f"z_{t}", dist.Categorical(INITIAL if z is None else TRANSITION[z]))
+                    observed = None if x is None else x[:, t, 0]
+                    bits.append(pyro.sample(f"x_{t}", dist.Bernoulli(EMISSION[z]), obs=observed))
+        return torch.stack([torch.stack(bits, -1), torch.ones(size, 4)], -1) if x is None else x
+
+    def guide(x):
+        with pyro.plate("sequences", len(x)):
+            for t in range(4):
+                bit = x[:, t, 0]
+                with pyro.poutine.mask(mask=x[:, t, 1] > 0):
+                    weights = torch.stack([1.5 - bit, torch.ones_like(bit), bit + 0.5], -1)
+                    pyro.sample(f"z_{t}", dist.Categorical(weights))
+
+    return model, guide, x
+
+
+def forward_algorithm(x):
+    """log p of the steps that are not masked."""
+    found = []
+    for sequence in x.double():
+        alpha = INITIAL.double()
+        for t, (bit, seen) in enumerate(sequence):
+            alpha = alpha if t == 0 else alpha @ TRANSITION.double()
+            alpha = alpha * (bit * EMISSION + (1 - bit) * (1 - EMISSION)) ** seen
+        found.append(alpha.sum().log())
+    return torch.stack(found)
+
+
+def test_a_masked_latent_has_its_prior_in_a_sum_and_in_annealing():
+    model, guide, x = hidden_markov_model()
+    truth = forward_algorithm(x)
+    result = score(model, guide, x)
+    torch.testing.assert_close(result.log_likelihood, truth, rtol=0, atol=1e-5)
+    sampled = score(model, guide, x[:4], 20_000, exact=False)  # of sequence 4 the weights depend on a masked latent
+    torch.testing.assert_close(result.log_likelihood[:4], sampled.log_likelihood, rtol=0, atol=0.03)
+    torch.testing.assert_close(result.elbo[:4], sampled.elbo, rtol=0, atol=0.06)
+    annealed = ais(model, x, chains=200, temperatures=50)
+    assert ((annealed.log_likelihood - truth).abs() < 4 * annealed.error + 1e-3).all() and annealed.error.max() < 0.1
+    draws = posterior_draws(model, guide, x[:1], 4000)
+    later = TRANSITION[draws.values["z_0"][:, 0]].mean(0)
+    frequencies = draws.values["z_1"][:, 0].bincount(minlength=3) / 4000
+    assert (frequencies - later).abs().max() < 0.04
+
+
+def test_a_masked_continuous_latent_has_its_prior_in_annealing():
+    """Of half of the images z and x are missing but y ~ N(z, 1) is not: log p(y) = log N(y; 0, 2)."""
+
+    def model(xy):
+        with pyro.plate("images", len(xy)):
+            with pyro.poutine.mask(mask=xy[:, 0] > 0):
+                z = pyro.sample("z", dist.Normal(0.0, 1.0))
+                pyro.sample("x", dist.Normal(z, 1.0), obs=xy[:, 0])
+            pyro.sample("y", dist.Normal(z, 1.0), obs=xy[:, 1])
+
+    xy = torch.tensor([[-1.0, 0.3], [-1.0, 2.0], [0.5, 0.3]])
+    result = ais(model, xy, chains=200, temperatures=100)
+    both = dist.MultivariateNormal(torch.zeros(2), torch.tensor([[2.0, 1.0], [1.0, 2.0]])).log_prob(xy[2])
+    truth = torch.cat([dist.Normal(0.0, 2**0.5).log_prob(xy[:2, 1]), both[None]]).double()
+    assert ((result.log_likelihood - truth).abs() < 4 * result.error + 1e-3).all() and result.error.max() < 0.1
+
+
+def test_bounds_of_a_hidden_markov_model_enclose_the_forward_algorithm():
+    model, _, _ = hidden_markov_model()
+    bounds = bdmc(model, images=6, chains=100, temperatures=50)
+    truth = forward_algorithm(bounds.images)
+    assert (bounds.lower < truth + 5 * bounds.lower_error).all() and (bounds.upper > truth - 0.3).all()
+    assert bounds.gap.mean().abs() < 0.1
+
+
+def test_a_factor_of_the_guide_counts_in_an_exact_elbo():
+    model, guide = collapsed(logit=0.5)
+    x = torch.zeros(3)
+
+    def with_factor(x):
+        guide(x)
+        with pyro.plate("others", len(x)):
+            pyro.factor("penalty", torch.full((len(x),), 0.25), has_rsample=False)
+
+    without, result = score(model, guide, x), score(model, with_factor, x)
+    assert torch.equal(result.log_likelihood, without.log_likelihood)
+    torch.testing.assert_close(result.elbo, without.elbo - 0.25)
