@@ -411,3 +411,29 @@ def test_a_prior_through_pyros_own_flow_is_scored_in_its_own_precision():
     assert score(model, guide, x, samples=2000).log_likelihood.isfinite().all()
     annealed = ais(model, x, chains=32, temperatures=100).log_likelihood
     assert (annealed - score(model, guide, x, samples=20000).log_likelihood).abs().max() < 0.3
+
+
+def test_a_low_rank_normal_is_scored_in_its_own_precision():
+    """z ~ N(0, FF' + D), x ~ N(z, 1): the weights are Pyro's own, and log p(x) is in closed form."""
+    factor, x = torch.tensor([[1.0], [0.5], [-1.0]]), torch.randn(5, 3)
+
+    def model(x):
+        with pyro.plate("images", len(x)):
+            z = pyro.sample("z", dist.LowRankMultivariateNormal(torch.zeros(3), factor, torch.ones(3)))
+            pyro.sample("x", dist.Normal(z, 1.0).to_event(1), obs=x)
+
+    def guide(x):
+        with pyro.plate("images", len(x)):
+            pyro.sample("z", dist.LowRankMultivariateNormal(0.5 * x, 0.5 * factor, 0.5 * torch.ones(3)))
+
+    torch.manual_seed(1)
+    expected, *_ = vectorized_importance_weights(model, guide, x, num_samples=7, max_plate_nesting=1)
+    torch.manual_seed(1)
+    ours = torch.cat(list(log_weights(model, guide, x, 7))).sum(1).float()
+    torch.testing.assert_close(ours, expected, rtol=0, atol=5e-5)
+    truth = dist.MultivariateNormal(torch.zeros(3), factor @ factor.T + 2 * torch.eye(3)).log_prob(x).double()
+    torch.testing.assert_close(score(model, guide, x, 5000).log_likelihood, truth, rtol=0, atol=0.05)
+    annealed = ais(model, x, chains=64, temperatures=100)
+    assert ((annealed.log_likelihood - truth).abs() < 4 * annealed.error + 1e-3).all()
+    assert surgery(model, guide, x).kl.values.isfinite().all()
+    assert gaps(model, guide, x, samples=100, steps=50).optimised.values.isfinite().all()
