@@ -1,6 +1,7 @@
 """The ELBO's gradient where a latent is discrete: through it all the same, by its score, or by summing it out."""
 
 import pyro.infer
+import torch
 from pyro.infer.traceenum_elbo import _compute_dice_elbo
 from pyro.poutine.messenger import Messenger
 from pyro.poutine.util import site_is_subsample
@@ -132,7 +133,7 @@ class TraceEnum_ELBO(pyro.infer.TraceEnum_ELBO):
         [(model_trace, guide_trace)] = traces = list(self._get_traces(model, enumerated(guide), (x,), {}))
         if not summable(model_trace, guide_trace, len(x)):
             return -sum(_compute_dice_elbo(*pair) for pair in traces)
-        elbo, log_q = 0.0, 0.0
+        elbo, log_q = 0.0, torch.zeros(())
         for trace, sign in ((model_trace, 1), (guide_trace, -1)):
             for site in trace.nodes.values():
                 if site["type"] == "sample" and not site_is_subsample(site):
@@ -150,17 +151,24 @@ class TraceEnum_ELBO(pyro.infer.TraceEnum_ELBO):
 def summable(model_trace, guide_trace, images):
     """Whether Σ_z q (log p - log q) is a sum of products: every site each image's own, and all sums over the guide's z.
 
-    A latent that only the model enumerates is summed inside the logarithm, which Pyro's contraction does.
+    A latent that only the model enumerates is summed inside the logarithm, which Pyro's contraction does. A latent that
+    is sampled and not reparameterised (Poisson) needs a score-function term, which Pyro adds.
     """
     sites = [site for trace in (model_trace, guide_trace) for site in sample_sites(trace).values()]
     sites = [site for site in sites if not site_is_subsample(site)]
     ranks = [-frame.dim for site in sites for frame in site["cond_indep_stack"] if frame.vectorized]
+    if any(not site["is_observed"] and not _differentiable(site) for site in sample_sites(guide_trace).values()):
+        return False
     own = all(site["log_prob"].shape[-1:] == (images,) for site in sites) and max(ranks, default=1) == 1
     by_the_guide = set(guide_trace.nodes)
     return own and not any(
         site["infer"].get("_enumerate_dim") is not None and name not in by_the_guide
         for name, site in sample_sites(model_trace).items()
     )
+
+
+def _differentiable(site):
+    return site["fn"].has_rsample or site["infer"].get("_enumerate_dim") is not None or site_is_subsample(site)
 
 
 class _StockEnum(pyro.infer.TraceEnum_ELBO):

@@ -437,3 +437,42 @@ def test_a_low_rank_normal_is_scored_in_its_own_precision():
     assert ((annealed.log_likelihood - truth).abs() < 4 * annealed.error + 1e-3).all()
     assert surgery(model, guide, x).kl.values.isfinite().all()
     assert gaps(model, guide, x, samples=100, steps=50).optimised.values.isfinite().all()
+
+
+def counts(rate):
+    return dist.Poisson(rate)
+
+
+def amounts(rate):
+    return dist.Gamma(2.0, 1 / rate)
+
+
+@pytest.mark.filterwarnings("ignore:TraceEnum_ELBO found no sample sites")
+@pytest.mark.parametrize("kind", [counts, amounts])
+@pytest.mark.parametrize("enumerated", [True, False])
+def test_enumeration_beside_sampled_latents_is_pyros_own(kind, enumerated):
+    """A latent that is sampled and not reparameterised has its score-function term."""
+    rate, logits = torch.tensor(1.5, requires_grad=True), torch.tensor([0.2, -0.1, 0.3], requires_grad=True)
+    x = torch.randn(5)
+
+    def program(rate, logits, x, obs):
+        with pyro.plate("images", len(x)):
+            mean = pyro.sample("n", kind(rate)).float()
+            if enumerated:
+                mean = mean + pyro.sample("k", dist.Categorical(logits=logits))
+            if obs is not None:
+                pyro.sample("x", dist.Normal(mean, 1.0), obs=obs)
+
+    def model(x):
+        program(torch.tensor(2.0), torch.zeros(3), x, x)
+
+    def guide(x):
+        program(rate, logits, x, None)
+
+    found = []
+    for objective in (TraceEnum_ELBO(), TraceEnum_ELBO().reference()):
+        objective.max_plate_nesting = 1
+        torch.manual_seed(0)
+        loss = objective.differentiable_loss(model, guide, x)
+        found.append([loss, *torch.autograd.grad(loss, (rate, logits)[: 1 + enumerated])])
+    torch.testing.assert_close(*found, rtol=1e-4, atol=1e-4)
