@@ -1,12 +1,13 @@
 """What is the same for every way of evaluating a pair of programs without training it."""
 
 import inspect
+import math
 from contextlib import contextmanager
 
 import pyro.distributions as dist
 from pyro import poutine
 from pyro.distributions.util import scale_and_mask
-from torch import nn
+from torch import Tensor, nn
 from torch.distributions import LowRankMultivariateNormal
 
 
@@ -38,13 +39,21 @@ def kind_of_numbers(fn):
 
 
 def check_support(sites, latents=()):
-    """Raises a ValueError that names an observed site, no latent, where the model has no mass on what was observed."""
+    """Raise a ValueError that names an observed site, not a latent, where the model has no mass on what was observed.
+
+    Bounds that are tensors may depend on the latents, as in Uniform(0, z). There a density of 0 is valid.
+    """
     for name, site in sites.items():
         fn, value = site["fn"], site["value"]
-        if name not in latents and site["is_observed"] and site["mask"] is None and not fn.support.check(value).all():
+        if name in latents or not site["is_observed"] or site["mask"] is not None:
+            continue
+        kind, outside = kind_of_numbers(fn), ~fn.support.check(value)
+        if outside.any() and any(isinstance(bound, Tensor) for bound in vars(kind).values()):
+            outside = outside & (fn.log_prob(value) != -math.inf)
+        if outside.any():
             raise ValueError(
-                f"the model has no mass on these images: its site {name!r} lives on {kind_of_numbers(fn)}, and they "
-                f"hold numbers from {value.min():g} to {value.max():g}: binarise or rescale them as in training"
+                f"the model has no mass on these images: its site {name!r} lives on {kind}, and they hold numbers from "
+                f"{value.min():g} to {value.max():g}: binarise or rescale them as in training"
             )
 
 

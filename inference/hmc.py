@@ -149,7 +149,7 @@ class Target:
             for name, site in sites.items()
         }
         prior = sum(log_probs.pop(name) for name in self.shapes) + at.log_det
-        return prior, sum(log_probs.values()).expand_as(prior)
+        return prior, sum(log_probs.values(), torch.zeros_like(prior))
 
     def _free(self, name, site):
         """A latent site's value in ℝⁿ, (chains, images, *shape)."""

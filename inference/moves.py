@@ -98,7 +98,7 @@ class DiscreteTarget:
                 name: layout.per_image(unscaled(site, name not in leaves)).double() for name, site in sites.items()
             }
             prior = sum(log_probs.pop(name) for name in leaves)
-            likelihood = sum(log_probs.values()).expand_as(prior)
+            likelihood = sum(log_probs.values(), torch.zeros_like(prior))
             changes = [self._changes(log_prob, leaves) for log_prob in (prior, likelihood)]
         return CodePoint(index, prior.detach(), likelihood.detach(), *changes)
 

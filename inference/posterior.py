@@ -1,5 +1,6 @@
 """Draws from the posterior p(z | x), by resampling what the guide proposes."""
 
+import math
 from dataclasses import dataclass
 from functools import partial
 
@@ -103,6 +104,11 @@ def _draw(joint, guide, x, samples, proposals, rows, codes):
         log_w, score = sum_over_codes(joint, guide, x, codes, partial(weighed, rows=rows))
         proposal = Proposal(over_images(codes, len(x), layout), log_w, None)
     check_weights(log_w, None if codes is not None else proposal.log_prob)
+    if (excluded := (log_w == -math.inf).all(0)).any():
+        raise ValueError(
+            f"images have no posterior where log p(x, z) is -inf at each of the {len(log_w)} values of z, as for "
+            f"{int(excluded.sum())} of these {len(x)} images: leave them out, or take more proposals"
+        )
     chosen = torch.multinomial(log_w.softmax(0).T, samples, replacement=True).T  # (S, batch)
     image = torch.arange(len(x), device=x.device)
     sites = sample_sites(joint.trace(x, {name: value[:1] for name, value in proposal.values.items()}))

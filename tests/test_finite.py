@@ -14,7 +14,7 @@ from torch import nn
 
 from assemble import assemble, load
 from distributions import BernoulliVector, Codes, Mixture
-from inference import ais, bdmc, log_weights, posterior_draws, score
+from inference import ais, bdmc, elbo_parts, log_weights, posterior_draws, score
 from inference.finite import MAX_CODES, all_codes, finite, finite_latents
 from inference.moves import DiscreteTarget
 
@@ -337,3 +337,68 @@ def test_a_factor_of_the_guide_counts_in_an_exact_elbo():
     without, result = score(model, guide, x), score(model, with_factor, x)
     assert torch.equal(result.log_likelihood, without.log_likelihood)
     torch.testing.assert_close(result.elbo, without.elbo - 0.25)
+
+
+@pytest.mark.parametrize("discrete", [True, False])
+def test_a_support_may_depend_on_the_latent(discrete):
+    """x ~ Uniform(0, z): log p(x) is log Σ_k π_k 1(x < k)/k for a category, log E₁(x) for z ~ Exponential(1)."""
+    prior = torch.tensor([0.2, 0.3, 0.5])
+
+    def model(x):
+        with pyro.plate("images", len(x)):
+            z = pyro.sample("z", dist.Categorical(prior) if discrete else dist.Exponential(1.0))
+            pyro.sample("x", dist.Uniform(0.0, 1.0 + z if discrete else z), obs=x)
+
+    def guide(x):
+        with pyro.plate("images", len(x)):
+            pyro.sample("z", dist.Categorical(torch.ones(3)) if discrete else dist.Exponential(0.7))
+
+    x, upper = torch.tensor([0.5, 1.5, 2.5]), torch.arange(1, 4)
+    truth = (prior * (x[:, None] < upper) / upper).sum(1).log().double()
+    truth = truth if discrete else torch.tensor([0.559773595, 0.100019583, 0.024914918], dtype=torch.float64).log()
+    for exact in (True, False) if discrete else (False,):
+        result = score(model, guide, x, 20_000, exact=exact)
+        torch.testing.assert_close(result.log_likelihood, truth, rtol=0, atol=1e-5 if exact else 0.05)
+    annealed = ais(model, x[:1], chains=400, temperatures=50)
+    torch.testing.assert_close(annealed.log_likelihood, truth[:1], rtol=0, atol=0.15)
+    assert elbo_parts(model, guide, x)["elbo"] < 0
+
+
+def test_images_outside_of_every_support_are_still_an_error():
+    def model(x):
+        with pyro.plate("images", len(x)):
+            z = pyro.sample("z", dist.Bernoulli(0.5))
+            pyro.sample("x", dist.Binomial(255, 0.3 + 0.4 * z), obs=x)
+
+    def guide(x):
+        with pyro.plate("images", len(x)):
+            pyro.sample("z", dist.Bernoulli(0.5))
+
+    assert score(model, guide, torch.tensor([3.0, 200.0])).log_likelihood.isfinite().all()
+    with pytest.raises(ValueError, match="the model has no mass on these images: its site 'x'"):
+        score(model, guide, torch.tensor([3.0, 0.5]))
+
+
+@pytest.mark.parametrize("prior", [dist.Bernoulli(0.5), dist.Normal(0.0, 1.0)], ids=["discrete", "continuous"])
+def test_a_model_without_data_has_the_likelihood_one(prior):
+    def model(x):
+        with pyro.plate("images", len(x)):
+            pyro.sample("z", prior)
+
+    assert ais(model, torch.zeros(3), chains=3, temperatures=5).log_likelihood.tolist() == [0.0] * 3
+
+
+def test_an_image_of_probability_zero_has_no_posterior():
+    def model(x):
+        with pyro.plate("images", len(x)):
+            z = pyro.sample("z", dist.Bernoulli(0.5))
+            pyro.sample("x", dist.Uniform(0.0, 1.0 + z), obs=x)
+
+    def guide(x):
+        with pyro.plate("images", len(x)):
+            pyro.sample("z", dist.Bernoulli(0.5))
+
+    x = torch.tensor([0.5, 1.5, 9.0])
+    assert score(model, guide, x).log_likelihood.isfinite().tolist() == [True, True, False]
+    with pytest.raises(ValueError, match="images have no posterior .* 1 of these 3 images"):
+        posterior_draws(model, guide, x, 10)
