@@ -188,7 +188,9 @@ class Score:
         elif self.samples > 1:
             steps, means = sizes(self.samples), self.curve.mean(-1)
             half = next(i for i, size in enumerate(steps) if 2 * size >= self.samples)
-            yield f"From {steps[half]} to {self.samples} samples the mean rose by {means[-1] - means[half]:.2f} nats."
+            rise = means[-1] - means[half]
+            if rise.isfinite():
+                yield f"From {steps[half]} to {self.samples} samples the mean rose by {rise:.2f} nats."
 
     def __repr__(self) -> str:
         error = f" ± {self.standard_error:.2f}" if len(self) > 1 else ""
