@@ -78,7 +78,8 @@ def propose(guide, x: Tensor, samples: int, layout: Layout = Layout()) -> Propos
         trace, latents = inferred(guide, samples, x, layout)
         check_density(guide, x, latents, layout)
         trace.compute_log_prob()
-        log_prob = log_density(sample_sites(trace), layout)
+        log_prob = torch.zeros(samples, len(x), dtype=torch.float64, device=x.device)  # of a guide without latents
+        log_prob = log_prob + log_density(sample_sites(trace), layout)
     discrete = [
         layout.images_first(site["value"], site["fn"].event_dim)
         for site in latents.values()

@@ -103,6 +103,8 @@ def _draw(joint, guide, x, samples, proposals, rows, codes):
     else:
         log_w, score = sum_over_codes(joint, guide, x, codes, partial(weighed, rows=rows))
         proposal = Proposal(over_images(codes, len(x), layout), log_w, None)
+    if not proposal.values:
+        raise ValueError("model and guide have no latent site: there is no posterior to draw from")
     check_weights(log_w, None if codes is not None else proposal.log_prob)
     if (excluded := (log_w == -math.inf).all(0)).any():
         raise ValueError(

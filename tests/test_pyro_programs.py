@@ -16,6 +16,7 @@ from pyro.infer.importance import vectorized_importance_weights
 from pyro_programs import PROGRAMS
 from torch import nn
 
+from distributions import DiagonalNormal, Mixture
 from inference import (
     IWAE,
     ScaleLatents,
@@ -25,6 +26,7 @@ from inference import (
     active_units,
     ais,
     bdmc,
+    component_use,
     decompose,
     elbo_parts,
     fit,
@@ -81,6 +83,7 @@ REASONS = {
     "f": "leave out subsample_size",
     "g": "replace the loop over a plate",
     "h": "the values of a Categorical are labels",
+    "i": "depends on the image",
 }
 
 
@@ -476,3 +479,40 @@ def test_enumeration_beside_sampled_latents_is_pyros_own(kind, enumerated):
         loss = objective.differentiable_loss(model, guide, x)
         found.append([loss, *torch.autograd.grad(loss, (rate, logits)[: 1 + enumerated])])
     torch.testing.assert_close(*found, rtol=1e-4, atol=1e-4)
+
+
+def test_programs_without_latents_have_their_likelihood_as_their_score():
+    def model(x):
+        with pyro.plate("images", len(x)):
+            pyro.sample("x", dist.Normal(0.5, 1.0), obs=x)
+
+    def guide(x):
+        pass
+
+    x = torch.randn(5)
+    exact = dist.Normal(0.5, 1.0).log_prob(x).double()
+    torch.testing.assert_close(score(model, guide, x, 30).log_likelihood, exact)
+    torch.testing.assert_close(torch.cat(list(log_weights(model, guide, x, 3))), exact.expand(3, 5))
+    for compute in (posterior_draws, surgery, lambda model, guide, x: ais(model, x)):
+        with pytest.raises(ValueError, match="no latent site"):
+            compute(model, guide, x)
+
+
+def test_surgery_is_about_one_prior_of_all_images():
+    def model(x, given=True):
+        with pyro.plate("images", len(x)):
+            mixture = Mixture(DiagonalNormal(torch.arange(3.0)[:, None], torch.ones(3, 1)))
+            z = pyro.sample("z", dist.Normal(x[:, None], 1.0).to_event(1) if given else mixture)
+            pyro.sample("x", dist.Normal(z[..., 0], 1.0), obs=x)
+
+    def guide(x):
+        with pyro.plate("images", len(x)):
+            pyro.sample("z", dist.Normal(x[:, None], 1.0).to_event(1))
+
+    x = torch.randn(5)
+    with pytest.raises(ValueError, match="the prior of 'z' depends on the image"):
+        surgery(model, guide, x)
+    shared = partial(model, given=False)
+    assert component_use(shared, guide, x).use.sum().item() == pytest.approx(1.0)
+    parts, apart = surgery(shared, guide, x, samples=4000), decompose(shared, guide, x, samples=4000)
+    torch.testing.assert_close(parts.kl.values, apart.kl["z"].values, rtol=0, atol=0.1)
