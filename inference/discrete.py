@@ -1,5 +1,7 @@
 """The ELBO's gradient where a latent is discrete: through it all the same, by its score, or by summing it out."""
 
+import math
+
 import pyro.infer
 import torch
 from pyro.infer.traceenum_elbo import _compute_dice_elbo
@@ -99,11 +101,15 @@ class _Baselines(Messenger):
         if msg["is_observed"] or msg["fn"].has_rsample or site_is_subsample(msg):
             return
         column, self.latents = self.latents, self.latents + 1
-        msg["infer"]["baseline"] = {
-            # Pyro's cost of a batch of one image has shape (), and the baseline must have the cost's shape.
-            "nn_baseline": lambda x: self.baseline(x)[..., column].squeeze(),
-            "nn_baseline_input": self.x,
-        }
+        shape = list(msg["fn"].batch_shape)
+        while shape and shape[0] == 1:  # Pyro's cost is without these, and the baseline must have the cost's shape
+            del shape[0]
+
+        def baseline(x):
+            value = self.baseline(x)[..., column]
+            return value.reshape(shape) if value.numel() == math.prod(shape) else value
+
+        msg["infer"]["baseline"] = {"nn_baseline": baseline, "nn_baseline_input": self.x}
 
 
 class TraceEnum_ELBO(pyro.infer.TraceEnum_ELBO):

@@ -22,6 +22,7 @@ from inference import (
     ScaleLatents,
     Trace_ELBO,
     TraceEnum_ELBO,
+    TraceGraph_ELBO,
     TraceMeanField_ELBO,
     active_units,
     ais,
@@ -516,3 +517,35 @@ def test_surgery_is_about_one_prior_of_all_images():
     assert component_use(shared, guide, x).use.sum().item() == pytest.approx(1.0)
     parts, apart = surgery(shared, guide, x, samples=4000), decompose(shared, guide, x, samples=4000)
     torch.testing.assert_close(parts.kl.values, apart.kl["z"].values, rtol=0, atol=0.1)
+
+
+@pytest.mark.parametrize("images", [1, 6])
+def test_a_baseline_serves_images_at_any_dimension(images):
+    weights, baseline = torch.tensor([0.3, -0.2], requires_grad=True), nn.Linear(3, 2)
+
+    def programs(transpose):
+        def draw(logits):
+            return pyro.sample("b", dist.Bernoulli(logits=logits[0])), pyro.sample(
+                "c", dist.Bernoulli(logits=logits[1])
+            )
+
+        def model(x):
+            with pyro.plate("images", len(x), dim=-2 if transpose else -1):
+                b, c = draw(torch.tensor([0.4, -0.3]))
+                if not transpose:
+                    return pyro.sample("x", dist.Normal((2 * b + c)[:, None] * torch.ones(3), 1.0).to_event(1), obs=x)
+                with pyro.plate("pixels", 3, dim=-1):
+                    return pyro.sample("x", dist.Normal(2 * b + c, 1.0), obs=x)
+
+        def guide(x):
+            with pyro.plate("images", len(x), dim=-2 if transpose else -1):
+                draw([weight * x.sum(-1, keepdim=transpose) for weight in weights])
+
+        return model, guide
+
+    x, found = torch.randn(images, 3), []
+    for transpose in (False, True):
+        torch.manual_seed(0)
+        loss = TraceGraph_ELBO(baseline).differentiable_loss(*programs(transpose), x)
+        found.append([loss, *torch.autograd.grad(loss, [weights, *baseline.parameters()])])
+    torch.testing.assert_close(*found)
