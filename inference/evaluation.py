@@ -6,6 +6,7 @@ from contextlib import contextmanager
 
 import pyro.distributions as dist
 from pyro import poutine
+from pyro.distributions import MaskedDistribution
 from pyro.distributions.util import scale_and_mask
 from torch import Tensor, nn
 from torch.distributions import LowRankMultivariateNormal
@@ -45,7 +46,7 @@ def check_support(sites, latents=()):
     """
     for name, site in sites.items():
         fn, value = site["fn"], site["value"]
-        if name in latents or not site["is_observed"] or site["mask"] is not None:
+        if name in latents or not site["is_observed"] or is_masked(site):
             continue
         kind, outside = kind_of_numbers(fn), ~fn.support.check(value)
         if outside.any() and any(isinstance(bound, Tensor) for bound in vars(kind).values()):
@@ -83,7 +84,15 @@ def unscaled(site, masked=True):
 
     Where the program masks the site they are 0, unless `masked` is False.
     """
-    return scale_and_mask(site["unscaled_log_prob"], mask=site["mask"] if masked else None)
+    if masked:
+        return scale_and_mask(site["unscaled_log_prob"], mask=site["mask"])
+    fn = site["fn"]
+    return fn.base_dist.log_prob(site["value"]) if isinstance(fn, MaskedDistribution) else site["unscaled_log_prob"]
+
+
+def is_masked(site):
+    """Return whether a site has a mask, from `poutine.mask` or from its distribution's `mask`."""
+    return site["mask"] is not None or isinstance(site["fn"], MaskedDistribution)
 
 
 @contextmanager

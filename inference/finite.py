@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.distributions import constraints
 
 from distributions.codes import CodeVectors
-from inference.evaluation import check_latents, kind_of_numbers, unscaled
+from inference.evaluation import check_latents, is_masked, kind_of_numbers, unscaled
 from inference.joint import Joint, traced
 from inference.rng import same_noise
 from inference.scores import Score
@@ -124,7 +124,7 @@ def sum_over_codes(joint: Joint, guide, x: Tensor, codes: dict[str, Tensor], wei
     zeros = torch.zeros((), device=x.device).expand(size, len(x))
     masked = log_p = torch.cat(list(weigh(joint, x, values, zeros)))
     sites = sample_sites(joint.trace(x, {name: value[:1] for name, value in values.items()}))
-    if any(sites[name]["mask"] is not None for name in values):
+    if any(is_masked(sites[name]) for name in values):
         complete = Joint(joint.model, joint.compiled, layout, masked=False)
         log_p = torch.cat(list(weigh(complete, x, values, zeros)))
     with pyro.validation_enabled(False):

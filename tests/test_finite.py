@@ -1,5 +1,6 @@
 """Discrete latents: sums over all codes against closed forms and loops, and what is said where codes are sampled."""
 
+import contextlib
 import itertools
 import json
 import math
@@ -402,3 +403,27 @@ def test_an_image_of_probability_zero_has_no_posterior():
     assert score(model, guide, x).log_likelihood.isfinite().tolist() == [True, True, False]
     with pytest.raises(ValueError, match="images have no posterior .* 1 of these 3 images"):
         posterior_draws(model, guide, x, 10)
+
+
+@pytest.mark.parametrize("by", [pyro.poutine.mask, None], ids=["poutine.mask", "Distribution.mask"])
+def test_either_kind_of_mask_leaves_a_latent_its_prior(by):
+    """Images whose second number is 0 are missing; masked data may lie outside of the support."""
+
+    def model(x):
+        def masked(fn):
+            return fn if by else fn.mask(x[:, 1] > 0)
+
+        with pyro.plate("images", len(x)), by(mask=x[:, 1] > 0) if by else contextlib.nullcontext():
+            z = pyro.sample("z", masked(dist.Categorical(torch.tensor([0.2, 0.8]))))
+            pyro.sample("x", masked(dist.Bernoulli(0.1 + 0.6 * z)), obs=x[:, 0])
+
+    def guide(x):
+        with pyro.plate("images", len(x)), pyro.poutine.mask(mask=x[:, 1] > 0):
+            pyro.sample("z", dist.Categorical(torch.ones(2)))
+
+    x = torch.tensor([[1.0, 1.0], [0.0, 1.0], [0.5, 0.0]])
+    truth = torch.tensor([0.2 * 0.1 + 0.8 * 0.7, 0.2 * 0.9 + 0.8 * 0.3, 1.0], dtype=torch.float64).log()
+    result = score(model, guide, x)
+    torch.testing.assert_close(result.log_likelihood, truth, rtol=0, atol=1e-6)
+    assert result.elbo[2] == 0 and (result.elbo <= truth).all()
+    torch.testing.assert_close(ais(model, x, chains=400, temperatures=20).log_likelihood, truth, rtol=0, atol=0.1)
