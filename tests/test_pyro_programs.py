@@ -549,3 +549,24 @@ def test_a_baseline_serves_images_at_any_dimension(images):
         loss = TraceGraph_ELBO(baseline).differentiable_loss(*programs(transpose), x)
         found.append([loss, *torch.autograd.grad(loss, [weights, *baseline.parameters()])])
     torch.testing.assert_close(*found)
+
+
+@pytest.mark.parametrize("images", [1, 2, 3, 4])
+@pytest.mark.parametrize("patches", [1, 3])
+def test_a_plate_around_the_images_may_have_as_many_elements(images, patches):
+    """x ~ N(z, 1), z ~ N(0, 1) for every patch: log p(x) is the sum of log N(x; 0, 2) over the patches of an image."""
+
+    def model(x):
+        with pyro.plate("patches", patches, dim=-2), pyro.plate("images", len(x), dim=-1):
+            z = pyro.sample("z", dist.Normal(0.0, 1.0))
+            pyro.sample("x", dist.Normal(z, 1.0), obs=x.T)
+
+    def guide(x):
+        with pyro.plate("patches", patches, dim=-2), pyro.plate("images", len(x), dim=-1):
+            pyro.sample("z", dist.Normal(x.T / 2, 0.5**0.5))  # the posterior: every weight is p(x)
+
+    x = torch.randn(images, patches)
+    exact = dist.Normal(0.0, 2**0.5).log_prob(x).sum(1).double()
+    torch.testing.assert_close(score(model, guide, x, 5).log_likelihood, exact, rtol=0, atol=1e-5)
+    loss = IWAE(3).differentiable_loss(model, guide, x)
+    torch.testing.assert_close(loss.double(), -exact.sum(), rtol=0, atol=1e-4)
