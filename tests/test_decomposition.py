@@ -149,9 +149,9 @@ def point_guide(x):
 
 def test_what_cannot_be_decomposed_is_refused():
     model, guide, x = programs()
-    with pytest.raises(ValueError, match="got 1 and 6"):
+    with pytest.raises(ValueError, match="samples is 1, expected at least 2"):
         decompose(model, guide, x, samples=1)
-    with pytest.raises(ValueError, match="got 100 and 0"):
+    with pytest.raises(ValueError, match="expected at least one image"):
         decompose(model, guide, x[:0])
     with pytest.raises(ValueError, match="'z' is a Delta"):
         decompose(heavy_model, point_guide, x)
