@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from inference.evaluation import precise
-from inference.top_level import examined
+from inference.top_level import check_one_prior, examined
 
 BLOCK = 2**24  # points × components
 
@@ -47,7 +47,7 @@ def component_use(model, guide, images: Float[Tensor, " images *event"], samples
         batch_size: images encoded at a time.
 
     Raises:
-        ValueError: where the prior is no mixture, S < 1, or as `top_level`.
+        ValueError: where the prior is no mixture or depends on the image, S < 1, or as `top_level`.
 
     >>> from assemble import assemble
     >>> model, guide = assemble(prior="mog:4", hidden=(8,), latent=2, shape=(1, 4, 4))
@@ -57,6 +57,7 @@ def component_use(model, guide, images: Float[Tensor, " images *event"], samples
     if samples < 1:
         raise ValueError(f"component_use expects samples ≥ 1, got {samples}")
     with examined(model, guide, images, seed, batch_size) as (name, p, posteriors):
+        check_one_prior(model, name, images, batch_size)
         if not hasattr(p, "component_log_prob"):
             raise ValueError(
                 f"the prior of {name!r} is a {type(p).__name__} and has no component_log_prob: "

@@ -1,6 +1,9 @@
 """The ELBO's gradient where a latent is discrete: through it all the same, by its score, or by summing it out."""
 
+import math
+
 import pyro.infer
+import torch
 from pyro.infer.traceenum_elbo import _compute_dice_elbo
 from pyro.poutine.messenger import Messenger
 from pyro.poutine.util import site_is_subsample
@@ -98,11 +101,15 @@ class _Baselines(Messenger):
         if msg["is_observed"] or msg["fn"].has_rsample or site_is_subsample(msg):
             return
         column, self.latents = self.latents, self.latents + 1
-        msg["infer"]["baseline"] = {
-            # Pyro's cost of a batch of one image has shape (), and the baseline must have the cost's shape.
-            "nn_baseline": lambda x: self.baseline(x)[..., column].squeeze(),
-            "nn_baseline_input": self.x,
-        }
+        shape = list(msg["fn"].batch_shape)
+        while shape and shape[0] == 1:  # Pyro's cost is without these, and the baseline must have the cost's shape
+            del shape[0]
+
+        def baseline(x):
+            value = self.baseline(x)[..., column]
+            return value.reshape(shape) if value.numel() == math.prod(shape) else value
+
+        msg["infer"]["baseline"] = {"nn_baseline": baseline, "nn_baseline_input": self.x}
 
 
 class TraceEnum_ELBO(pyro.infer.TraceEnum_ELBO):
@@ -132,7 +139,7 @@ class TraceEnum_ELBO(pyro.infer.TraceEnum_ELBO):
         [(model_trace, guide_trace)] = traces = list(self._get_traces(model, enumerated(guide), (x,), {}))
         if not summable(model_trace, guide_trace, len(x)):
             return -sum(_compute_dice_elbo(*pair) for pair in traces)
-        elbo, log_q = 0.0, 0.0
+        elbo, log_q = 0.0, torch.zeros(())
         for trace, sign in ((model_trace, 1), (guide_trace, -1)):
             for site in sample_sites(trace).values():
                 elbo = elbo + sign * site["log_prob"]
@@ -149,14 +156,21 @@ class TraceEnum_ELBO(pyro.infer.TraceEnum_ELBO):
 def summable(model_trace, guide_trace, images):
     """Return whether Σ_z q (log p - log q) is a sum of products: sites are each image's own, sums over the guide's z.
 
-    A latent that only the model enumerates is summed inside the logarithm, which Pyro's contraction does.
+    A latent that only the model enumerates is summed inside the logarithm, which Pyro's contraction does. A latent that
+    is sampled and not reparameterised (Poisson) needs a score-function term, which Pyro adds.
     """
     by_the_model, by_the_guide = sample_sites(model_trace), sample_sites(guide_trace)
+    if any(not site["is_observed"] and not _differentiable(site) for site in by_the_guide.values()):
+        return False
     sites = [*by_the_model.values(), *by_the_guide.values()]
     dims = {frame.dim for site in sites for frame in site["cond_indep_stack"] if frame.vectorized}
     own = all(site["log_prob"].shape[-1:] == (images,) for site in sites) and dims <= {-1}
     enumerated = {name for name, site in by_the_model.items() if site["infer"].get("_enumerate_dim") is not None}
     return own and enumerated <= by_the_guide.keys()
+
+
+def _differentiable(site):
+    return site["fn"].has_rsample or site["infer"].get("_enumerate_dim") is not None
 
 
 class _StockEnum(pyro.infer.TraceEnum_ELBO):

@@ -1,13 +1,16 @@
 """What is the same for every way of evaluating a pair of programs without training it."""
 
 import inspect
+import math
 from contextlib import contextmanager
 
 import pyro.distributions as dist
 import torch
 from pyro import poutine
+from pyro.distributions import MaskedDistribution
 from pyro.distributions.util import scale_and_mask
-from torch import nn
+from torch import Tensor, nn
+from torch.distributions import LowRankMultivariateNormal
 
 
 def check_latents(model_latents, guide_latents):
@@ -43,13 +46,21 @@ def kind_of_numbers(fn):
 
 
 def check_support(sites, latents=()):
-    """Raises a ValueError that names an observed site, no latent, where the model has no mass on what was observed."""
+    """Raise a ValueError that names an observed site, not a latent, where the model has no mass on what was observed.
+
+    Bounds that are tensors may depend on the latents, as in Uniform(0, z). There a density of 0 is valid.
+    """
     for name, site in sites.items():
         fn, value = site["fn"], site["value"]
-        if name not in latents and site["is_observed"] and site["mask"] is None and not fn.support.check(value).all():
+        if name in latents or not site["is_observed"] or is_masked(site):
+            continue
+        kind, outside = kind_of_numbers(fn), ~fn.support.check(value)
+        if outside.any() and any(isinstance(bound, Tensor) for bound in vars(kind).values()):
+            outside = outside & (fn.log_prob(value) != -math.inf)
+        if outside.any():
             raise ValueError(
-                f"the model has no mass on these images: its site {name!r} lives on {kind_of_numbers(fn)}, and they "
-                f"hold numbers from {value.min():g} to {value.max():g}: binarise or rescale them as in training"
+                f"the model has no mass on these images: its site {name!r} lives on {kind}, and they hold numbers from "
+                f"{value.min():g} to {value.max():g}: binarise or rescale them as in training"
             )
 
 
@@ -64,18 +75,25 @@ def check_event(site):
 
 
 def precise(fn: torch.distributions.Distribution, value: torch.Tensor) -> torch.Tensor:
-    """A value in float64, for `fn.log_prob`; as it is where the distribution computes with a network of its own."""
+    """Return a value in float64, for `fn.log_prob`; unchanged where it has matrix products in its own precision."""
     transforms: list = []
     while hasattr(fn, "base_dist"):
         transforms += getattr(fn, "transforms", [])
         fn = fn.base_dist
     parts = [part for transform in transforms for part in getattr(transform, "parts", [transform])]
-    return value if any(isinstance(part, nn.Module) for part in parts) else value.double()
+    own = nn.Module, LowRankMultivariateNormal
+    return value if any(isinstance(part, own) for part in (fn, *parts)) else value.double()
 
 
-def unscaled(site):
-    """A site's log-probabilities, masked as the program says; its scale (a plate's N/B, say) is for training alone."""
-    return masked(site["unscaled_log_prob"], site)
+def unscaled(site, with_mask=True):
+    """Return a site's log-probabilities without its scale (a plate's N/B), which is for training alone.
+
+    Where the program masks the site they are 0, unless `with_mask` is False.
+    """
+    if with_mask:
+        return masked(site["unscaled_log_prob"], site)
+    fn = site["fn"]
+    return fn.base_dist.log_prob(site["value"]) if isinstance(fn, MaskedDistribution) else site["unscaled_log_prob"]
 
 
 def masked(term, site, dims=0):
@@ -84,6 +102,11 @@ def masked(term, site, dims=0):
     if isinstance(mask, torch.Tensor):
         mask = mask.reshape(tuple(mask.shape) + (1,) * dims)
     return scale_and_mask(term, mask=mask)
+
+
+def is_masked(site):
+    """Return whether a site has a mask, from `poutine.mask` or from its distribution's `mask`."""
+    return site["mask"] is not None or isinstance(site["fn"], MaskedDistribution)
 
 
 @contextmanager

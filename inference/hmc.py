@@ -119,9 +119,11 @@ class BaseTarget:
             trace.nodes[name]["value"] = precise(trace.nodes[name]["fn"], trace.nodes[name]["value"])
         trace.compute_log_prob()
         sites = sample_sites(trace)
-        log_probs = {name: self.layout.per_image(unscaled(site)).double() for name, site in sites.items()}
+        # A latent that the model masks has its prior: it is drawn from p(z) and then not seen.
+        terms = {name: unscaled(site, with_mask=name not in self.shapes) for name, site in sites.items()}
+        log_probs = {name: self.layout.per_image(term).double() for name, term in terms.items()}
         prior = sum(log_probs.pop(name) for name in self.shapes)
-        return prior, sum(log_probs.values()).expand_as(prior)
+        return prior, sum(log_probs.values(), torch.zeros_like(prior))
 
 
 class Target(BaseTarget):

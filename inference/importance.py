@@ -11,7 +11,7 @@ from pyro import poutine
 from torch import Tensor
 
 from capacity import is_out_of_memory
-from inference.evaluation import check_latents, constant_parts, evaluation_mode, unscaled
+from inference.evaluation import check_latents, constant_parts, evaluation_mode, is_masked, unscaled
 from inference.finite import few_codes, over_images
 from inference.images import check_images
 from inference.joint import Joint, check_density, inferred, traced
@@ -73,7 +73,8 @@ def propose(guide, x: Tensor, samples: int, layout: Layout) -> tuple[dict[str, T
         trace, latents = inferred(guide, samples, x, layout)
         check_density(guide, x, latents, layout)
         trace.compute_log_prob()
-        log_prob = log_density(sample_sites(trace), layout)
+        log_prob = torch.zeros(samples, len(x), dtype=torch.float64, device=x.device)  # of a guide without latents
+        log_prob = log_prob + log_density(sample_sites(trace), layout)
     discrete = [layout.images_first(site["value"]) for site in latents.values() if site["fn"].support.is_discrete]
     values = {name: site["value"] for name, site in latents.items()}
     return values, log_prob, count_distinct(discrete) if discrete else None
@@ -148,7 +149,8 @@ def weigh_block(
     """Weigh samples of the guide or, given `codes`, sum over these.
 
     The sums are log p(x) = log Σ_z p(x, z) and E_q[log p(x, z) - log q(z | x)]. A code that the guide excludes counts
-    for log p(x) all the same.
+    for log p(x) all the same. A latent that the model masks has its prior in log p(x): without its density every value
+    would count as 1. The ELBO is masked as it is in training.
 
     Args:
         codes: {site: (C, *shape)}, or None.
@@ -164,7 +166,12 @@ def weigh_block(
         check_weights(log_w, log_q, first)
         return values, log_w, Score.of(log_w, distinct)
     values, size = over_images(codes, len(x), layout), len(next(iter(codes.values())))
-    log_p = torch.cat(list(weighed(joint, x, values, torch.zeros((), device=x.device).expand(size, len(x)), rows)))
+    zeros = torch.zeros((), device=x.device).expand(size, len(x))
+    in_training = log_p = torch.cat(list(weighed(joint, x, values, zeros, rows)))
+    sites = sample_sites(joint.trace(x, {name: value[:1] for name, value in values.items()}))
+    if any(is_masked(sites[name]) for name in values):
+        complete = Joint(joint.model, joint.compiled, layout, masked=False)
+        log_p = torch.cat(list(weighed(complete, x, values, zeros, rows)))
     check_weights(log_p, first=first)
     with pyro.validation_enabled(False):
         trace = traced(poutine.condition(guide, data=values), size, x, layout=layout)
@@ -172,8 +179,8 @@ def weigh_block(
         check_latents(values, [name for name in sites if name in values or not sites[name]["is_observed"]])
         check_own(sites, len(x), layout, size)
         trace.compute_log_prob()
-    log_q = sum(layout.per_image(unscaled(sites[name])).double() for name in values)
-    terms = torch.where(log_q == -math.inf, 0.0, log_q.exp() * (log_p - log_q))
+        log_q = sum(layout.per_image(unscaled(sites[name], with_mask=False)).double() for name in values)
+        terms = torch.where(log_q == -math.inf, 0.0, log_q.exp() * (in_training - log_density(sites, layout)))
     return values, log_p, Score.summed(log_p.logsumexp(0), terms.sum(0), size)
 
 

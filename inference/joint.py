@@ -51,6 +51,7 @@ class Joint:
         compiled: whether to compile what can be: the networks and their distributions in one graph; and of a mixture,
             whose refinement asks what it found, the finding. For the shapes of the first call.
         layout: where the images lie in the model.
+        masked: False counts log p(z) of latents where the model masks them too: they then have their prior.
 
     forward: x (batch, …), each z (samples, batch, *event) → (samples, batch) float64, nats.
 
@@ -58,8 +59,8 @@ class Joint:
         ValueError: where the model has another set of latent sites.
     """
 
-    def __init__(self, model, compiled=False, layout=Layout()):
-        self.model, self.compiled, self.layout = model, compiled, layout
+    def __init__(self, model, compiled=False, layout=Layout(), masked=True):
+        self.model, self.compiled, self.layout, self.masked = model, compiled, layout, masked
         self.program, self.names, self.mixtures = None, None, {}
 
     def __call__(self, x, values):
@@ -84,8 +85,11 @@ class Joint:
         for name, value in values.items():
             trace.nodes[name]["value"] = precise(trace.nodes[name]["fn"], value)
         trace.compute_log_prob(lambda name, site: name not in self.mixtures)
-        others = (site for name, site in sample_sites(trace).items() if name not in self.mixtures)
-        return sum(self.layout.per_image(unscaled(site)).double() for site in others)
+        return sum(
+            self.layout.per_image(unscaled(site, self.masked or name not in values)).double()
+            for name, site in sample_sites(trace).items()
+            if name not in self.mixtures
+        )
 
     def trace(self, x, values):
         size = len(next(iter(values.values()))) if values else 1

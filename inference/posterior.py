@@ -1,5 +1,6 @@
 """Draws from the posterior p(z | x), by resampling what the guide proposes."""
 
+import math
 from dataclasses import dataclass
 
 import pyro
@@ -91,6 +92,13 @@ def posterior_draws(
 
 
 def _draw(joint, x, values, log_w, samples, rows):
+    if not values:
+        raise ValueError("model and guide have no latent site: there is no posterior to draw from")
+    if (excluded := (log_w == -math.inf).all(0)).any():
+        raise ValueError(
+            f"images have no posterior where log p(x, z) is -inf at each of the {len(log_w)} values of z, as for "
+            f"{int(excluded.sum())} of these {len(x)} images: leave them out, or take more proposals"
+        )
     chosen = torch.multinomial(log_w.softmax(0).T, samples, replacement=True).T  # (S, batch)
     image = torch.arange(len(x), device=x.device)
     values = {name: joint.layout.images_first(z)[chosen, image] for name, z in values.items()}

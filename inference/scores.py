@@ -195,7 +195,9 @@ class Score:
             steps, means = sizes(self.samples), self.curve.mean(-1)
             half = next(i for i, size in enumerate(steps) if 2 * size >= self.samples)
             rise = means[-1] - means[half]
-            yield f"From {steps[half]} to {samples} the mean {'rose' if rise >= 0 else 'fell'} by {abs(rise):.2f} nats."
+            if rise.isfinite():
+                how = "rose" if rise >= 0 else "fell"
+                yield f"From {steps[half]} to {samples} the mean {how} by {abs(rise):.2f} nats."
 
     def __repr__(self) -> str:
         error = f" ± {self.standard_error:.2f}" if len(self) > 1 else ""

@@ -1,11 +1,14 @@
 """Offsets on the parameters of the distributions at a program's sites."""
 
+import inspect
+from contextlib import suppress
+
 import pyro.distributions as dist
 import torch
 from pyro.poutine.messenger import Messenger
 from torch.distributions import transform_to
 
-from inference.evaluation import core, is_delta
+from inference.evaluation import is_delta
 
 
 class Shifts(Messenger):
@@ -36,24 +39,48 @@ class Shifts(Messenger):
             msg["fn"] = shifted(msg["fn"], own)
 
 
-def _parameters(fn):
-    """{name: (value, constraint)} of what a distribution was made from."""
-    return {name: (vars(fn)[name], c) for name, c in fn.arg_constraints.items() if name in vars(fn)}
-
-
 def unconstrained(fn):
-    """{parameter: its value in ℝⁿ} of a distribution, under `to_event` and transforms."""
-    return {name: transform_to(c).inv(value.detach()) for name, (value, c) in _parameters(core(fn)).items()}
+    """Return {parameter: its value in ℝⁿ} of a distribution, under `to_event`, masks and transforms."""
+    while _wraps(fn):
+        fn = fn.base_dist
+    return {name: to.inv(value.detach()) for name, value in _arguments(fn).items() if (to := _bijection(fn, name))}
 
 
 def shifted(fn, offsets):
-    """The distribution with each parameter moved by its offset in ℝⁿ."""
-    if isinstance(fn, torch.distributions.Independent):
-        return shifted(fn.base_dist, offsets).to_event(fn.reinterpreted_batch_ndims)
-    if isinstance(fn, torch.distributions.TransformedDistribution):
-        return dist.TransformedDistribution(shifted(fn.base_dist, offsets), fn.transforms)
-    moved = {}
-    for name, (value, constraint) in _parameters(fn).items():
-        to = transform_to(constraint)
-        moved[name] = to(to.inv(value) + offsets[name])
-    return type(fn)(**moved)
+    """Return the distribution with each parameter moved by its offset in ℝⁿ."""
+    if _wraps(fn):
+        base = shifted(fn.base_dist, offsets)
+        if isinstance(fn, torch.distributions.Independent):
+            return base.to_event(fn.reinterpreted_batch_ndims)
+        if isinstance(fn, dist.MaskedDistribution):
+            return base.mask(fn._mask)
+        return dist.TransformedDistribution(base, fn.transforms)
+    arguments = _arguments(fn)
+    for name, offset in offsets.items():
+        to = _bijection(fn, name)
+        arguments[name] = to(to.inv(arguments[name]) + offset)
+    return type(fn)(**arguments)
+
+
+def _wraps(fn):
+    """Whether the parameters are those of `base_dist`. A LogNormal has its own, although it has a `base_dist` too."""
+    return hasattr(fn, "base_dist") and not fn.arg_constraints
+
+
+def _arguments(fn):
+    """Return {name: value} of what makes this distribution.
+
+    Arguments that are None by default (`probs` and `logits`) are alternatives: the last is taken.
+    """
+    names, alternatives = [], []
+    for name, parameter in inspect.signature(type(fn).__init__).parameters.items():
+        if hasattr(fn, name):
+            (alternatives if parameter.default is None else names).append(name)
+    return {name: getattr(fn, name) for name in names + alternatives[-1:]}
+
+
+def _bijection(fn, name):
+    """Return torch's bijection from ℝⁿ to a parameter's values, or None where there is none."""
+    with suppress(NotImplementedError, KeyError):
+        return transform_to(fn.arg_constraints[name])
+    return None

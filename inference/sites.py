@@ -1,6 +1,7 @@
 """Sample sites of Pyro programs: their roles, and the dimension along which the images lie."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import pyro
@@ -162,24 +163,31 @@ def layout_of(x: Tensor, *programs: Callable, check: bool = True) -> Layout:
     """
     with torch.no_grad():
         found = [_sites_of(program, x) for program in programs]
-    layout = _layout_of(found, len(x))
+        dims = _image_dims(found, len(x))
+        if len(dims) > 1:  # a plate of another kind has as many elements as there are images
+            other = x[:-1] if len(x) > 1 else torch.cat([x, x])
+            with suppress(*FAILURES):
+                again = _image_dims([_sites_of(program, other) for program in programs], len(other))
+                dims = [dim for dim in dims if dim in again] or dims
+    sites = [site for each in found for site in each.values()]
+    frames = [frame for site in sites for frame in site["cond_indep_stack"] if frame.vectorized]
+    rank = max([1, *(-frame.dim for frame in frames), *(len(site["fn"].batch_shape) for site in sites)])
+    layout = Layout(rank, dims[0])
     for sites in found if check else ():
         check_own(sites, len(x), layout)
     return layout
 
 
-def _layout_of(found, images):
-    sites = [site for each in found for site in each.values()]
-    latents = [site for each in found for site in latents_of(each).values()] or sites
-    frames = [frame for site in sites for frame in site["cond_indep_stack"] if frame.vectorized]
-    rank = max([1, *(-frame.dim for frame in frames), *(len(site["fn"].batch_shape) for site in sites)])
-    stacks = (site["cond_indep_stack"] for site in latents)  # the outermost plate first
-    plates = [frame.dim for stack in stacks for frame in stack if frame.vectorized]
+def _image_dims(found, images):
+    """Return the dimensions along which every latent may have the images, that of the outermost plate first."""
+    latents = [site for each in found for site in latents_of(each).values()]
+    latents = latents or [site for each in found for site in each.values()]
+    stacks = (site["cond_indep_stack"] for site in latents)
+    plates = list(dict.fromkeys(frame.dim for stack in stacks for frame in stack if frame.vectorized))
     shapes = [site["fn"].batch_shape for site in latents]
-    for dim in [*dict.fromkeys(plates), -1]:
-        if all(len(shape) >= -dim and shape[dim] == images for shape in shapes):
-            return Layout(rank, dim)
-    return Layout(rank, plates[0] if len(set(plates)) == 1 else -1)
+    dims = dict.fromkeys([*plates, -1])
+    dims = [dim for dim in dims if all(len(shape) >= -dim and shape[dim] == images for shape in shapes)]
+    return dims or (plates if len(plates) == 1 else [-1])
 
 
 def _sites_of(program, x):

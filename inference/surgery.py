@@ -9,7 +9,7 @@ from torch import Tensor
 
 from inference.estimate import Estimate
 from inference.evaluation import is_delta, precise
-from inference.top_level import examined
+from inference.top_level import check_one_prior, examined
 
 BLOCK = 2**24  # points × components × dimensions
 
@@ -55,7 +55,8 @@ def surgery(model, guide, images: Float[Tensor, " images *event"], samples=10, *
         batch_size: images encoded at a time.
 
     Raises:
-        ValueError: where S < 2, the guide's first latent is a Delta, or as `top_level`.
+        ValueError: where S < 2, the guide's first latent is a Delta, its prior depends on the image, or as
+            `top_level`.
 
     >>> from assemble import assemble
     >>> result = surgery(*assemble(prior="vamp:3", hidden=(8,), latent=2, shape=(1, 4, 4)), torch.rand(9, 1, 4, 4))
@@ -65,6 +66,7 @@ def surgery(model, guide, images: Float[Tensor, " images *event"], samples=10, *
     if samples < 2:
         raise ValueError(f"surgery expects samples ≥ 2, from which its errors follow, got {samples}")
     with examined(model, guide, images, seed, batch_size) as (name, p, posteriors):
+        check_one_prior(model, name, images, batch_size)
         if is_delta(posteriors[0]):
             raise ValueError(
                 f"the guide's latent {name!r} is a Delta, a point or a function of an auxiliary site, and surgery "

@@ -3,10 +3,11 @@
 from contextlib import contextmanager
 
 import pyro
+import torch
 
-from inference.evaluation import check_latents, evaluation_mode
+from inference.evaluation import check_latents, evaluation_mode, precise
 from inference.images import check_images
-from inference.rng import seeded
+from inference.rng import same_noise, seeded
 from inference.sites import arrange, latents_of, sample_sites, some_images, trace_of
 
 
@@ -39,6 +40,8 @@ def top_level(model, guide, images, batch_size=500):
     model_sites = latents_of(sample_sites(trace_of(model, some_images(images, model))))
     names, model_names = list(guide_sites[0]), list(model_sites)
     check_latents(model_names, names)
+    if not names:
+        raise ValueError("model and guide have no latent site, and this is about p(z) and q(z | x)")
     if names[0] != model_names[0]:
         raise ValueError(
             f"the guide begins with the latent {names[0]!r} and the model with {model_names[0]!r}: of no latent "
@@ -52,3 +55,17 @@ def top_level(model, guide, images, batch_size=500):
                 "distribution for each image: sample it in a plate over images, dim=-1, and in no other plate"
             )
     return names[0], model_sites[names[0]]["fn"], posteriors
+
+
+def check_one_prior(model, name: str, images: torch.Tensor, batch_size=500) -> None:
+    """Raise a ValueError where the prior of a latent differs between images of the first batch."""
+    [x, *_], _ = arrange(images, batch_size, model)
+    with same_noise(x.device):
+        site = sample_sites(trace_of(model, x))[name]
+    z = site["value"][:1].expand_as(site["value"])
+    log_prob = site["fn"].log_prob(precise(site["fn"], z))
+    if not torch.allclose(log_prob, log_prob[:1], rtol=1e-4, atol=1e-4):
+        raise ValueError(
+            f"the prior of {name!r} depends on the image, and all codes together are compared with one p(z): "
+            "decompose(model, guide, images) gives the KL of each image from its own prior"
+        )

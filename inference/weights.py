@@ -50,14 +50,15 @@ class Missing(NamedTuple):
     high: float
 
     def __str__(self) -> str:
-        if math.isinf(self.high):
+        if math.isinf(self.estimate):
             return (
                 f"The mean is probably at least {self.low:.2f} nats too low: its rise with the number of samples is "
                 "not slowing down."
             )
+        high = "∞" if math.isinf(self.high) else f"{self.high:.2f}"
         return (
             f"Extrapolated from its rise with the number of samples, the mean is probably {self.estimate:.2f} nats too "
-            f"low (90 % interval {self.low:.2f} to {self.high:.2f})."
+            f"low (90 % interval {self.low:.2f} to {high})."
         )
 
 
@@ -76,12 +77,15 @@ def extrapolate(curve: Float64[Tensor, "sizes images"], samples: int) -> Missing
         samples: the number of samples of its last row.
 
     Returns:
-        None for fewer than 10 images or 16 samples.
+        None for fewer than 10 images or 16 samples, or where one of the last rises is not finite: of all samples or
+        a group of them, every weight was 0.
     """
     doublings = samples.bit_length() - 1  # 2^doublings ≤ samples
     if curve.shape[1] < MIN_IMAGES or doublings < RISES:
         return None
     rises = (curve[1 : doublings + 1] - curve[:doublings])[-RISES:].T.double()  # (images, RISES)
+    if not rises.isfinite().all():
+        return None
     images, generator = len(rises), torch.Generator().manual_seed(0)
     resampled = [rises[torch.randint(images, (images,), generator=generator)].mean(0) for _ in range(RESAMPLES)]
     rises = torch.stack([rises.mean(0), *resampled])  # the first row is the estimate's

@@ -15,7 +15,6 @@ from distributions import DiagonalNormal
 from inference import score
 from inference.checkpoint import CheckpointError
 from inference.importance import least_bytes
-from inference.memory import _Made
 from jobs import estimate, export, flags, limits, training
 from jobs.errors import INPUT_ERRORS
 from jobs.saved import ADDED, REQUIRED
@@ -121,7 +120,7 @@ def test_samples_that_do_not_fit_are_rejected_and_sums_over_codes_are_not(datase
     images = load_images(config)
     model, guide, _ = training.assembled(config, images)
     x = images.images("test")
-    with _Made() as allocated:
+    with capacity.MadeBytes() as allocated:
         score(model, guide, x[:1], 10_000, compiled=False)
     needed = 0 if exact else 10_000 * (5 * 4 * latent + 4 * 8)
     assert least_bytes(model, x, 10_000) == needed < allocated.bytes

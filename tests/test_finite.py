@@ -1,5 +1,6 @@
 """Discrete latents: sums over all codes against closed forms and loops, and what is said where codes are sampled."""
 
+import contextlib
 import itertools
 import json
 import math
@@ -14,7 +15,7 @@ from torch import nn
 
 from assemble import assemble, load
 from distributions import BernoulliVector, Codes, Mixture
-from inference import ais, bdmc, log_weights, posterior_draws, score
+from inference import ais, bdmc, elbo_parts, log_weights, posterior_draws, score
 from inference.finite import MAX_CODES, all_codes, finite, finite_latents
 from inference.moves import DiscreteTarget
 
@@ -240,3 +241,190 @@ def test_a_run_with_many_codes_says_that_its_error_is_unknown(dataset, tmp_path,
     assert json.loads((out / "results.json").read_text())["test"]["monte_carlo_error"] is None
     assert call("score", out, "--measures", "ais", "--images", 3, "--temperatures", 5) in (None, 0)
     assert "the error of importance sampling is unknown" in capsys.readouterr().out
+
+
+INITIAL, EMISSION = torch.tensor([0.5, 0.3, 0.2]), torch.tensor([0.2, 0.5, 0.9])
+TRANSITION = torch.tensor([[0.7, 0.2, 0.1], [0.1, 0.6, 0.3], [0.3, 0.3, 0.4]])
+
+
+def hidden_markov_model():
+    """Sequences of at most 4 bits; column 1 of x is a mask. Sequence 4 lacks a step in the middle."""
+    mask = torch.tensor([[1, 0, 0, 0], [1, 1, 0, 0], [1, 1, 1, 0], [1, 1, 1, 1], [1, 0, 1, 1]])
+    torch.manual_seed(0)
+    x = torch.stack([(torch.rand(5, 4) < 0.5).float(), mask.float()], -1)
+
+    def model(x=None, batch=1):
+        size, z, bits = batch if x is None else len(x), None, []
+        with pyro.plate("sequences", size):
+            for t in range(4):
+                with pyro.poutine.mask(mask=torch.ones(size) > 0 if x is None else x[:, t, 1] > 0):
+                    z = pyro.sample(f"z_{t}", dist.Categorical(INITIAL if z is None else TRANSITION[z]))
+                    observed = None if x is None else x[:, t, 0]
+                    bits.append(pyro.sample(f"x_{t}", dist.Bernoulli(EMISSION[z]), obs=observed))
+        return torch.stack([torch.stack(bits, -1), torch.ones(size, 4)], -1) if x is None else x
+
+    def guide(x):
+        with pyro.plate("sequences", len(x)):
+            for t in range(4):
+                bit = x[:, t, 0]
+                with pyro.poutine.mask(mask=x[:, t, 1] > 0):
+                    weights = torch.stack([1.5 - bit, torch.ones_like(bit), bit + 0.5], -1)
+                    pyro.sample(f"z_{t}", dist.Categorical(weights))
+
+    return model, guide, x
+
+
+def forward_algorithm(x):
+    """log p of the steps that are not masked."""
+    found = []
+    for sequence in x.double():
+        alpha = INITIAL.double()
+        for t, (bit, seen) in enumerate(sequence):
+            alpha = alpha if t == 0 else alpha @ TRANSITION.double()
+            alpha = alpha * (bit * EMISSION + (1 - bit) * (1 - EMISSION)) ** seen
+        found.append(alpha.sum().log())
+    return torch.stack(found)
+
+
+def test_a_masked_latent_has_its_prior_in_a_sum_and_in_annealing():
+    model, guide, x = hidden_markov_model()
+    truth = forward_algorithm(x)
+    result = score(model, guide, x)
+    torch.testing.assert_close(result.log_likelihood, truth, rtol=0, atol=1e-5)
+    sampled = score(model, guide, x[:4], 20_000, exact=False)  # of sequence 4 the weights depend on a masked latent
+    torch.testing.assert_close(result.log_likelihood[:4], sampled.log_likelihood, rtol=0, atol=0.03)
+    torch.testing.assert_close(result.elbo[:4], sampled.elbo, rtol=0, atol=0.06)
+    annealed = ais(model, x, chains=200, temperatures=50)
+    assert ((annealed.log_likelihood - truth).abs() < 4 * annealed.error + 1e-3).all() and annealed.error.max() < 0.1
+    draws = posterior_draws(model, guide, x[:1], 4000)
+    later = TRANSITION[draws.values["z_0"][:, 0]].mean(0)
+    frequencies = draws.values["z_1"][:, 0].bincount(minlength=3) / 4000
+    assert (frequencies - later).abs().max() < 0.04
+
+
+def test_a_masked_continuous_latent_has_its_prior_in_annealing():
+    """Of half of the images z and x are missing but y ~ N(z, 1) is not: log p(y) = log N(y; 0, 2)."""
+
+    def model(xy):
+        with pyro.plate("images", len(xy)):
+            with pyro.poutine.mask(mask=xy[:, 0] > 0):
+                z = pyro.sample("z", dist.Normal(0.0, 1.0))
+                pyro.sample("x", dist.Normal(z, 1.0), obs=xy[:, 0])
+            pyro.sample("y", dist.Normal(z, 1.0), obs=xy[:, 1])
+
+    xy = torch.tensor([[-1.0, 0.3], [-1.0, 2.0], [0.5, 0.3]])
+    result = ais(model, xy, chains=200, temperatures=100)
+    both = dist.MultivariateNormal(torch.zeros(2), torch.tensor([[2.0, 1.0], [1.0, 2.0]])).log_prob(xy[2])
+    truth = torch.cat([dist.Normal(0.0, 2**0.5).log_prob(xy[:2, 1]), both[None]]).double()
+    assert ((result.log_likelihood - truth).abs() < 4 * result.error + 1e-3).all() and result.error.max() < 0.1
+
+
+def test_bounds_of_a_hidden_markov_model_enclose_the_forward_algorithm():
+    model, _, _ = hidden_markov_model()
+    bounds = bdmc(model, images=6, chains=100, temperatures=50)
+    truth = forward_algorithm(bounds.images)
+    assert (bounds.lower < truth + 5 * bounds.lower_error).all() and (bounds.upper > truth - 0.3).all()
+    assert bounds.gap.mean().abs() < 0.1
+
+
+def test_a_factor_of_the_guide_counts_in_an_exact_elbo():
+    model, guide = collapsed(logit=0.5)
+    x = torch.zeros(3)
+
+    def with_factor(x):
+        guide(x)
+        with pyro.plate("others", len(x)):
+            pyro.factor("penalty", torch.full((len(x),), 0.25), has_rsample=False)
+
+    without, result = score(model, guide, x), score(model, with_factor, x)
+    assert torch.equal(result.log_likelihood, without.log_likelihood)
+    torch.testing.assert_close(result.elbo, without.elbo - 0.25)
+
+
+@pytest.mark.parametrize("discrete", [True, False])
+def test_a_support_may_depend_on_the_latent(discrete):
+    """x ~ Uniform(0, z): log p(x) is log Σ_k π_k 1(x < k)/k for a category, log E₁(x) for z ~ Exponential(1)."""
+    prior = torch.tensor([0.2, 0.3, 0.5])
+
+    def model(x):
+        with pyro.plate("images", len(x)):
+            z = pyro.sample("z", dist.Categorical(prior) if discrete else dist.Exponential(1.0))
+            pyro.sample("x", dist.Uniform(0.0, 1.0 + z if discrete else z), obs=x)
+
+    def guide(x):
+        with pyro.plate("images", len(x)):
+            pyro.sample("z", dist.Categorical(torch.ones(3)) if discrete else dist.Exponential(0.7))
+
+    x, upper = torch.tensor([0.5, 1.5, 2.5]), torch.arange(1, 4)
+    truth = (prior * (x[:, None] < upper) / upper).sum(1).log().double()
+    truth = truth if discrete else torch.tensor([0.559773595, 0.100019583, 0.024914918], dtype=torch.float64).log()
+    for exact in (True, False) if discrete else (False,):
+        result = score(model, guide, x, 20_000, exact=exact)
+        torch.testing.assert_close(result.log_likelihood, truth, rtol=0, atol=1e-5 if exact else 0.05)
+    annealed = ais(model, x[:1], chains=400, temperatures=50)
+    torch.testing.assert_close(annealed.log_likelihood, truth[:1], rtol=0, atol=0.15)
+    assert elbo_parts(model, guide, x)["elbo"] < 0
+
+
+def test_images_outside_of_every_support_are_still_an_error():
+    def model(x):
+        with pyro.plate("images", len(x)):
+            z = pyro.sample("z", dist.Bernoulli(0.5))
+            pyro.sample("x", dist.Binomial(255, 0.3 + 0.4 * z), obs=x)
+
+    def guide(x):
+        with pyro.plate("images", len(x)):
+            pyro.sample("z", dist.Bernoulli(0.5))
+
+    assert score(model, guide, torch.tensor([3.0, 200.0])).log_likelihood.isfinite().all()
+    with pytest.raises(ValueError, match="the model has no mass on these images: its site 'x'"):
+        score(model, guide, torch.tensor([3.0, 0.5]))
+
+
+@pytest.mark.parametrize("prior", [dist.Bernoulli(0.5), dist.Normal(0.0, 1.0)], ids=["discrete", "continuous"])
+def test_a_model_without_data_has_the_likelihood_one(prior):
+    def model(x):
+        with pyro.plate("images", len(x)):
+            pyro.sample("z", prior)
+
+    assert ais(model, torch.zeros(3), chains=3, temperatures=5).log_likelihood.tolist() == [0.0] * 3
+
+
+def test_an_image_of_probability_zero_has_no_posterior():
+    def model(x):
+        with pyro.plate("images", len(x)):
+            z = pyro.sample("z", dist.Bernoulli(0.5))
+            pyro.sample("x", dist.Uniform(0.0, 1.0 + z), obs=x)
+
+    def guide(x):
+        with pyro.plate("images", len(x)):
+            pyro.sample("z", dist.Bernoulli(0.5))
+
+    x = torch.tensor([0.5, 1.5, 9.0])
+    assert score(model, guide, x).log_likelihood.isfinite().tolist() == [True, True, False]
+    with pytest.raises(ValueError, match="images have no posterior .* 1 of these 3 images"):
+        posterior_draws(model, guide, x, 10)
+
+
+@pytest.mark.parametrize("by", [pyro.poutine.mask, None], ids=["poutine.mask", "Distribution.mask"])
+def test_either_kind_of_mask_leaves_a_latent_its_prior(by):
+    """Images whose second number is 0 are missing; masked data may lie outside of the support."""
+
+    def model(x):
+        def masked(fn):
+            return fn if by else fn.mask(x[:, 1] > 0)
+
+        with pyro.plate("images", len(x)), by(mask=x[:, 1] > 0) if by else contextlib.nullcontext():
+            z = pyro.sample("z", masked(dist.Categorical(torch.tensor([0.2, 0.8]))))
+            pyro.sample("x", masked(dist.Bernoulli(0.1 + 0.6 * z)), obs=x[:, 0])
+
+    def guide(x):
+        with pyro.plate("images", len(x)), pyro.poutine.mask(mask=x[:, 1] > 0):
+            pyro.sample("z", dist.Categorical(torch.ones(2)))
+
+    x = torch.tensor([[1.0, 1.0], [0.0, 1.0], [0.5, 0.0]])
+    truth = torch.tensor([0.2 * 0.1 + 0.8 * 0.7, 0.2 * 0.9 + 0.8 * 0.3, 1.0], dtype=torch.float64).log()
+    result = score(model, guide, x)
+    torch.testing.assert_close(result.log_likelihood, truth, rtol=0, atol=1e-6)
+    assert result.elbo[2] == 0 and (result.elbo <= truth).all()
+    torch.testing.assert_close(ais(model, x, chains=400, temperatures=20).log_likelihood, truth, rtol=0, atol=0.1)

@@ -18,6 +18,7 @@ from inference import LocalGuide, gaps
 from inference.gaps import _gaps
 from inference.joint import Joint
 from inference.local import _outputs_changed
+from inference.shifts import shifted, unconstrained
 from models import VAE
 from nets import NormalHead
 from priors import StandardNormal, VampPrior
@@ -226,3 +227,55 @@ def test_too_few_of_anything_is_refused(wrong):
     model, guide, x = programs()
     with pytest.raises(ValueError, match="gaps expects samples ≥ 2"):
         gaps(model, guide, x, **wrong)
+
+
+POSITIVE, VECTORS = torch.tensor([0.5, 1.5, 2.0, 0.7]), torch.tensor([[0.2, 0.5, 0.3]] * 4)
+
+
+@pytest.mark.parametrize(
+    "fn",
+    [
+        dist.Beta(POSITIVE, 2.0),
+        dist.Chi2(POSITIVE),
+        dist.ContinuousBernoulli(logits=POSITIVE),
+        dist.Gumbel(POSITIVE, 1.0),
+        dist.HalfCauchy(POSITIVE),
+        dist.HalfNormal(POSITIVE),
+        dist.Kumaraswamy(POSITIVE, POSITIVE),
+        dist.LogNormal(POSITIVE.expand(2, 4).T, 1.0).to_event(1),
+        dist.LowRankMultivariateNormal(VECTORS, VECTORS[..., None], VECTORS),
+        dist.MultivariateNormal(VECTORS, covariance_matrix=torch.diag_embed(VECTORS)),
+        dist.Normal(POSITIVE, 1.0).mask(torch.tensor([True, False, True, True])),
+        dist.RelaxedBernoulli(torch.tensor(0.5), probs=POSITIVE / 3),
+        dist.RelaxedOneHotCategorical(torch.tensor(0.5), probs=VECTORS),
+        dist.Weibull(POSITIVE, 2.0),
+    ],
+    ids=lambda fn: type(fn).__name__,
+)
+def test_every_parameter_of_a_distribution_is_shifted(fn):
+    z, _ = fn.sample(), getattr(fn, "covariance_matrix", None)  # torch keeps what it computed as an attribute
+    offsets = {name: torch.zeros_like(free).requires_grad_() for name, free in unconstrained(fn).items()}
+    same = shifted(fn, offsets)
+    torch.testing.assert_close(same.log_prob(z), fn.log_prob(z), rtol=1e-4, atol=1e-5)
+    gradients = torch.autograd.grad(same.log_prob(z).sum(), list(offsets.values()))
+    assert offsets and all(gradient.ne(0).any() for gradient in gradients)
+
+
+def test_a_beta_posterior_of_each_image_is_found():
+    """z ~ Beta(2, 2), x ~ Binomial(10, z): the posterior is in the guide's family, and log p(x) in closed form."""
+
+    def model(x):
+        with pyro.plate("images", len(x)):
+            z = pyro.sample("z", dist.Beta(2.0, 2.0))
+            pyro.sample("x", dist.Binomial(10, z), obs=x)
+
+    def guide(x):
+        a = pyro.param("a", torch.tensor(1.5))
+        with pyro.plate("images", len(x)):
+            pyro.sample("z", dist.Beta(a + 0.5 * x, a + 5 - 0.5 * x))
+
+    x = torch.tensor([0.0, 3.0, 10.0])
+    result = gaps(model, guide, x, samples=500, steps=300)
+    exact = dist.BetaBinomial(2.0, 2.0, 10).log_prob(x).double()
+    torch.testing.assert_close(result.optimised.values, exact, rtol=0, atol=0.02)
+    assert (result.amortised.values < exact - 0.05).all()

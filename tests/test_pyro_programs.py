@@ -16,15 +16,18 @@ from pyro.infer.importance import vectorized_importance_weights
 from pyro_programs import PROGRAMS
 from torch import nn
 
+from distributions import DiagonalNormal, Mixture
 from inference import (
     IWAE,
     ScaleLatents,
     Trace_ELBO,
     TraceEnum_ELBO,
+    TraceGraph_ELBO,
     TraceMeanField_ELBO,
     active_units,
     ais,
     bdmc,
+    component_use,
     decompose,
     elbo_parts,
     fit,
@@ -81,6 +84,7 @@ REASONS = {
     "f": "leave out subsample_size",
     "g": "replace the loop over a plate",
     "h": "the values of a Categorical are labels",
+    "i": "depends on the image",
 }
 
 
@@ -411,3 +415,158 @@ def test_a_prior_through_pyros_own_flow_is_scored_in_its_own_precision():
     assert score(model, guide, x, samples=2000).log_likelihood.isfinite().all()
     annealed = ais(model, x, chains=32, temperatures=100).log_likelihood
     assert (annealed - score(model, guide, x, samples=20000).log_likelihood).abs().max() < 0.3
+
+
+def test_a_low_rank_normal_is_scored_in_its_own_precision():
+    """z ~ N(0, FF' + D), x ~ N(z, 1): the weights are Pyro's own, and log p(x) is in closed form."""
+    factor, x = torch.tensor([[1.0], [0.5], [-1.0]]), torch.randn(5, 3)
+
+    def model(x):
+        with pyro.plate("images", len(x)):
+            z = pyro.sample("z", dist.LowRankMultivariateNormal(torch.zeros(3), factor, torch.ones(3)))
+            pyro.sample("x", dist.Normal(z, 1.0).to_event(1), obs=x)
+
+    def guide(x):
+        with pyro.plate("images", len(x)):
+            pyro.sample("z", dist.LowRankMultivariateNormal(0.5 * x, 0.5 * factor, 0.5 * torch.ones(3)))
+
+    torch.manual_seed(1)
+    expected, *_ = vectorized_importance_weights(model, guide, x, num_samples=7, max_plate_nesting=1)
+    torch.manual_seed(1)
+    ours = torch.cat(list(log_weights(model, guide, x, 7))).sum(1).float()
+    torch.testing.assert_close(ours, expected, rtol=0, atol=5e-5)
+    truth = dist.MultivariateNormal(torch.zeros(3), factor @ factor.T + 2 * torch.eye(3)).log_prob(x).double()
+    torch.testing.assert_close(score(model, guide, x, 5000).log_likelihood, truth, rtol=0, atol=0.05)
+    annealed = ais(model, x, chains=64, temperatures=100)
+    assert ((annealed.log_likelihood - truth).abs() < 4 * annealed.error + 1e-3).all()
+    assert surgery(model, guide, x).kl.values.isfinite().all()
+    assert gaps(model, guide, x, samples=100, steps=50).optimised.values.isfinite().all()
+
+
+def counts(rate):
+    return dist.Poisson(rate)
+
+
+def amounts(rate):
+    return dist.Gamma(2.0, 1 / rate)
+
+
+@pytest.mark.filterwarnings("ignore:TraceEnum_ELBO found no sample sites")
+@pytest.mark.parametrize("kind", [counts, amounts])
+@pytest.mark.parametrize("enumerated", [True, False])
+def test_enumeration_beside_sampled_latents_is_pyros_own(kind, enumerated):
+    """A latent that is sampled and not reparameterised has its score-function term."""
+    rate, logits = torch.tensor(1.5, requires_grad=True), torch.tensor([0.2, -0.1, 0.3], requires_grad=True)
+    x = torch.randn(5)
+
+    def program(rate, logits, x, obs):
+        with pyro.plate("images", len(x)):
+            mean = pyro.sample("n", kind(rate)).float()
+            if enumerated:
+                mean = mean + pyro.sample("k", dist.Categorical(logits=logits))
+            if obs is not None:
+                pyro.sample("x", dist.Normal(mean, 1.0), obs=obs)
+
+    def model(x):
+        program(torch.tensor(2.0), torch.zeros(3), x, x)
+
+    def guide(x):
+        program(rate, logits, x, None)
+
+    found = []
+    for objective in (TraceEnum_ELBO(), TraceEnum_ELBO().reference()):
+        objective.max_plate_nesting = 1
+        torch.manual_seed(0)
+        loss = objective.differentiable_loss(model, guide, x)
+        found.append([loss, *torch.autograd.grad(loss, (rate, logits)[: 1 + enumerated])])
+    torch.testing.assert_close(*found, rtol=1e-4, atol=1e-4)
+
+
+def test_programs_without_latents_have_their_likelihood_as_their_score():
+    def model(x):
+        with pyro.plate("images", len(x)):
+            pyro.sample("x", dist.Normal(0.5, 1.0), obs=x)
+
+    def guide(x):
+        pass
+
+    x = torch.randn(5)
+    exact = dist.Normal(0.5, 1.0).log_prob(x).double()
+    torch.testing.assert_close(score(model, guide, x, 30).log_likelihood, exact)
+    torch.testing.assert_close(torch.cat(list(log_weights(model, guide, x, 3))), exact.expand(3, 5))
+    for compute in (posterior_draws, surgery, lambda model, guide, x: ais(model, x)):
+        with pytest.raises(ValueError, match="no latent site"):
+            compute(model, guide, x)
+
+
+def test_surgery_is_about_one_prior_of_all_images():
+    def model(x, given=True):
+        with pyro.plate("images", len(x)):
+            mixture = Mixture(DiagonalNormal(torch.arange(3.0)[:, None], torch.ones(3, 1)))
+            z = pyro.sample("z", dist.Normal(x[:, None], 1.0).to_event(1) if given else mixture)
+            pyro.sample("x", dist.Normal(z[..., 0], 1.0), obs=x)
+
+    def guide(x):
+        with pyro.plate("images", len(x)):
+            pyro.sample("z", dist.Normal(x[:, None], 1.0).to_event(1))
+
+    x = torch.randn(5)
+    with pytest.raises(ValueError, match="the prior of 'z' depends on the image"):
+        surgery(model, guide, x)
+    shared = partial(model, given=False)
+    assert component_use(shared, guide, x).use.sum().item() == pytest.approx(1.0)
+    parts, apart = surgery(shared, guide, x, samples=4000), decompose(shared, guide, x, samples=4000)
+    torch.testing.assert_close(parts.kl.values, apart.kl["z"].values, rtol=0, atol=0.1)
+
+
+@pytest.mark.parametrize("images", [1, 6])
+def test_a_baseline_serves_images_at_any_dimension(images):
+    weights, baseline = torch.tensor([0.3, -0.2], requires_grad=True), nn.Linear(3, 2)
+
+    def programs(transpose):
+        def draw(logits):
+            return pyro.sample("b", dist.Bernoulli(logits=logits[0])), pyro.sample(
+                "c", dist.Bernoulli(logits=logits[1])
+            )
+
+        def model(x):
+            with pyro.plate("images", len(x), dim=-2 if transpose else -1):
+                b, c = draw(torch.tensor([0.4, -0.3]))
+                if not transpose:
+                    return pyro.sample("x", dist.Normal((2 * b + c)[:, None] * torch.ones(3), 1.0).to_event(1), obs=x)
+                with pyro.plate("pixels", 3, dim=-1):
+                    return pyro.sample("x", dist.Normal(2 * b + c, 1.0), obs=x)
+
+        def guide(x):
+            with pyro.plate("images", len(x), dim=-2 if transpose else -1):
+                draw([weight * x.sum(-1, keepdim=transpose) for weight in weights])
+
+        return model, guide
+
+    x, found = torch.randn(images, 3), []
+    for transpose in (False, True):
+        torch.manual_seed(0)
+        loss = TraceGraph_ELBO(baseline).differentiable_loss(*programs(transpose), x)
+        found.append([loss, *torch.autograd.grad(loss, [weights, *baseline.parameters()])])
+    torch.testing.assert_close(*found)
+
+
+@pytest.mark.parametrize("images", [1, 2, 3, 4])
+@pytest.mark.parametrize("patches", [1, 3])
+def test_a_plate_around_the_images_may_have_as_many_elements(images, patches):
+    """x ~ N(z, 1), z ~ N(0, 1) for every patch: log p(x) is the sum of log N(x; 0, 2) over the patches of an image."""
+
+    def model(x):
+        with pyro.plate("patches", patches, dim=-2), pyro.plate("images", len(x), dim=-1):
+            z = pyro.sample("z", dist.Normal(0.0, 1.0))
+            pyro.sample("x", dist.Normal(z, 1.0), obs=x.T)
+
+    def guide(x):
+        with pyro.plate("patches", patches, dim=-2), pyro.plate("images", len(x), dim=-1):
+            pyro.sample("z", dist.Normal(x.T / 2, 0.5**0.5))  # the posterior: every weight is p(x)
+
+    x = torch.randn(images, patches)
+    exact = dist.Normal(0.0, 2**0.5).log_prob(x).sum(1).double()
+    torch.testing.assert_close(score(model, guide, x, 5).log_likelihood, exact, rtol=0, atol=1e-5)
+    loss = IWAE(3).differentiable_loss(model, guide, x)
+    torch.testing.assert_close(loss.double(), -exact.sum(), rtol=0, atol=1e-4)

@@ -204,6 +204,26 @@ def test_a_rise_of_nothing_is_not_called_a_loss():
     assert rising.missing.high == math.inf and "rose by 0.00 nats" in rising.verdict
 
 
+def test_an_open_interval_does_not_say_that_the_rise_goes_on():
+    """Of ten images the upper end is often infinite, although each doubling halves the rises (log w ~ N(0, 1))."""
+    generator = torch.Generator().manual_seed(0)
+    draws = (torch.randn(1000, 10, dtype=torch.float64, generator=generator) for _ in range(20))
+    found = [extrapolate(convergence(log_w), 1000) for log_w in draws]
+    opened = [missing for missing in found if missing.high == math.inf and missing.estimate < math.inf]
+    assert opened
+    for missing in opened:
+        assert f"probably {missing.estimate:.2f} nats" in str(missing) and f"{missing.low:.2f} to ∞)" in str(missing)
+
+
+@pytest.mark.parametrize("live", [0.0, 0.02])
+def test_weights_of_zero_are_not_extrapolated(live):
+    """At 1000 samples the last rises are those of groups of 32 and more, of which one often has weights of 0 only."""
+    log_w = torch.randn(1000, 12, dtype=torch.float64)
+    log_w[torch.rand(1000, 12, generator=torch.Generator().manual_seed(0)) >= live] = -math.inf
+    result = Score.of(log_w)
+    assert result.missing is None and result.summary()["missing"] is None and "nan" not in result.verdict
+
+
 def test_the_verdict_says_how_much_is_probably_missing():
     log_w = 4 * torch.randn(1024, 60, dtype=torch.float64)
     result = Score.of(log_w)
