@@ -123,7 +123,7 @@ def test_samples_that_do_not_fit_are_rejected_and_sums_over_codes_are_not(datase
     with capacity.MadeBytes() as allocated:
         score(model, guide, x[:1], 10_000, compiled=False)
     needed = 0 if exact else 10_000 * (5 * 4 * latent + 4 * 8)
-    assert least_bytes(model, x, 10_000) == needed < allocated.bytes
+    assert least_bytes(model, x, 10_000) == needed < allocated.made
     monkeypatch.setattr(limits, "available_bytes", lambda device: 10**9)
     with contextlib.nullcontext() if exact else pytest.raises(capacity.CapacityError, match="--samples 10000000 needs"):
         limits.check_samples(model, x, 10**7)
