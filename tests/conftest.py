@@ -16,7 +16,9 @@ from nets.conditioner import Conditioner
 from nets.context import ContextMLP
 
 with suppress(ValueError):  # where this is no main thread
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # some shells start what runs behind with Ctrl-C ignored
+    # Some shells start background jobs with Ctrl-C ignored, and nohup ignores SIGHUP: child processes would inherit it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 torch.set_num_threads(1)  # small tensors: on a busy machine threads wait for one another, fifty times as long
 
 

@@ -442,7 +442,7 @@ def test_a_run_with_a_damaged_file_is_not_finished(name, content, one_run):
     assert many.finished(run)
     (run.folder / name).write_bytes(content)
     assert not many.finished(run) and table.figures_of(run.folder) is None
-    assert many.remarks(run) == [] or name != "results.json"
+    assert many.read_remarks(run) == [] or name != "results.json"
     assert differences([run.cell], [[run.folder]]) == []
     (run.folder / name).write_bytes(whole[name])
     assert many.finished(run)
