@@ -118,7 +118,7 @@ def assemble(
     flows = parse_each("flow", flow, levels)
     check_posterior(posterior, prior=prior, flow=flow, model=model)
     if not are_sizes(shape):
-        raise SpecError(f"shape expects that of an image, (1, 28, 28) say, got {quote(shape)}")
+        raise SpecError(f"shape expects that of an image, for example (1, 28, 28), got {quote(shape)}")
     encoder, trunk = NETS[parse("net", net).name]
     activation, final = (spec.name for spec in parse_each("activation", activation, 2))
     head = POSTERIORS[posterior.name]

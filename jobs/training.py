@@ -229,7 +229,9 @@ class Run:
             result = scored(self.model, guide, test, samples, seed, self.processes, partial)
         figures = summary(result, self.config, guide)
         by = criterion(self.metrics[0])
-        said = remarks(self.metrics, self.best.epoch, self.untrained(), self.config["beta"], self.config["warmup"])
+        with memory_for("building the untrained model to compare with", *NETWORKS):
+            untrained = self.untrained()
+        said = remarks(self.metrics, self.best.epoch, untrained, self.config["beta"], self.config["warmup"])
         seconds, epochs = sum(line["seconds"] for line in self.metrics), counted(len(self.metrics), "epoch")
         steps = len(self.metrics) * -(-len(self.images.train) // self.config["batch_size"])
         checkpoint = self.folder.path / "checkpoint.pt"
