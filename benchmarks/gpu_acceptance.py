@@ -18,14 +18,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-import data
 from benchmarks import gpu_acceptance_engines as engines
 from benchmarks import gpu_acceptance_jobs as jobs
 from benchmarks import gpu_acceptance_scores as scores
 from benchmarks import gpu_acceptance_times as times
 from benchmarks.gpu_acceptance_programs import Settings
 from benchmarks.gpu_acceptance_rows import Rows
-from distributions import gemm
+from vampyro import data
+from vampyro.distributions import gemm
 
 SPLITS = ("train", "valid", "test")
 RESERVE = 0.35  # of the time is kept for the measurements

@@ -12,9 +12,9 @@ from torch.nn.utils import get_total_norm
 
 from benchmarks.gpu_acceptance_programs import COMPILED, SameNoise, Settings, default_dtype, engines_of
 from benchmarks.gpu_acceptance_rows import Result, Skip, Task
-from inference import fit
-from inference.eager import EagerStep
-from inference.processes import Processes
+from vampyro.training import fit
+from vampyro.training.distributed import Processes
+from vampyro.training.engines.eager import EagerStep
 
 BATCH = 20
 LOSS_LIMIT, GRADIENT_LIMIT = 1e-5, 2e-4  # rounding gives 1e-7 and 2e-5; TF32 products give 1e-3

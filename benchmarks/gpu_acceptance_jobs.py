@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-import run
 from benchmarks.gpu_acceptance_programs import GREY, Settings
 from benchmarks.gpu_acceptance_rows import Result, Skip, Task
-from inference.checkpoint import load_checkpoint
+from vampyro import cli as run
+from vampyro.training.checkpoint import load_checkpoint
 
 # name → flags of `run.py`; the data, the device and the sizes are added
 JOBS = {

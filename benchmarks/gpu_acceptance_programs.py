@@ -10,14 +10,15 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_map
 
-import specs
-from assemble import assemble
-from builders import OBJECTIVES
-from data import ImageSet
-from inference import make_update, seeded
-from inference.eager import EagerStep
-from inference.step import ENGINES
-from inference.svi import SVIStep
+from vampyro.catalogue import specs
+from vampyro.catalogue.assemble import assemble
+from vampyro.catalogue.parts import OBJECTIVES
+from vampyro.data import ImageSet
+from vampyro.programs.randomness import seeded
+from vampyro.training import make_update
+from vampyro.training.engines.eager import EagerStep
+from vampyro.training.engines.make import ENGINES
+from vampyro.training.engines.svi import SVIStep
 
 # name → spec strings of `assemble`, `objective` and `optimizer`
 PROGRAMS = {

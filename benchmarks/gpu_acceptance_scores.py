@@ -9,9 +9,9 @@ import torch
 
 from benchmarks.gpu_acceptance_programs import SCORED, SameNoise, Settings, default_dtype
 from benchmarks.gpu_acceptance_rows import Result, Skip, Task
-from distributions import DiagonalNormal, Mixture, gemm
-from inference import score
-from inference.joint import Joint
+from vampyro.distributions import DiagonalNormal, Mixture, gemm
+from vampyro.likelihood import score
+from vampyro.likelihood.joint import Joint
 
 SCORE_LIMIT = 5e-3  # nats: networks are float32
 MIXTURE_LIMIT = 1e-3  # nats; TF32 products are whole nats off

@@ -7,18 +7,20 @@ from functools import partial
 
 import torch
 
-from assemble import assemble
 from benchmarks.gpu_acceptance_jobs import data_file
 from benchmarks.gpu_acceptance_programs import Settings
 from benchmarks.gpu_acceptance_rows import Result, Rows, Task
 from benchmarks.handmade import captured_step, handmade_step
 from benchmarks.timing import alternate, ratio, summary
-from data import ImageSet
-from distributions import gemm
-from inference import fit, make_update, score, seeded
-from inference.staged import first_line
-from jobs import flags
-from jobs.training import Run
+from vampyro.catalogue.assemble import assemble
+from vampyro.data import ImageSet
+from vampyro.distributions import gemm
+from vampyro.likelihood import score
+from vampyro.programs.compile import first_line
+from vampyro.programs.randomness import seeded
+from vampyro.runs import config as flags
+from vampyro.runs.training_run import Run
+from vampyro.training import fit, make_update
 
 # The first row of the README's table of results, and its flags; the data come from the packed file.
 TARGET = -94.25

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-import nets
+from vampyro import nets
 
 
 class HandmadeVAE(nn.Module):

@@ -4,7 +4,7 @@ import math
 
 import torch
 
-import nets
+from vampyro import nets
 
 
 def pythae_step(components=500, latent=40):

@@ -35,9 +35,11 @@ def measure(point):
     """(seconds, peak MiB beyond the start) of a training step, or of scoring four images."""
     import torch
 
-    from assemble import assemble
-    from distributions import gemm
-    from inference import make_update, score, seeded
+    from vampyro.catalogue.assemble import assemble
+    from vampyro.distributions import gemm
+    from vampyro.likelihood import score
+    from vampyro.programs.randomness import seeded
+    from vampyro.training import make_update
 
     torch.set_num_threads(point["threads"])
     with gemm.using("onednn"), seeded(0):

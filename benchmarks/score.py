@@ -14,12 +14,14 @@ import pyro
 import torch
 from pyro.infer.importance import vectorized_importance_weights
 
-import data
-from assemble import assemble
 from benchmarks.handmade import HandmadeVAE
 from benchmarks.timing import alternate, parser, ratio, summary, table, write
-from distributions import gemm
-from inference import fit, make_update, score, seeded
+from vampyro import data
+from vampyro.catalogue.assemble import assemble
+from vampyro.distributions import gemm
+from vampyro.likelihood import score
+from vampyro.programs.randomness import seeded
+from vampyro.training import fit, make_update
 
 CONFIGURATIONS = {
     "standard": ("standard", "none"),

@@ -14,13 +14,14 @@ import sys
 
 import torch
 
-import data
-from assemble import assemble
 from benchmarks.handmade import handmade_step, products
 from benchmarks.rivals import numpyro_step, pythae_step
 from benchmarks.timing import alternate, parser, ratio, summary, table, write
-from distributions import gemm
-from inference import make_update, seeded
+from vampyro import data
+from vampyro.catalogue.assemble import assemble
+from vampyro.distributions import gemm
+from vampyro.programs.randomness import seeded
+from vampyro.training import make_update
 
 CONFIGURATIONS = {
     "standard": ("standard", "none", 0),

@@ -34,8 +34,7 @@ from pyro import poutine
 from pyro.infer import SVI, Trace_ELBO
 from torch import nn
 
-import data
-import plots
+from vampyro import data, plots
 
 FIGURES = Path("figures")
 FIGURES.mkdir(exist_ok=True)
@@ -112,11 +111,14 @@ figure
 # weights over, and compare the bounds under the same random numbers.
 
 # %%
-import nets
-from guides import Guide
-from inference import elbo_parts, score, seeded
-from models import VAE
-from priors import StandardNormal
+from vampyro.guides import Guide
+from vampyro.models import VAE
+from vampyro.priors import StandardNormal
+
+from vampyro import nets
+from vampyro.likelihood import score
+from vampyro.programs.randomness import seeded
+from vampyro.training import elbo_parts
 
 their_model = VAE(
     StandardNormal(LATENT),
@@ -159,7 +161,7 @@ assert abs(by_hand + 127) < 3
 # %% [markdown]
 # ## Exercises
 #
-# 1. Leave out the two `pyro.module` lines. What does `svi.step` do now? (`inference.registered` exists for that.)
+# 1. Leave out the two `pyro.module` lines. What does `svi.step` do now? (`vampyro.training.registered` helps.)
 # 2. Draw $z$ from the guide with 5 instead of 1 particles (`Trace_ELBO(num_particles=5, vectorize_particles=True)`).
 #    Which changes: the expected loss, its variance, or both?
 # 3. Make the decoder's last layer return the mean of a Normal with scale 1 instead of logits. Why is that ELBO not

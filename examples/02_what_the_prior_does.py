@@ -36,10 +36,9 @@ from pathlib import Path
 import pyro
 import torch
 
-import data
-import latent_plots
-from assemble import assemble
-from inference import elbo_parts, fit, make_update, surgery
+from vampyro import assemble, data, plots
+from vampyro.diagnostics import surgery
+from vampyro.training import elbo_parts, fit, make_update
 
 FIGURES = Path("figures")
 FIGURES.mkdir(exist_ok=True)
@@ -56,7 +55,7 @@ def learn(prior):
     parts = surgery(model, guide, x, samples=2)
     with torch.no_grad():
         codes = guide.q(x[:2000]).sample()
-        figure = latent_plots.latent_plane(codes, labels[:2000], model.prior().log_prob, title=f"{model.prior}")
+        figure = plots.latent_plane(codes, labels[:2000], model.prior().log_prob, title=f"{model.prior}")
     figure.savefig(FIGURES / f"02_{prior.split(':')[0]}.png")
     elbo = elbo_parts(model, guide, images.images("valid"))["elbo"]
     information, wrong = parts.mutual_information.mean, parts.marginal_kl.mean

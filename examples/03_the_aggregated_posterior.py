@@ -36,12 +36,13 @@ from pathlib import Path
 import pyro
 import torch
 from matplotlib.figure import Figure
+from vampyro.models import VAE
+from vampyro.priors import VampPrior
 
-import data
-from assemble import aggregate, assemble
-from inference import fit, make_update, surgery
-from models import VAE
-from priors import VampPrior
+from vampyro import data
+from vampyro.catalogue.assemble import aggregate, assemble
+from vampyro.diagnostics import surgery
+from vampyro.training import fit, make_update
 
 FIGURES = Path("figures")
 FIGURES.mkdir(exist_ok=True)

@@ -38,15 +38,16 @@ import torch
 from matplotlib.figure import Figure
 from pyro.infer import Trace_ELBO
 from torch import nn
+from vampyro.guides import Guide
+from vampyro.models import VAE
+from vampyro.priors import StandardNormal
 
-import data
-import nets
-from distributions import DiagonalNormal, FlowDistribution
-from flows.planar import Planar, PlanarFlow
-from guides import Guide
-from inference import fit, make_update, seeded
-from models import VAE
-from priors import StandardNormal
+from vampyro import data, nets
+from vampyro.distributions import DiagonalNormal, FlowDistribution
+from vampyro.flows import PlanarFlow
+from vampyro.flows.planar import Planar
+from vampyro.programs.randomness import seeded
+from vampyro.training import fit, make_update
 
 FIGURES = Path("figures")
 FIGURES.mkdir(exist_ok=True)

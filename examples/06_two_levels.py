@@ -34,9 +34,10 @@ import torch
 from matplotlib.figure import Figure
 from pyro import poutine
 
-import data
-from assemble import assemble
-from inference import KLWeight, active_units, decompose, fit, make_update
+from vampyro import assemble, data
+from vampyro.diagnostics import active_units, decompose
+from vampyro.objectives import KLWeight
+from vampyro.training import fit, make_update
 
 FIGURES = Path("figures")
 FIGURES.mkdir(exist_ok=True)

@@ -39,10 +39,10 @@ import pyro.distributions as dist
 import torch
 from matplotlib.figure import Figure
 
-import data
-from assemble import assemble
-from inference import ais, bdmc, fit, make_update, score
-from inference.weights import sizes
+from vampyro import assemble, data
+from vampyro.likelihood import ais, bdmc, score
+from vampyro.likelihood.weights import sizes
+from vampyro.training import fit, make_update
 
 FIGURES = Path("figures")
 FIGURES.mkdir(exist_ok=True)

@@ -34,8 +34,7 @@ from pyro.infer import SVI, TraceEnum_ELBO, config_enumerate
 from torch import nn
 from torch.nn.functional import avg_pool2d
 
-import data
-import plots
+from vampyro import data, plots
 
 FIGURES = Path("figures")
 FIGURES.mkdir(exist_ok=True)

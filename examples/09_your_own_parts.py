@@ -41,15 +41,13 @@ from matplotlib.figure import Figure
 from torch import nn
 from torch.nn.functional import softplus
 
-import builders
-import data
-import plots
-import run
-import specs
-from assemble import assemble, load
-from distributions import DiagonalNormal, FlowDistribution
-from flows.transform import Bijection, Flow
-from nets.conditioner import Conditioner
+from vampyro import assemble, data, load, plots
+from vampyro import cli as run
+from vampyro.catalogue import parts as builders
+from vampyro.catalogue import specs
+from vampyro.distributions import DiagonalNormal, FlowDistribution
+from vampyro.flows import Bijection, Flow
+from vampyro.nets.context import Conditioner
 
 
 class StudentT(nn.Module):

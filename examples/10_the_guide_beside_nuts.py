@@ -36,9 +36,9 @@ from pyro import poutine
 from pyro.infer import MCMC, NUTS, SVI, Trace_ELBO
 from pyro.infer.autoguide import AutoMultivariateNormal
 
-import data
-from assemble import assemble
-from inference import fit, make_update, posterior_draws, score
+from vampyro import assemble, data
+from vampyro.likelihood import posterior_draws, score
+from vampyro.training import fit, make_update
 
 FIGURES = Path("figures")
 FIGURES.mkdir(exist_ok=True)
@@ -130,7 +130,8 @@ figure
 # %% [markdown]
 # Lines: the truth at 50 %, 10 % and 1 % of its height. NUTS fills it, and so does the fitted Normal: this posterior is
 # nearly one. So of the two reasons it is the second. The guide knows where such images lie, on average; where this one
-# does it missed by about a spread, and pays for it. `inference.gaps` measures both reasons, for any model and image.
+# does it missed by about a spread, and pays for it. `gaps` of `vampyro.diagnostics` measures both reasons, for any
+# model and image.
 #
 # ## Back from the guide to the truth
 #
@@ -149,7 +150,7 @@ assert abs(gaps["autoguide"]) < 0.1
 # %% [markdown]
 # ## Exercises
 #
-# 1. Of which images is the guide's KL large? Compare the twenty with the largest and the smallest (`inference.gaps`).
+# 1. Of which images is the guide's KL large? Compare the twenty with the largest and the smallest (`gaps`).
 # 2. Put `AutoDiagonalNormal` in the autoguide's place. It is the guide's own family: what is left of the guide's KL?
 # 3. Let 4 chains run (`num_chains=4`) for an image whose grid has two peaks. What does `chain.summary()` say of r̂?
 # 4. NUTS under `prior="vamp:20"` takes several times as long. Why, and what could be computed once?

@@ -16,15 +16,12 @@ def _():
     import pyro
     import torch
 
-    import data
-    import latent_plots
-    import plots
-    from assemble import assemble
-    from inference import elbo_parts, fit, make_update
+    from vampyro import assemble, data, plots
+    from vampyro.training import elbo_parts, fit, make_update
 
     images = data.load("mnist5k")
     x, labels = images.images("train")[:2000], images.labels_of("train")[:2000]
-    return assemble, elbo_parts, fit, images, labels, latent_plots, make_update, mo, plots, pyro, torch, x
+    return assemble, elbo_parts, fit, images, labels, make_update, mo, plots, pyro, torch, x
 
 
 @app.cell
@@ -70,13 +67,13 @@ def _(choice, guide, mo, pyro, torch, x):
 
 
 @app.cell
-def _(choice, codes, guide, labels, latent_plots, mo, model, plots, torch, x, z1, z2):
+def _(choice, codes, guide, labels, mo, model, plots, torch, x, z1, z2):
     with torch.no_grad():
         z = torch.tensor([[z1.value, z2.value]])
         decoded = model.decoder(z).mean
         q = guide.q(x[choice.value : choice.value + 1])
         rebuilt = model.decoder(q.sample()).mean
-        plane = latent_plots.latent_plane(codes, labels, model.prior().log_prob, title="codes of images over the prior")
+        plane = plots.latent_plane(codes, labels, model.prior().log_prob, title="codes of images over the prior")
         axes = plane.axes[0]
         # The chosen image's posterior: the contour that 90 % of its draws lie inside.
         (left_, right_), (low_, high_) = axes.get_xlim(), axes.get_ylim()

@@ -4,7 +4,7 @@ import pyro
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from distributions import FlowDistribution
+from vampyro.distributions import FlowDistribution
 
 
 class Guide(nn.Module):

@@ -14,7 +14,7 @@ class TwoLevelGuide(nn.Module):
 
     `guide.q(x)` is q(z2 | x), to be borrowed as a VampPrior's components just as with one level.
 
-    >>> from assemble import assemble
+    >>> from vampyro import assemble
     >>> model, guide = assemble(model="two-level", prior="vamp:50", hidden=(32,), latent=(8, 4))
     >>> model.prior()
     Mixture(50 × DiagonalNormal, equal weights)

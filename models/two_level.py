@@ -4,7 +4,7 @@ import pyro
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from distributions.shapes import check_shape, plate_size
+from vampyro.distributions.shapes import check_shape, plate_size
 
 
 class TwoLevel(nn.Module):
@@ -19,7 +19,7 @@ class TwoLevel(nn.Module):
     draws some. Sites "z2", "z1" and "x" stand in the plate "images". What else is given goes to the decoder: of a
     conditional model `model(batch=16, y=3)` draws images of class 3.
 
-    >>> from assemble import assemble
+    >>> from vampyro import assemble
     >>> model, guide = assemble(model="two-level", hidden=(32,), latent=(8, 4))
     >>> model(batch=16).shape
     torch.Size([16, 1, 28, 28])

@@ -4,7 +4,7 @@ import pyro
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from distributions.shapes import check_shape, plate_size
+from vampyro.distributions.shapes import check_shape, plate_size
 
 
 class VAE(nn.Module):
@@ -18,7 +18,7 @@ class VAE(nn.Module):
     draws some. Sites "z" and "x" stand in the plate "images". What else is given goes to the decoder: of a conditional
     model `model(batch=16, y=3)` draws images of class 3.
 
-    >>> import nets, priors
+    >>> from vampyro import nets, priors
     >>> decoder = nn.Sequential(nets.MLP((2,), (300,)), nets.BernoulliHead(300, (1, 28, 28)))
     >>> VAE(priors.StandardNormal(2), decoder)(batch=16).shape
     torch.Size([16, 1, 28, 28])

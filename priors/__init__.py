@@ -1,12 +1,13 @@
 """p(z): modules whose `forward()` returns a distribution over z."""
 
-from priors.bernoulli import StandardBernoulli
-from priors.codes import AutoregressivePrior, UniformCodes
-from priors.flow import FlowPrior
-from priors.gmm import FittedMixture
-from priors.mog import MixtureOfGaussians
-from priors.standard import StandardNormal
-from priors.vamp import VampPrior
+import sys
+
+from vampyro.priors.codes import AutoregressivePrior, UniformCodes
+from vampyro.priors.flow import FlowPrior
+from vampyro.priors.gmm import FittedMixture
+from vampyro.priors.mog import MixtureOfGaussians
+from vampyro.priors.standard import StandardBernoulli, StandardNormal
+from vampyro.priors.vamp import VampPrior
 
 __all__ = [
     "AutoregressivePrior",
@@ -18,3 +19,7 @@ __all__ = [
     "UniformCodes",
     "VampPrior",
 ]
+
+if __name__ == "priors":  # imported by its short name, from a checkout: the same modules and classes under both names
+    for name in ("codes", "flow", "gmm", "mog", "standard", "vamp"):
+        sys.modules[f"priors.{name}"] = sys.modules[f"vampyro.priors.{name}"]

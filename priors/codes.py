@@ -3,8 +3,8 @@
 import torch
 from torch import nn
 
-from distributions import AutoregressiveCodes, Codes
-from nets.context import ContextMLP
+from vampyro.distributions import AutoregressiveCodes, Codes
+from vampyro.nets.context import ContextMLP
 
 UNITS = 32  # hidden units that see the first m codes, for each m = 0 … M - 1
 
@@ -18,7 +18,7 @@ class UniformCodes(nn.Module):
 
     forward: () → Codes, batch shape (), event shape (M·d,).
 
-    >>> from nets import VectorQuantiser
+    >>> from vampyro.nets import VectorQuantiser
     >>> UniformCodes(VectorQuantiser(300, 40, codes=64).codebook, 10)
     UniformCodes(64^10 vectors, 40)
     """
@@ -48,7 +48,7 @@ class AutoregressivePrior(nn.Module):
 
     forward: () → AutoregressiveCodes, batch shape (), event shape (M·d,).
 
-    >>> from nets import VectorQuantiser
+    >>> from vampyro.nets import VectorQuantiser
     >>> AutoregressivePrior(VectorQuantiser(300, 40, codes=64).codebook, 10)
     AutoregressivePrior(64^10 vectors, 40)
     """

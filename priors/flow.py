@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from distributions import DiagonalNormal, FlowDistribution
+from vampyro.distributions import DiagonalNormal, FlowDistribution
 
 
 class FlowPrior(nn.Module):
@@ -20,7 +20,7 @@ class FlowPrior(nn.Module):
     Raises:
         ValueError: where the flow computes its parameters from h.
 
-    >>> from flows.coupling import CouplingFlow
+    >>> from vampyro.flows import CouplingFlow
     >>> FlowPrior(CouplingFlow(0, 40, length=4, shared=True), 40)
     FlowPrior(CouplingFlow(length=4, shared), 40)
     """

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from distributions import FullNormal, Mixture
+from vampyro.distributions import FullNormal, Mixture
 
 
 class FittedMixture(nn.Module):

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from distributions import DiagonalNormal, Mixture
+from vampyro.distributions import DiagonalNormal, Mixture
 
 
 class MixtureOfGaussians(nn.Module):

@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from distributions import Mixture
+from vampyro.distributions import Mixture
 
 
 class VampPrior(nn.Module):
@@ -30,7 +30,7 @@ class VampPrior(nn.Module):
         ValueError: where K < 1, `images` has another shape or leaves [0, 1], or is missing though not trainable.
         TypeError: where `q` is the guide itself.
 
-    >>> import nets, guides
+    >>> from vampyro import nets, guides
     >>> guide = guides.Guide(nets.MLP((1, 28, 28), (300,)), nets.NormalHead(300, 2))
     >>> prior = VampPrior(guide.q, (1, 28, 28), components=50)
     >>> prior

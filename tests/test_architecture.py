@@ -1,75 +1,73 @@
-"""The rooms of the house: imports point only downward, files stay short, and only jobs print."""
+"""The structure of the package: imports point only downward, the list of packages is complete, only commands print."""
 
 import ast
+import tomllib
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
-JOBS = {"jobs", "run"}
-GROUND = {"capacity", "distributions", "latent_plots", "plots", "specs", "sweep_plots"}
-ALLOWED = {
-    **{room: set() for room in GROUND},
-    "nets": {"distributions"},
-    "flows": {"nets", "distributions"},
-    "priors": {"nets", "flows", "distributions"},
-    "guides": {"nets", "flows", "distributions"},
-    "models": {"distributions"},
-    "inference": {"capacity", "distributions"},
-    "measures": {"data", "inference"},
-    "supports": {"specs"},
-    "sources": {"specs"},
-    "data": {"capacity", "sources", "specs"},
-    "builders": {"priors", "flows", "nets", "distributions", "inference", "specs"},
-}
-ROOMS = {*ALLOWED, "assemble", *JOBS}
-ALLOWED |= {"assemble": ROOMS - JOBS, "jobs": ROOMS - {"run"}, "run": {"specs", "jobs"}}
-OUTSIDE = {"conftest", "tests", "examples", "benchmarks", "docs"}  # may import anything, and print
-PARTS = {"models", "guides", "priors", "flows", "nets", "distributions"}
+ROOT = Path(__file__).parents[1]
+# From the top down; a package may import those after it. Packages on one line do not import each other.
+LAYERS = [
+    {"cli"},
+    {"sweeps"},
+    {"reports"},
+    {"runs"},
+    {"catalogue"},
+    {"metrics"},
+    {"diagnostics"},
+    {"training"},
+    {"likelihood"},
+    {"objectives"},
+    {"programs"},
+    {"models", "guides", "priors"},
+    {"flows"},
+    {"nets"},
+    {"distributions"},
+    {"data", "plots"},
+    {"errors", "files", "memory"},
+]
+DEPTH = {package: depth for depth, layer in enumerate(LAYERS) for package in layer}
+GROUND = LAYERS[-1]  # single modules, which may import each other
+PRINTING = {"cli", "sweeps", "reports", "runs"}
+DEVICE_FREE = {"models", "guides", "priors", "flows", "nets", "distributions"}
 
 
-def room_of(path):
-    return path.relative_to(ROOT).parts[0].removesuffix(".py")
+def module_of(path: Path) -> str:
+    """Return the full name of a module: vampyro.models.vae of models/vae.py."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    parts = parts if parts[0] == "vampyro" else ("vampyro", *parts)
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-def sources():
-    """Every .py file of the checkout, hidden folders and those of finished runs and builds left out."""
-    for path in sorted(ROOT.rglob("*.py")):
-        folders = path.relative_to(ROOT).parts[:-1]
-        if not any(folder.startswith(".") or folder in ("runs", "build", "dist", "venv") for folder in folders):
-            yield path
+FOLDERS = ("vampyro", "models", "guides", "priors")
+MODULES = {module_of(path): path for folder in FOLDERS for path in sorted((ROOT / folder).rglob("*.py"))}
+each_module = pytest.mark.parametrize("name", MODULES)
 
 
-FILES = list(sources())
-each_file = pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
-each_inner_file = pytest.mark.parametrize(
-    "path", [p for p in FILES if room_of(p) not in OUTSIDE], ids=lambda path: str(path.relative_to(ROOT))
-)
+def package_of(name: str) -> str:
+    return name.split(".")[1] if "." in name else ""
 
 
-def imported_rooms(source):
-    """The rooms that a file imports anywhere, also inside functions and by `importlib.import_module("…")`."""
+def imported(source: str) -> set[str]:
+    """Full names of our modules that a source imports anywhere, also inside functions and by `import_module("…")`."""
     names = set()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            names.add("." * node.level + (node.module or ""))
-        elif isinstance(node, ast.Call) and ast.unparse(node.func) in (
-            "importlib.import_module",
-            "import_module",
-            "__import__",
-        ):
+            assert not node.level, "write imports in full: from vampyro.package.module import name"
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module"):
             names |= {arg.value for arg in node.args if isinstance(arg, ast.Constant)}
-    assert not any(name.startswith(".") for name in names), "write imports in full: from room.file import name"
-    return {name.split(".")[0] for name in names} & ROOMS
+    return {name for name in names if name.split(".")[0] == "vampyro"}
 
 
-def prints(source):
-    """The lines that call print."""
+def calls(source: str, function: str) -> list[int]:
+    """Line numbers of the calls of a built-in function."""
     nodes = ast.walk(ast.parse(source))
     return [
-        n.lineno for n in nodes if isinstance(n, ast.Call) and isinstance(n.func, ast.Name) and n.func.id == "print"
+        n.lineno for n in nodes if isinstance(n, ast.Call) and isinstance(n.func, ast.Name) and n.func.id == function
     ]
 
 
@@ -81,8 +79,8 @@ def docstrings(tree):
                 yield first.value
 
 
-def devices(source):
-    """The lines that name CUDA: `.cuda(…)`, or a literal "cuda" outside docstrings."""
+def devices(source: str) -> list[int]:
+    """Line numbers of `.cuda(…)`, and of a literal "cuda" outside docstrings."""
     tree = ast.parse(source)
     spared = set(map(id, docstrings(tree)))
     lines = []
@@ -94,50 +92,80 @@ def devices(source):
     return lines
 
 
-@each_inner_file
-def test_imports_point_only_downward(path):
-    room = room_of(path)
-    assert room in ROOMS, f"a new room: say in {Path(__file__).name} what it may import"
-    assert imported_rooms(path.read_text()) <= ALLOWED[room] | {room}
+def upward(name: str, source: str) -> set[str]:
+    """Imports that point up, or sideways into another package of the same layer."""
+    own = package_of(name)
+    found = {package_of(other) for other in imported(source)} - {own, ""}
+    return {other for other in found if DEPTH[other] <= DEPTH[own] and own not in GROUND}
 
 
-@each_file
-def test_files_are_short(path):
-    if room_of(path) not in ("tests", "examples"):
-        assert len(path.read_text().splitlines()) <= 300
+@each_module
+def test_imports_point_downward(name):
+    if name in ("vampyro", "vampyro.__main__"):
+        pytest.skip("the surface of the package names modules of every layer")
+    assert package_of(name) in DEPTH, "a new package: give it a place in LAYERS"
+    assert upward(name, MODULES[name].read_text()) == set()
 
 
-@each_inner_file
-def test_only_jobs_print(path):
-    if room_of(path) not in JOBS:
-        assert prints(path.read_text()) == []
+@each_module
+def test_only_commands_print(name):
+    if package_of(name) not in PRINTING:
+        assert calls(MODULES[name].read_text(), "print") == []
 
 
-@each_inner_file
-def test_parts_do_not_know_their_device(path):
-    if room_of(path) in PARTS and path.name != "gemm.py":  # whose subject is the devices' arithmetic
-        assert devices(path.read_text()) == []
+@each_module
+def test_parts_do_not_know_their_device(name):
+    if (
+        package_of(name) in DEVICE_FREE and name != "vampyro.distributions.gemm"
+    ):  # which compares the devices' precision
+        assert devices(MODULES[name].read_text()) == []
 
 
-def test_every_room_is_there():
-    assert {room_of(path) for path in FILES} >= ROOMS
+def test_no_two_modules_import_each_other():
+    graph = {
+        name: {
+            other if other in MODULES else other.rpartition(".")[0]
+            for other in imported(path.read_text())
+            if other in MODULES or other.rpartition(".")[0] in MODULES
+        }
+        - {name}
+        for name, path in MODULES.items()
+        if path.name != "__init__.py"
+    }
+    done: set[str] = set()
+
+    def visit(name: str, above: tuple[str, ...]) -> None:
+        assert name not in above, f"a circle: {' → '.join([*above[above.index(name) :], name])}"
+        if name not in done:
+            for other in graph.get(name, ()):
+                visit(other, (*above, name))
+            done.add(name)
+
+    for name in graph:
+        visit(name, ())
+
+
+def test_the_list_of_packages_is_complete():
+    listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    assert sorted(listed) == sorted(name for name, path in MODULES.items() if path.name == "__init__.py")
 
 
 SAMPLE = '''
-"""import data; print("cuda")"""
-import torch, guides.amortized as g
+"""from vampyro import cli; print("cuda")"""
+import torch, vampyro.guides.amortized as g
 from os import path
 def f():
-    """from models import VAE; print()"""
-    from priors.vamp import VampPrior
-    importlib.import_module("jobs.train")
-    print(torch.zeros(1).cuda(), "cuda:0", "barracuda", "import flows")
+    """from vampyro.models import VAE; print()"""
+    from vampyro.priors.vamp import VampPrior
+    importlib.import_module("vampyro.cli.train")
+    print(torch.zeros(1).cuda(), "cuda:0", "barracuda", "import vampyro.flows")
 '''
 
 
 def test_the_rules_see_what_they_forbid():
-    assert imported_rooms(SAMPLE) == {"guides", "priors", "jobs"}
-    assert prints(SAMPLE) == [9]
+    assert imported(SAMPLE) == {"vampyro.guides.amortized", "vampyro.priors.vamp.VampPrior", "vampyro.cli.train"}
+    assert upward("vampyro.priors.x", SAMPLE) == {"guides", "cli"}
+    assert calls(SAMPLE, "print") == [9]
     assert devices(SAMPLE) == [9, 9]
     with pytest.raises(AssertionError, match="in full"):
-        imported_rooms("from . import sibling")
+        imported("from . import sibling")

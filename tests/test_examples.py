@@ -86,7 +86,7 @@ def test_the_explorer_runs(tmp_path):
 
 def test_the_explorer_names_what_is_there():
     """Where marimo is not installed: its specs are read, and what it imports of ours exists."""
-    from specs import parse
+    from vampyro.catalogue.specs import parse
 
     tree = ast.parse((EXAMPLES / "explore.py").read_text())
     offered = [

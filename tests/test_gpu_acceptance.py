@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 import torch
 
-import data
 from benchmarks import gpu_acceptance, gpu_acceptance_engines, gpu_acceptance_scores, handmade
 from benchmarks.gpu_acceptance_programs import COMPILED, PROGRAMS, SCORED, SMALL, SameNoise, Settings, default_dtype
 from benchmarks.gpu_acceptance_rows import Rows, Skip, Task
 from benchmarks.handmade import captured_step, handmade_step
-from data import ImageSet
-from distributions import gemm
-from inference import staged
-from inference.eager import EagerStep
+from vampyro import data
+from vampyro.data import ImageSet
+from vampyro.distributions import gemm
+from vampyro.programs import compile as staged
+from vampyro.training.engines.eager import EagerStep
 
 ROOT = Path(__file__).parents[1]
 CPU = torch.device("cpu")
@@ -100,7 +100,7 @@ def test_an_engine_with_other_gradients_fails_the_checks(settings, monkeypatch):
 
 
 def test_scoring_that_does_not_halve_its_rows_fails_the_check(settings, monkeypatch):
-    monkeypatch.setattr("inference.importance.is_out_of_memory", lambda error: False)
+    monkeypatch.setattr("vampyro.memory.is_out_of_memory", lambda error: False)
     with pytest.raises(torch.OutOfMemoryError):
         gpu_acceptance_scores.out_of_memory(settings)
 

@@ -11,21 +11,25 @@ import numpy as np
 import pyro
 import pytest
 import torch
-from conftest import every
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scipy.io import loadmat, savemat
-from test_run import call
 
-import data
-from assemble import assemble
-from data import DataError, checked, mat5, matlab
-from inference import Trace_ELBO
-from inference.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
-from jobs import flags, saved, training
-from jobs.saved import check
-from specs import FAMILIES, Spec, SpecError, parse, parse_each
-from supports import LIKELIHOODS
+from tests.cli.test_train import call
+from tests.helpers import every
+from vampyro import data
+from vampyro.catalogue.assemble import assemble
+from vampyro.catalogue.specs import FAMILIES, Spec, parse, parse_each
+from vampyro.catalogue.supports import LIKELIHOODS
+from vampyro.data import download as checked
+from vampyro.data import mat5, matlab
+from vampyro.errors import DataError, SpecError
+from vampyro.objectives import Trace_ELBO
+from vampyro.runs import config as flags
+from vampyro.runs import saved
+from vampyro.runs import training_run as training
+from vampyro.runs.saved import check
+from vampyro.training.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 
 settings.register_profile("same", derandomize=True, deadline=None, database=None, max_examples=200)
 settings.load_profile("same")
