@@ -18,6 +18,9 @@ from vampyro.training.engines.eager import EagerStep
 
 BATCH = 20
 LOSS_LIMIT, GRADIENT_LIMIT = 1e-5, 2e-4  # rounding gives 1e-7 and 2e-5; TF32 products give 1e-3
+# cuDNN computes one float32 weight gradient of the encoder with a less exact algorithm: 3e-4 on an H100 with TF32 off,
+# and 5e-7 without cuDNN.
+CONVOLUTION_LIMIT = 6e-4
 MOVEMENT_LIMIT = 0.01  # of what the parameters moved: Adam turns rounding of tiny gradients into whole steps
 NEEDS_CUDA = "needs a CUDA device"
 
@@ -79,11 +82,11 @@ def distances(ours: tuple, theirs: tuple) -> tuple[float, float, str]:
     return ((loss - expected_loss).abs() / expected_loss.abs()).item(), each[worst], worst
 
 
-def compared(ours: tuple, theirs: tuple) -> Result:
+def compared(ours: tuple, theirs: tuple, limit: float = GRADIENT_LIMIT) -> Result:
     """A row's result for (loss, gradients) of two computations."""
     loss, gradient, worst = distances(ours, theirs)
-    passed = loss <= LOSS_LIMIT and gradient <= GRADIENT_LIMIT
-    expected = f"loss ≤ {LOSS_LIMIT:g}, gradient ≤ {GRADIENT_LIMIT:g}"
+    passed = loss <= LOSS_LIMIT and gradient <= limit
+    expected = f"loss ≤ {LOSS_LIMIT:g}, gradient ≤ {limit:g}"
     return f"loss {loss:.1g}, gradient {gradient:.1g}", expected, passed, {"worst": worst, "loss": loss}
 
 
@@ -96,7 +99,7 @@ def eager_gradients(settings: Settings, name: str) -> Result:
             for _ in range(2):  # the first runs under Pyro's validation
                 result = gradients(update, x)
         results.append(result)
-    return compared(*results)
+    return compared(*results, CONVOLUTION_LIMIT if "conv" in name else GRADIENT_LIMIT)
 
 
 @contextlib.contextmanager

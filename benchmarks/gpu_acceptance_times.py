@@ -114,9 +114,9 @@ def contestants(settings: Settings, prior: str, data: ImageSet, compiled: bool) 
 
     builders = {"eager": lambda: epoch(make_update(*programs(settings, prior), engine="eager"))}
     builders["torch"] = lambda: epoch(handmade_step(components, device=settings.device))
-    if settings.cuda:
+    if settings.cuda and not compiled:
         builders |= {"graph": graph, "torch captured by hand": captured}
-    if compiled:
+    if compiled:  # without a captured graph: next to one, mode="reduce-overhead" of torch 2.11 ends in a CUDA error
         builders["compiled"] = lambda: epoch(make_update(*programs(settings, prior), engine="compiled"))
         builders["torch.compile reduce-overhead"] = lambda: epoch(
             handmade_step(components, mode="reduce-overhead", device=settings.device)

@@ -18,7 +18,7 @@ class Guide(nn.Module):
     `guide(x)` is the Pyro program with the site "z" in the plate "images"; `guide.q(x)` is its
     distribution, to sample, score, plot, or borrow as a VampPrior's components.
 
-    >>> import torch, nets
+    >>> import torch; from vampyro import nets
     >>> guide = Guide(nets.MLP((1, 28, 28), (300,)), nets.NormalHead(300, 2))
     >>> guide.q(torch.zeros(5, 1, 28, 28))
     DiagonalNormal(batch 5, event 2)

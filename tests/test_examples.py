@@ -1,6 +1,7 @@
 """The lessons: each runs as it is, and reaches the number that it promises."""
 
 import ast
+import importlib
 import os
 import re
 import subprocess
@@ -98,5 +99,5 @@ def test_the_explorer_names_what_is_there():
     assert [parse("prior", prior).name for prior in priors] and [parse("flow", flow).name for flow in flows]
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom):
-            module = __import__(node.module)
+            module = importlib.import_module(node.module)
             assert all(hasattr(module, alias.name) for alias in node.names)

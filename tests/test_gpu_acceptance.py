@@ -100,7 +100,7 @@ def test_an_engine_with_other_gradients_fails_the_checks(settings, monkeypatch):
 
 
 def test_scoring_that_does_not_halve_its_rows_fails_the_check(settings, monkeypatch):
-    monkeypatch.setattr("vampyro.memory.is_out_of_memory", lambda error: False)
+    monkeypatch.setattr("vampyro.likelihood.importance.is_out_of_memory", lambda error: False)
     with pytest.raises(torch.OutOfMemoryError):
         gpu_acceptance_scores.out_of_memory(settings)
 

@@ -36,7 +36,7 @@ def test_every_spec_reads_back_with_its_default_shown_and_options_sorted(family,
     for number in default and [*default, "1", "7"]:
         spec = parse(family, ":".join([name, number, *options]))
         assert spec == Spec(name, int(number), frozenset(options))
-        assert str(spec) == str(Spec(name, int(number), options)) == ":".join([name, number, *sorted(options)])
+        assert str(spec) == ":".join([name, number, *sorted(options)])
         assert parse(family, str(spec)) == parse(family, spec) == spec
         assert repr(spec) == f"Spec({str(spec)!r})"
 

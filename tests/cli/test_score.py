@@ -80,7 +80,7 @@ def test_what_one_measure_cannot_do_costs_no_other(run, capsys, monkeypatch):
     def fail(*args, **kwargs):
         raise ValueError("decompose expects at least two images")
 
-    monkeypatch.setattr("vampyro.diagnostics.decomposition.decompose", fail)
+    monkeypatch.setattr("vampyro.reports.sections.elbo.decompose", fail)
     assert "not measured: elbo" in call("score", run, "--images", 1, "--samples", 30, "--measures", "likelihood,elbo")
     assert "at least two images" in capsys.readouterr().out
     measures = json.loads((run / "results.json").read_text())["measures"]["own"]

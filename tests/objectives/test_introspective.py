@@ -15,6 +15,7 @@ from vampyro.objectives.introspective import own_images
 from vampyro.training import fit, make_update
 from vampyro.training.checkpoint import load_checkpoint, save_checkpoint
 from vampyro.training.engines.eager import EagerStep
+from vampyro.training.engines.introspective import IntrospectiveStep
 
 SHAPE = (1, 4, 5)
 GRID = [("vae", "standard", "none"), ("vae", "vamp:3:weighted", "planar:2"), ("two-level", "vamp:3", "planar:2")]
@@ -49,7 +50,8 @@ def gradients(step, x, seed=1):
 
 
 def step_of(model, guide, objective, weight=0.7):
-    return getattr(objective, "step", EagerStep)(model, guide, torch.tensor(weight), "adam", 1e-2, objective)
+    step = IntrospectiveStep if isinstance(objective, Introspective) else EagerStep
+    return step(model, guide, torch.tensor(weight), "adam", 1e-2, objective)
 
 
 def by_hand(model, guide, x, margin, strength, weight):

@@ -181,7 +181,7 @@ def cached_classifier(images, *, hidden=256, dropout=0.2, epochs=10, batch_size=
         data.DataError: where the training images have no labels. Samples of static-mnist are classified by the
             classifier of mnist.
 
-    >>> from vampyro import data, tempfile
+    >>> import tempfile; from vampyro import data
     >>> images, root = data.load("mnist5k"), tempfile.mkdtemp()
     >>> classifier = cached_classifier(images, hidden=8, epochs=1, root=root)
     >>> again = cached_classifier(images, hidden=8, epochs=1, root=root)  # from the disk

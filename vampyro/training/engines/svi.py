@@ -40,7 +40,7 @@ def registered(program: nn.Module, name: str | None = None):
         TypeError: where the program is not an `nn.Module`.
         ValueError: where another program has that name.
 
-    >>> import torch, pyro, nets; from pyro.infer import SVI, Trace_ELBO
+    >>> import torch, pyro; from vampyro import nets; from pyro.infer import SVI, Trace_ELBO
     >>> from vampyro.models import VAE; from vampyro.guides import Guide; from vampyro.priors import StandardNormal
     >>> decoder = torch.nn.Sequential(nets.MLP((2,), (8,)), nets.BernoulliHead(8, (1, 4, 4)))
     >>> model, guide = VAE(StandardNormal(2), decoder), Guide(nets.MLP((1, 4, 4), (8,)), nets.NormalHead(8, 2))
