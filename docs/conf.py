@@ -1,5 +1,7 @@
 """The documentation site: `pip install -r docs/requirements-docs.txt`, then `sphinx-build -W docs docs/_build`."""
 
+import importlib
+import pkgutil
 import re
 import shutil
 from pathlib import Path
@@ -12,6 +14,10 @@ LINKS = {  # the README's, as they are here
     "docs/results/": "results.md",
     "docs/": "",
 }
+
+# The packages of the reference, from what a user meets first to what lies below it.
+PACKAGES = ["catalogue", "models", "guides", "priors", "flows", "nets", "distributions", "objectives", "training"]
+PACKAGES += ["likelihood", "diagnostics", "metrics", "data", "plots", "programs"]
 
 project, author, copyright = "vampyro", "the vampyro authors", "the vampyro authors"
 extensions = ["sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode", "myst_nb"]
@@ -53,6 +59,23 @@ def copy_lessons(app):
         shutil.copy(lesson, target)
 
 
+def write_reference(app):
+    """Write a page for every package, with a section for every module, from their docstrings."""
+    folder = DOCS / "api"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    for package in PACKAGES:
+        module = importlib.import_module(f"vampyro.{package}")
+        names = [name for _, name, _ in pkgutil.walk_packages(module.__path__, f"{module.__name__}.")]
+        page = f"# `{module.__name__}`\n\n{module.__doc__}\n"
+        for name in names:
+            page += f"\n## `{name}`\n\n```{{eval-rst}}\n.. automodule:: {name}\n```\n"
+        (folder / f"{package}.md").write_text(page, encoding="utf-8")
+    pages = "\n".join(PACKAGES)
+    index = f"# Reference\n\nEvery package, from its docstrings. The tests run the examples in them.\n\n```{{toctree}}\n{pages}\n```\n"
+    (folder / "index.md").write_text(index, encoding="utf-8")
+
+
 def escape(app, what, name, obj, options, lines):
     """Docstrings are plain text with `names` and doctests: a |J| or a z* in one is no markup."""
     example = False
@@ -70,3 +93,4 @@ def escape(app, what, name, obj, options, lines):
 def setup(app):
     app.connect("autodoc-process-docstring", escape, priority=400)  # before napoleon reads it
     app.connect("config-inited", lambda app, config: copy_lessons(app))
+    app.connect("config-inited", lambda app, config: write_reference(app))
