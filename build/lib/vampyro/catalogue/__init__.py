@@ -1,0 +1,1 @@
+"""Names of parts, and how programs are built from them."""

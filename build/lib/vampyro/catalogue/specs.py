@@ -1,0 +1,179 @@
+"""Spec strings: `NAME[:N][:OPTION…]`, the same on the command line, in `assemble`, in checkpoints and in labels.
+
+Pure Python, so that `run.py --help` need not import torch.
+"""
+
+import re
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+
+from vampyro.errors import SpecError, choose, quote
+
+MANY = 10**9  # of anything: what is larger is a slip, and no machine's
+
+
+@dataclass(frozen=True)
+class Form:
+    """What may follow a name: `n` is the default of N, None where the name takes none."""
+
+    n: int | None = None
+    options: tuple[str, ...] = ()
+    exclusive: tuple[str, ...] = field(default=(), kw_only=True)  # at most one of these
+    max_n: int = field(default=MANY, kw_only=True)
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A spec string, read. `str(spec)` shows every default and reads back to the same spec.
+
+    >>> parse("prior", "vamp:500:weighted:from-data")
+    Spec('vamp:500:from-data:weighted')
+    """
+
+    name: str
+    n: int | None = None
+    options: frozenset[str] = frozenset()
+
+    def __str__(self):
+        return ":".join([self.name, *([] if self.n is None else [str(self.n)]), *sorted(self.options)])
+
+    def __repr__(self):
+        return f"Spec({str(self)!r})"
+
+
+VAMP = Form(100, ("weighted", "from-data", "fixed"), exclusive=("from-data", "fixed"))
+
+
+ESTIMATORS = ("score", "relaxed", "enumerate")  # of the gradient, where a latent is discrete
+
+
+FLOW_LENGTHS = {"planar": 5, "radial": 5, "sylvester": 4, "iaf": 4, "coupling": 4, "spline": 4}
+
+
+MAX_FLOW_LENGTH = 1000  # layers, each a module of its own
+
+
+MAX_LAYERS = 100  # of a network
+
+
+FAMILIES = {
+    "prior": {
+        "standard": Form(),
+        "mog": Form(10, ("weighted",)),
+        "vamp": VAMP,
+        "vamp-base": VAMP,
+        **{name: Form(length, max_n=MAX_FLOW_LENGTH) for name, length in FLOW_LENGTHS.items()},
+        "autoregressive": Form(),
+    },
+    "scoring prior": {"own": Form(), "aggregate": Form(), "gmm": Form(10)},  # in place of the one that was trained
+    "flow": {
+        "none": Form(),
+        **{name: Form(length, ("shared",), max_n=MAX_FLOW_LENGTH) for name, length in FLOW_LENGTHS.items()},
+    },
+    "model": {"vae": Form(), "two-level": Form()},
+    "net": {"mlp": Form(), "conv": Form(), "small-conv": Form()},
+    "activation": {name: Form() for name in ("gated", "relu", "leaky-relu", "softplus", "tanh")},
+    "likelihood": {
+        "bernoulli": Form(),
+        "normal": Form(options=("learned",)),
+        "logistic": Form(),
+        "continuous-bernoulli": Form(),
+    },
+    "posterior": {"normal": Form(), "delta": Form(), "bernoulli": Form(), "vq": Form(64)},
+    "condition": {"none": Form(), "label": Form()},
+    "objective": {
+        "elbo": Form(options=("analytic", *ESTIMATORS), exclusive=ESTIMATORS),
+        "iwae": Form(5),
+        "intro": Form(40, ("reconstructions",)),
+    },
+}
+
+
+def usage(family):
+    """How the family's specs are written.
+
+    >>> usage("objective")
+    'elbo[:analytic][:score|relaxed|enumerate], iwae[:N], intro[:N][:reconstructions]'
+    """
+    forms = FAMILIES[family].items()
+    return ", ".join(
+        name + ("[:N]" if form.n is not None else "") + "".join(f"[:{option}]" for option in _options(form))
+        for name, form in forms
+    )
+
+
+def _options(form):
+    """Those that exclude each other as one, with bars between."""
+    free = [option for option in form.options if option not in form.exclusive]
+    return [*free, *(["|".join(form.exclusive)] if form.exclusive else [])]
+
+
+def parse(family, text):
+    """Reads a spec of one family (`prior`, `flow`, …); a Spec is passed through.
+
+    Raises:
+        SpecError: unknown name or option, N where none is taken, below 1 or too large, options that exclude each other.
+
+    >>> str(parse("flow", "planar"))
+    'planar:5'
+    >>> parse("flow", "planar:0")
+    Traceback (most recent call last):
+    vampyro.errors.SpecError: flow 'planar:0': N must be at least 1 (write 'none' for no flow)
+    """
+    if isinstance(text, Spec):
+        text = str(text)
+    if not isinstance(text, str):
+        raise SpecError(
+            f"a {family} is written as text, 'NAME[:N][:OPTION…]', got {quote(text)} (there are {usage(family)})"
+        )
+    name, *rest = text.strip().split(":")
+    form = FAMILIES[family][choose(family, name, list(FAMILIES[family]))]
+    given = f"{family} {quote(text)}"
+    n, options = form.n, []
+    for position, part in enumerate(rest):
+        if part in form.options:
+            if part in options:
+                raise SpecError(f"{given}: option {quote(part)} is given twice")
+            options.append(part)
+        elif position > 0 or not _is_number(part):
+            if not form.options and form.n is None:
+                raise SpecError(f"{given}: {name!r} takes nothing after it, got {quote(part)}")
+            expected = _expected(form, position)
+            close = get_close_matches(part, form.options, n=1, cutoff=0.5)
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            raise SpecError(f"{given}: expected {expected}, got {quote(part)}{hint}")
+        elif form.n is None:
+            raise SpecError(f"{given}: {name!r} takes no number, got {quote(part)}")
+        elif float(part) < 1:  # int refuses thousands of digits
+            hint = " (write 'none' for no flow)" if family == "flow" else ""
+            raise SpecError(f"{given}: N must be at least 1{hint}")
+        elif float(part) > form.max_n:
+            raise SpecError(f"{given}: N must be at most {form.max_n}")
+        else:
+            n = int(float(part))
+    if len(clash := [option for option in options if option in form.exclusive]) > 1:
+        raise SpecError(f"{given}: {' and '.join(map(repr, clash))} exclude each other")
+    return Spec(name, n, frozenset(options))
+
+
+def parse_each(family, text, count):
+    """A spec for each of `count` things: one for all of them, or as many with commas between.
+
+    >>> parse_each("flow", "planar:5,none", 2)
+    [Spec('planar:5'), Spec('none')]
+    """
+    specs = [parse(family, part) for part in (text.split(",") if isinstance(text, str) else [text])]
+    if len(specs) not in (1, count):
+        expected = "one" if count == 1 else f"one, or {count} with commas between"
+        raise SpecError(f"{family} {quote(text)}: expected {expected}")
+    return specs * (count // len(specs))
+
+
+def _expected(form, position):
+    """What could have stood at this position, in words."""
+    number = ["a whole number"] if form.n is not None and position == 0 else []
+    return " or ".join(number + [repr(option) for option in form.options]) or "nothing"
+
+
+def _is_number(text):
+    return re.fullmatch("[+-]?[0-9]+", text) is not None

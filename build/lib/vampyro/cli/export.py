@@ -1,0 +1,136 @@
+"""The job `export`: posterior draws of a finished run, as ArviZ reads them."""
+
+from vampyro.errors import require
+from vampyro.runs.arguments import COUNT, Parser, file
+from vampyro.runs.config import check_data
+
+
+def parser():
+    p = Parser(
+        prog="run.py export",
+        description="Draw z ~ p(z | x) of a run's best epoch, by importance resampling from its guide, and write them "
+        "for arviz.from_netcdf (pip install -r requirements-extras.txt).",
+    )
+    p.add_run()
+    p.add_argument("--images", help="N, drawn at random (default: 10)", dest="count", **COUNT, default=10)
+    p.add_argument("--samples", help="S draws for each (default: 1000)", **COUNT, default=1000)
+    p.add_argument("--proposals", help="of the guide, to choose them from (default: 10 S)", **COUNT, default=None)
+    p.add_argument("--split", help="which images (default: test)", choices=["train", "valid", "test"], default="test")
+    p.add_argument("--out", help="FILE.nc (default: posterior.nc in the run's folder)", **file(".nc"), default=None)
+    p.add_data_dir("folder of the data sets (default: the run's)")
+    p.add_machine("draws")
+    return p
+
+
+def main(argv):
+    given = parser().named(argv)
+    check_data(given)
+    require("arviz", "export")
+    from vampyro.runs.errors import INPUT_ERRORS  # torch comes with it: not before the flags are read
+    from vampyro.runs.scoring import products_of
+
+    try:
+        with products_of(given["run"]):
+            export(given.pop("run"), **given)
+    except (*INPUT_ERRORS, FloatingPointError) as error:
+        return f"error: {error}"
+
+
+def export(run, count, samples, proposals, split, out, device="auto", **given):
+    """Writes FILE.nc and prints where it is, and for how many images the draws are not to be trusted.
+
+    Raises:
+        one of `vampyro.runs.errors.INPUT_ERRORS`.
+    """
+    from vampyro.likelihood import posterior_draws, scoring_guide
+    from vampyro.likelihood.weights import MIN_SAMPLES
+    from vampyro.memory import memory_for
+    from vampyro.runs.device import check_samples, find_device
+    from vampyro.runs.folder import FolderError
+    from vampyro.runs.scoring import chosen, drawn, trained
+
+    device = find_device(device)
+    folder, config, _, images, model, guide = trained(run, **given)
+    images, model, guide = images.to(device), model.to(device), guide.to(device)
+    seed = given.get("seed", config["seed"])
+    guide = scoring_guide(model, guide, images.images("valid"), seed=config["seed"])
+    x = images.images(split)
+    index = drawn(len(x), count)
+    x = chosen(x, index)
+    check_samples(model, x, proposals or 10 * samples, "--proposals")
+    with memory_for("drawing from the posterior", "--samples", "--proposals", "--images"):
+        draws = posterior_draws(model, guide, x, samples, proposals=proposals, seed=seed)
+    attributes = {
+        name: str(config[name]) for name in ("dataset", "model", "prior", "flow", "likelihood") if name in config
+    }
+    attributes |= {"run": str(run), "split": split, "seed": str(seed), "proposals": draws.score.samples}
+    out = out or folder.path / "posterior.nc"
+    try:
+        with memory_for("writing the draws", "--samples", "--images"):
+            write(out, draws, x.cpu(), index, attributes)
+    except OSError as error:
+        raise FolderError(f"cannot write {error.filename or out}: {error.strerror or error}") from None
+    score = draws.score
+    print(draws)
+    if score.discrete:
+        print(
+            f"the latents are discrete: the {score.samples} proposals of an image are {score.distinct.median():.0f} "
+            "different codes in the median, and codes that the guide does not propose cannot be drawn"
+        )
+    elif not score.exact and score.samples < MIN_SAMPLES:
+        print(f"--proposals {score.samples}: too few to judge the draws; take at least {MIN_SAMPLES}")
+    elif score.heavy:
+        print(
+            f"k̂ > {score.pareto_limit:.2f} for {score.heavy} of {len(x)} images: their draws are closer to the guide "
+            "than to the posterior"
+        )
+    print(out)
+
+
+def write(path, draws, x, index, attributes):
+    """posterior: the latents; sample_stats: log_weight; log_likelihood: log p(x | z); observed_data: x; importance:
+    k̂, effective sample size and log p̂(x) of each image. Dimensions: chain (one), draw, image, and the event's.
+
+    Args:
+        path: FILE.nc.
+        draws: `PosteriorDraws`.
+        x: the images (N, *event).
+        index: of each in its split, (N,).
+        attributes: {name: what is said of the file}.
+    """
+    import os
+    import uuid
+    import warnings
+
+    with warnings.catch_warnings():  # of ArviZ's own next version
+        warnings.simplefilter("ignore", FutureWarning)
+        import arviz
+    import xarray
+
+    def dims(name, value, leading):
+        return {name: ["image", *(f"{name}_dim_{i}" for i in range(value.ndim - leading))]}
+
+    values = {name: value.cpu().numpy()[None] for name, value in draws.values.items()}
+    score = draws.score
+    importance = {
+        name: ("image", getattr(score, name).numpy())
+        for name in ("log_likelihood", "monte_carlo_error", "elbo", "ess", "pareto_k")
+    }
+    found = arviz.from_dict(
+        posterior=values,
+        sample_stats={"log_weight": draws.log_weights.numpy()[None]},
+        log_likelihood={"x": draws.log_likelihood.numpy()[None]},
+        observed_data={"x": x.numpy()},
+        coords={"image": index},
+        dims={"log_weight": ["image"], "x": ["image"]}
+        | {k: v for n, z in values.items() for k, v in dims(n, z, 3).items()},
+        attrs=attributes,
+    )
+    found.add_groups({"importance": xarray.Dataset(importance, coords={"image": index})}, warn_on_custom_groups=False)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex}.part")  # HDF5 opens files by their name
+    try:
+        found.to_netcdf(str(temporary))
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

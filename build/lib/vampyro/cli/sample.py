@@ -1,0 +1,115 @@
+"""The job `sample`: images drawn from a finished run, as a picture and as numbers."""
+
+import math
+
+from vampyro.catalogue.specs import MANY
+from vampyro.errors import SpecError
+from vampyro.runs.arguments import COUNT, Parser, file, number
+from vampyro.runs.config import check_data
+
+MAX_SHOWN = 10_000  # images, at most, in the picture; FILE.npz holds all
+
+
+BYTES_PER_PIXEL = 16  # while it is drawn
+
+
+def labels(text):
+    """An argparse type: `7` → [7], and `3,8` → [3, 8]."""
+    return [number(int, 0, MANY)(part) for part in text.split(",")]
+
+
+def parser():
+    p = Parser(
+        prog="run.py sample",
+        description="Draw images from a run's best epoch: z ~ p(z), and the means of p(x | z).",
+    )
+    p.add_run()
+    p.add_argument(
+        "--label",
+        help="of a conditional run: the class to draw, or several in turn, 3,8 (default: all)",
+        type=labels,
+        metavar="Y",
+        default=None,
+    )
+    p.add_prior()
+    p.add_argument("--count", help="how many images (default: 64)", **COUNT, default=64)
+    p.add_argument("--draws", help="draw every pixel from p(x | z) too", action="store_true", default=False)
+    p.add_argument("--out", help="FILE.png (default: drawn.png in the run's folder)", **file(".png"), default=None)
+    p.add_argument("--npz", help="write arrays `images` and, of a conditional run, `labels` too", **file(".npz"))
+    p.add_data_dir("of another --prior: folder of the data sets (default: the run's)")
+    p.add_machine("draws")
+    return p
+
+
+def main(argv):
+    given = parser().named(argv)
+    check_data(given)
+    from vampyro.runs.errors import INPUT_ERRORS  # torch comes with it: not before the flags are read
+    from vampyro.runs.scoring import products_of
+
+    try:
+        with products_of(given["run"]):
+            sample(given.pop("run"), **given)
+    except INPUT_ERRORS as error:
+        return f"error: {error}"
+
+
+def sample(run, label, prior, count, draws, out, npz=None, device="auto", seed=None, **given):
+    """Writes the picture, and FILE.npz where one is asked for, and prints where they are.
+
+    Raises:
+        SpecError: for a label that the run does not know; and as `Folder.open`, `assemble.load`, `find_device`, and
+            of another prior `scoring.trained`.
+    """
+    import torch
+
+    from vampyro import plots
+    from vampyro.catalogue.assemble import load
+    from vampyro.memory import check_fits, memory_for
+    from vampyro.programs.randomness import seeded
+    from vampyro.runs.device import find_device
+    from vampyro.runs.folder import Folder, FolderError
+    from vampyro.runs.run_plots import generated
+    from vampyro.runs.scoring import trained
+
+    folder, config = Folder.open(run)
+    check_fits(f"--count {count}", BYTES_PER_PIXEL * count * math.prod(config["shape"]), "choose a smaller number")
+    y = asked(run, config["classes"], label, count)
+    device = find_device(device)
+    programs = load(run) if prior == "own" else trained(run, prior, **given)[-2:]  # its own needs no images
+    model, _ = (program.to(device) for program in programs)  # the guide too, where a prior borrows it
+    seed = config["seed"] if seed is None else seed
+    with memory_for(f"drawing {count} images", "--count"), torch.no_grad(), seeded(seed, device=device):
+        p = generated(model, count, y)
+        images = (p.sample() if draws else p.mean).cpu()
+    out, columns = out or folder.path / "drawn.png", None
+    if y is not None and label is None and config["classes"] <= count and config["classes"] <= 20:
+        columns = config["classes"]  # a column for each
+    title = f"{'draws from' if draws else 'means of'} p(x | z{'' if y is None else ', y'}), z ~ p(z)"
+    title += "" if count <= MAX_SHOWN else f", the first {MAX_SHOWN} of {count}"
+    title += "" if prior == "own" else f" = {prior}"
+    title += "" if label is None else f", y = {', '.join(map(str, label))}"
+    try:
+        with memory_for("drawing the picture", "--count"):
+            Folder(out.parent).save_figure(out.name, plots.image_grid(images[:MAX_SHOWN], columns, title))
+        print(out)
+        if npz is not None:
+            arrays = {"images": images.numpy()} | ({} if y is None else {"labels": y.numpy()})
+            Folder(npz.parent).write_arrays(npz.name, **arrays)
+            print(npz)
+    except OSError as error:
+        raise FolderError(f"cannot write {error.filename or out}: {error.strerror}") from None
+
+
+def asked(run, classes, label, count):
+    """The labels of `count` images, (count,), or None of a run that is given none."""
+    import torch
+
+    if classes is None:
+        if label is not None:
+            raise SpecError(f"--label {label[0]}: {run} was not trained with labels; train one with --condition label")
+        return None
+    if label is not None and max(label) >= classes:
+        raise SpecError(f"--label {max(label)}: {run} knows the labels 0 to {classes - 1}")
+    choice = torch.arange(classes) if label is None else torch.tensor(label)
+    return choice[torch.arange(count) % len(choice)]

@@ -1,0 +1,85 @@
+"""The job `score`: a finished run measured, with more samples, under another prior, on other images."""
+
+import argparse
+import shlex
+import sys
+
+from vampyro.errors import SpecError, choose
+from vampyro.reports.sections import SECTIONS
+from vampyro.runs.arguments import COUNT, SEED, Parser, number, path
+from vampyro.runs.config import check_data
+from vampyro.runs.signals import status
+
+
+def measures(text):
+    """An argparse type: `elbo,ais` → ["elbo", "ais"], and `all`."""
+    names = list(SECTIONS) if text == "all" else text.split(",")
+    try:
+        return [choose("measure", name, list(SECTIONS)) for name in names]
+    except SpecError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def parser():
+    p = Parser(
+        prog="run.py score",
+        description="Measure a run's best epoch; figures go to results.json, everything to a report.html.",
+        epilog="measures: " + "; ".join(f"{name}: {what}" for name, what in SECTIONS.items()),
+    )
+    p.add_run()
+    p.add_argument(
+        "--measures",
+        help="names with commas between, or all (default: likelihood)",
+        type=measures,
+        default=["likelihood"],
+        metavar="NAMES",
+    )
+    p.add_prior()
+    p.add_argument("--samples", help="importance samples per image (default: the run's)", **COUNT)
+    p.add_argument("--split", help="which images (default: test)", choices=["train", "valid", "test"], default="test")
+    p.add_argument("--images", help="N of them, drawn at random (default: as the run)", dest="count", **COUNT)
+    p.add_argument("--draw-seed", help="of the images (default: 0)", **SEED, default=0)
+    p.add_argument(
+        "--temperatures", help="of ais (default: 300)", type=number(int, 2, 10**6), metavar="N", default=None
+    )
+    p.add_argument(
+        "--other", help="another data set of the same shape, for outliers", type=path, metavar="NAME", default=None
+    )
+    p.add_data_dir("folder of the data sets (default: the run's)")
+    p.add_machine("samples")
+    return p
+
+
+OF = {"temperatures": "ais", "other": "outliers"}  # settings that one measure alone reads
+
+
+def read(argv):
+    """argv → settings; one line and the end where one of them is of a measure that was not asked for."""
+    p = parser()
+    given = p.named(argv)
+    for name, measure in OF.items():
+        if given[name] is not None and measure not in given["measures"]:
+            p.error(f"--{name} is for the measure {measure}: name it among --measures, or leave --{name} out")
+    return given | {"temperatures": given["temperatures"] or 300}
+
+
+def main(argv):
+    given = read(argv)
+    check_data(given, "other")
+    from vampyro.memory import MemoryShortage
+    from vampyro.reports import measure as rescore  # torch comes with it: not before the flags are read
+    from vampyro.runs.errors import INPUT_ERRORS
+    from vampyro.runs.scoring import products_of
+
+    try:
+        with products_of(given["run"]):
+            command = shlex.join(["python", "run.py", "score", *argv])
+            failed = rescore.rescore(given.pop("run"), command=command, **given)
+            return f"error: not measured: {', '.join(failed)}" if failed else None
+    except (OSError, MemoryShortage) as error:
+        return f"error: {error}; what was measured is kept, and the same command goes on"
+    except INPUT_ERRORS as error:
+        return f"error: {error}"
+    except KeyboardInterrupt as stop:
+        print("\nstopped: what was measured is kept, and the same command goes on", file=sys.stderr)
+        return status(stop)

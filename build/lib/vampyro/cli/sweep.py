@@ -1,0 +1,100 @@
+"""The job `sweep`: a run for every value of what varies, one table and one picture of all."""
+
+import os
+import sys
+from pathlib import Path
+
+from vampyro.cli.score import measures
+from vampyro.errors import SpecError
+from vampyro.runs import config as flags
+from vampyro.runs.arguments import MAX_SEED, THREADS
+from vampyro.runs.signals import status
+from vampyro.sweeps.grid import SweepError, cells, clean, vary
+
+EPILOG = (
+    "--vary NAME=V,V,… takes any training flag; several make the product. Where values hold commas they stand between "
+    "slashes: --vary hidden=300,300/500,500. The same command again goes on where it stopped."
+)
+
+
+JOBS_PER_CORE = 8  # more processes at a time would only wait for each other, and fill the memory
+
+
+KEPT = "finished runs and epochs are kept, and the same command goes on"
+
+
+def parser(prog, description, varied=True):
+    """The training flags, and those of many runs."""
+    p = flags.parser(prog, description, many=True)
+    p.epilog = EPILOG if varied else None
+    g = p.add_argument_group("sweep")
+    if varied:
+        g.add_argument("--vary", help="what varies, and its values", action="append", metavar="NAME=V,V")
+    g.add_argument("--seeds", help="runs of each cell, with --seed and those after it (default: 1)", **flags.COUNT)
+    g.add_argument("--jobs", help="runs at a time (default: 1)", **flags.COUNT)
+    g.add_argument("--threads", help="of each run (default: its share of the cores)", **THREADS)
+    g.add_argument("--measures", help="of each finished run, as `run.py score` takes them", type=measures)
+    g.add_argument("--dask", help="run on the workers of this Dask scheduler, tcp://HOST:8786 say", metavar="ADDRESS")
+    g.add_argument("--dry-run", help="say what would be run, and for how long, and stop", action="store_true")
+    return p
+
+
+OWN = ("vary", "seeds", "jobs", "threads", "measures", "dask", "dry_run", "out", "seed")
+
+
+def split(given):
+    """(what the sweep itself is told, the training flags that all its runs share)."""
+    if "resume" in given:
+        raise SweepError("--resume is for a single run: a sweep goes on when the same command is given again")
+    most = JOBS_PER_CORE * (os.cpu_count() or 1)
+    if given.get("jobs", 1) > most and "dask" not in given:
+        raise SweepError(f"--jobs {given['jobs']}: expected at most {most}, {JOBS_PER_CORE} for each core")
+    return {name: given.pop(name) for name in OWN if name in given}, given
+
+
+def seeds_of(own: dict, count: int = 1) -> range:
+    """Return the seeds of each cell's runs; `count` of them unless --seeds says how many."""
+    first, count = own.get("seed", 0), own.get("seeds", count)
+    if first + count - 1 > MAX_SEED:
+        raise SweepError(f"--seed {first} and {count} --seeds: expected the last seed to be at most {MAX_SEED}")
+    return range(first, first + count)
+
+
+def main(argv):
+    p = parser("run.py sweep", "Train a run for every value of what varies; one table and one picture of all.")
+    try:
+        own, shared = split(p.named(argv))
+        axes = [vary(text) for text in own.get("vary", ())]
+        if not axes and own.get("seeds", 1) == 1:
+            raise SweepError("nothing varies: give --vary NAME=V,V, prior=standard,vamp say, or --seeds N")
+        seeds = seeds_of(own)
+        made = cells(axes, shared, seeds=len(seeds))
+        for cell in made:
+            flags.check_data(cell.config)
+        name = "_".join(["sweep", made[0].config["dataset"], *(axis.name for axis in axes)])
+        out = Path(own.get("out") or Path("runs") / clean(name))
+        from vampyro.sweeps import sweep as campaign  # torch comes with it: not before the flags are read
+
+        by_line()
+        work = campaign.Campaign(made, seeds, out, tuple(own.get("measures", ())))
+        jobs, threads = own.get("jobs", 1), own.get("threads")
+        if own.get("dry_run"):
+            return campaign.plan(work, jobs, threads)
+        todo, failed = campaign.ready(work)
+        print(f"{len(work.runs)} runs in {out}, {len(todo)} to do")
+        failed = campaign.run(todo, failed, jobs, threads, own.get("dask"))
+        campaign.report(work)
+        return failed
+    except (SweepError, SpecError) as error:
+        return f"error: {error}"
+    except OSError as error:
+        return f"error: {error}; {KEPT}"
+    except KeyboardInterrupt as stop:
+        print(f"\nstopped: {KEPT}", file=sys.stderr)
+        return status(stop)
+
+
+def by_line():
+    """A line shows when it is printed, in a file too."""
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(line_buffering=True)

@@ -1,0 +1,298 @@
+"""A data set of images in memory."""
+
+import math
+from dataclasses import dataclass, field, replace
+
+import torch
+
+from vampyro.data import validate
+from vampyro.data.validate import SPLITS
+from vampyro.errors import DataError
+
+# Not the run's seed: validation and test images have to be the same in every run for the runs to compare.
+SEEDS = {"train": 1, "valid": 2, "test": 3}
+
+
+def scaled(images):
+    """Bytes 0..255 as float32 in [0, 1]; floats as they are.
+
+    >>> scaled(torch.tensor([0, 51, 255], dtype=torch.uint8))
+    tensor([0.0000, 0.2000, 1.0000])
+    """
+    return images if images.is_floating_point() else images.float().div_(255)
+
+
+def as_bytes(bits):
+    """False and True, or 0 and 1, as the bytes 0 and 255."""
+    return bits.to(torch.uint8) * 255
+
+
+def thresholded(images):
+    """255 where the intensity is above 1/2, else 0."""
+    return as_bytes(scaled(images) > 0.5)
+
+
+def drawn(images, split):
+    """One draw of 255 with probability the intensity, else 0; the same at every call.
+
+    Drawn on the CPU, because each kind of device would draw other pixels from the same seed.
+    """
+    generator = torch.Generator().manual_seed(SEEDS[split])
+    return as_bytes(torch.bernoulli(scaled(images.cpu()), generator=generator)).to(images.device)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class ImageSet:
+    """Training, validation and test images, whole in memory, on one device.
+
+    Images are uint8 grey levels 0..255, a quarter of their size as floats, and become floats in [0, 1] a batch
+    at a time. What the model sees depends on `binarize`:
+
+    - "fixed": the source is binary.
+    - "dynamic": training images are grey, and each pixel of intensity p is drawn from Ber(p) every time its image
+      is; validation and test images were drawn once, the same for every run.
+    - "threshold": pixels above 1/2 are 1, the others 0.
+    - "none": grey, or colour.
+
+    Attributes:
+        name: what `data.load` was given.
+        train, valid, test: (N, channels, height, width), uint8 in 0..255, or float32 in [0, 1] where the source is.
+        labels: split → int64 (N,); empty where the source has none.
+        binarize: as above. Splits that are binary hold 0 and 255 only.
+        noise: of training images, see `noisy`.
+        classes: how many labels there are, where the model is given them beside the images (see `labelled`), else None.
+        sha256: file → hex digest of its (uncompressed) contents.
+
+    Raises:
+        DataError: where these do not hold, a split is empty, or the splits' images differ in shape.
+
+    >>> grey = torch.arange(256, dtype=torch.uint8).reshape(4, 1, 8, 8)
+    >>> ImageSet("ramp", train=grey, valid=grey, test=grey[:1])
+    ImageSet(ramp: 4 / 4 / 1 images of 1×8×8, grey)
+    """
+
+    name: str
+    train: torch.Tensor
+    valid: torch.Tensor
+    test: torch.Tensor
+    labels: dict[str, torch.Tensor] = field(default_factory=dict)
+    binarize: str = "none"
+    sha256: dict[str, str] = field(default_factory=dict)
+    noise: float = 0.0
+    classes: int | None = None
+
+    def __post_init__(self):
+        validate.splits(self)
+
+    @property
+    def image_shape(self):
+        """(channels, height, width)."""
+        return tuple(self.train.shape[1:])
+
+    @property
+    def input_shape(self):
+        """Of what the model sees of one image: the image's, or (pixels + classes,) with its label beside it."""
+        return self.image_shape if self.classes is None else (math.prod(self.image_shape) + self.classes,)
+
+    @property
+    def binary(self):
+        """Whether the model sees nothing but 0 and 1."""
+        return self.binarize != "none"
+
+    @property
+    def values(self):
+        """What the model sees, for a likelihood to agree or refuse:
+
+            "binary": nothing but 0 and 1.
+            "levels": bytes, k/255.
+            "unit": any floats in [0, 1]; the set's tensors are float32.
+
+        >>> grey = torch.arange(256, dtype=torch.uint8).reshape(4, 1, 8, 8)
+        >>> ramp = ImageSet("ramp", train=grey, valid=grey, test=grey)
+        >>> ramp.values, ramp.binarized("dynamic").values
+        ('levels', 'binary')
+        """
+        if self.binary:
+            return "binary"
+        return "unit" if self.train.is_floating_point() else "levels"
+
+    @property
+    def kind(self) -> str:
+        """What a person calls such images by their number of channels: `grey`, `colour` or `multi-channel`."""
+        return {1: "grey", 3: "colour", 4: "colour"}.get(self.image_shape[0], "multi-channel")
+
+    @property
+    def device(self):
+        """Where the images are, and batches are drawn."""
+        return self.train.device
+
+    def __repr__(self):
+        counts = " / ".join(str(len(getattr(self, split))) for split in SPLITS)
+        values = f"{self.binarize} binarisation" if self.binary else self.kind
+        values += "" if self.classes is None else f", {self.classes} labels"
+        return f"ImageSet({self.name}: {counts} images of {'×'.join(map(str, self.image_shape))}, {values})"
+
+    def to(self, device):
+        """The same data on another device, still as bytes."""
+        moved = {split: getattr(self, split).to(device) for split in SPLITS}
+        labels = {split: labels.to(device) for split, labels in self.labels.items()}
+        return replace(self, labels=labels, **moved)
+
+    def binarized(self, how):
+        """A grey data set with the binarisation "dynamic", "threshold" or "none"; "none" changes no data set.
+
+        Raises:
+            DataError: for another word, or where the data are binary already.
+
+        >>> half = torch.full((2, 1, 2, 2), 128, dtype=torch.uint8)
+        >>> ImageSet("half", half, half, half).binarized("threshold").train[0, 0].tolist()
+        [[255, 255], [255, 255]]
+        """
+        if how not in ("dynamic", "threshold", "none"):
+            raise DataError(f"binarize is {how!r}: it can be dynamic, threshold or none")
+        if how == "none":
+            return self
+        if self.binary:
+            raise DataError(
+                f"binarize={how!r} needs grey or colour images, and {self.name} is binary already: leave it out"
+            )
+        if how == "threshold":
+            return replace(self, binarize=how, **{split: thresholded(getattr(self, split)) for split in SPLITS})
+        return replace(self, binarize=how, valid=drawn(self.valid, "valid"), test=drawn(self.test, "test"))
+
+    def batches(self, size):
+        """One epoch: every training image once, in random order, as float32 in [0, 1] of shape (size, *input_shape).
+
+        The last batch is smaller where `size` does not divide the number of images. The order, and the pixels of
+        a dynamic binarisation, come from the device's global generator, so `torch.manual_seed` decides them.
+
+        >>> from vampyro import data
+        >>> [len(batch) for batch in data.load("mnist5k").batches(1500)]
+        [1500, 1500, 1000]
+        """
+        if size < 1:
+            raise DataError(f"a batch of {size} images: the size must be 1 or more")
+        for indices in self.order().split(size):
+            yield self.batch(indices)
+
+    def order(self):
+        """The training images' indices in random order: an epoch."""
+        return torch.randperm(len(self.train), device=self.device)
+
+    def batch(self, indices):
+        """Training images as the model sees them; a dynamic binarisation draws their pixels anew."""
+        batch = scaled(self.train[indices])
+        batch = torch.bernoulli(batch) if self.binarize == "dynamic" else batch
+        batch = self._with_noise(batch) if self.noise else batch
+        return batch if self.classes is None else self.inputs(batch, self.labels["train"][indices])
+
+    def noisy(self, noise):
+        """The same data with noise on every training image each time it is drawn; `images` stay as they are.
+
+        Args:
+            noise: where pixels are binary the probability that one is flipped; where they are grey the standard
+                deviation of a Normal that is added, and what leaves [0, 1] is cut off.
+
+        Raises:
+            DataError: where it is not in [0, 1].
+
+        >>> from vampyro import data
+        >>> images = data.load("mnist5k", binarize="threshold")
+        >>> torch.equal(images.noisy(1.0).batch([0]), 1 - images.batch([0]))
+        True
+        """
+        if not 0 <= noise <= 1:
+            raise DataError(f"a noise of {noise}: it must be in [0, 1]")
+        return replace(self, noise=noise)
+
+    def _with_noise(self, batch):
+        if self.binary:
+            return torch.where(torch.rand_like(batch) < self.noise, 1 - batch, batch)
+        batch = (batch + self.noise * torch.randn_like(batch)).clamp(0, 1)
+        return (255 * batch).round() / 255 if self.values == "levels" else batch
+
+    def labelled(self):
+        """The same data, of which the model is given the labels too: of each image one vector, its pixels and then its
+        label as 1 of `classes` places. Binarisation and noise are the pixels' alone.
+
+        Raises:
+            DataError: where a split has no labels, or one is negative or larger than there are images.
+
+        >>> from vampyro import data
+        >>> images = data.load("mnist5k").labelled()
+        >>> images
+        ImageSet(mnist5k: 4000 / 500 / 500 images of 1×28×28, dynamic binarisation, 10 labels)
+        >>> images.images("test")[3, 784:]
+        tensor([0., 0., 0., 1., 0., 0., 0., 0., 0., 0.])
+        """
+        missing = ", ".join(split for split in SPLITS if split not in self.labels)
+        if missing:
+            raise DataError(
+                f"{self.name} has no labels of {missing}, and a model that is given labels needs those of every split: "
+                "use a labelled set, mnist5k say, or an .npz file with train_labels, valid_labels and test_labels"
+            )
+        labels = torch.cat(list(self.labels.values()))
+        if labels.min() < 0:
+            raise DataError(f"{self.name} has a label {labels.min()}: number the classes from 0")
+        if labels.max() >= len(labels):  # most classes would be empty, and each takes a place beside every image
+            raise DataError(
+                f"{self.name} has a label {labels.max()}, and only {len(labels)} images: number the classes from 0 "
+                "without gaps"
+            )
+        return replace(self, classes=labels.max().item() + 1)
+
+    def unlabelled(self):
+        """The same data, of which the model is given images alone."""
+        return replace(self, classes=None)
+
+    def inputs(self, pictures, labels):
+        """Any images (N, *image_shape), with labels (N,), as the model is given them: (N, *input_shape)."""
+        if self.classes is None:
+            return pictures
+        places = torch.arange(self.classes, device=pictures.device)
+        return torch.cat([pictures.flatten(1), (labels.unsqueeze(1) == places).to(pictures.dtype)], 1)
+
+    def pictures(self, inputs):
+        """The images in what the model is given: (N, *input_shape) to (N, *image_shape).
+
+        >>> from vampyro import data
+        >>> images = data.load("mnist5k")
+        >>> torch.equal(images.labelled().pictures(images.labelled().images("test")), images.images("test"))
+        True
+        """
+        if self.classes is None:
+            return inputs
+        return inputs[:, : math.prod(self.image_shape)].unflatten(1, self.image_shape)
+
+    def labels_of(self, split):
+        """The labels of a split's images, in their order: int64 (N,), as `labels` has them.
+
+        Raises:
+            DataError: for another word, or where the source gives that split no labels.
+
+        >>> from vampyro import data
+        >>> data.load("mnist5k").labels_of("test")[:12]
+        tensor([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 0, 1])
+        """
+        self._known(split)
+        if split not in self.labels:
+            others = f"only of {', '.join(self.labels)}" if self.labels else "of no split: its source has none"
+            raise DataError(f"{self.name} has no labels of {split!r}, {others}; use a labelled set, mnist5k say")
+        return self.labels[split]
+
+    def images(self, split):
+        """A whole split as the model is evaluated on it: float32 in [0, 1], (N, *input_shape), always the same.
+
+        >>> from vampyro import data
+        >>> data.load("mnist5k").images("test").unique()
+        tensor([0., 1.])
+        """
+        self._known(split)
+        images = getattr(self, split)
+        if split == "train" and self.binarize == "dynamic":
+            images = drawn(images, split)
+        return scaled(images) if self.classes is None else self.inputs(scaled(images), self.labels[split])
+
+    def _known(self, split):
+        if split not in SPLITS:
+            raise DataError(f"no split {split!r}: there are {', '.join(SPLITS)}")

@@ -1,0 +1,103 @@
+"""Which dimensions of the latents say anything of the image."""
+
+from dataclasses import dataclass
+
+import pyro
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from vampyro.memory import most_rows
+from vampyro.programs.checks import check_images, check_latents
+from vampyro.programs.estimate import Estimate
+from vampyro.programs.layout import arrange, inferred
+from vampyro.programs.modes import evaluation_mode
+from vampyro.programs.randomness import seeded
+from vampyro.programs.traces import core, latents_of, sample_sites, trace_of
+
+
+@dataclass(frozen=True, eq=False)
+class ActiveUnits:
+    """A_d = Var_x(E_q[z_d]) of one latent site.
+
+    `variance` (*event) float64, the images' sample variance, from which `noise` has been taken: what the draws added
+    to it, zero where means are exact. A variance that is really zero may so come out a little below. `active`
+    (*event) says where it is above the threshold, `count` how often.
+    """
+
+    variance: torch.Tensor
+    noise: torch.Tensor
+    threshold: float
+
+    @property
+    def active(self):
+        return self.variance > self.threshold
+
+    @property
+    def count(self):
+        return int(self.active.sum())
+
+    def __repr__(self):
+        return f"ActiveUnits({self.count} of {self.active.numel()}: variance of the mean > {self.threshold:g})"
+
+
+@torch.no_grad()
+def active_units(
+    model, guide, images: Float[Tensor, " images *event"], samples=100, *, threshold=0.01, seed=0, rows=None
+):
+    """Units of which Var_x(E_{z ~ q(z | x)}[z_d]) > 0.01, for each latent site   (Burda et al. 2016, arXiv:1509.00519).
+
+    Where a site's distribution knows its mean, that is used; elsewhere (behind a flow) a sample in its place. What is
+    left to chance is averaged over S draws: for a diagonal Normal given x alone nothing is, of q(z1 | x, z2) it is
+    z2. The variance of that average is subtracted, without which every unit would look active by Var(z)/S.
+
+    Args:
+        model, guide: Pyro programs over a batch of images; `nn.Module`s are put in evaluation mode meanwhile.
+        images: (N, channels, height, width), N ≥ 2.
+        samples: S ≥ 2.
+        threshold: above which a unit is active.
+        seed: of the samples.
+        rows: samples × images at a time.
+
+    Returns:
+        {site: ActiveUnits}, without sites whose values are labels (Categorical).
+
+    Raises:
+        ValueError: where there are fewer than two images or samples, or model and guide do not have the same latents.
+        TypeError: where the images are not a tensor of floats, as in `active_units(guide, images, 100)`.
+
+    >>> from vampyro import assemble
+    >>> model, guide = assemble(hidden=(8,), latent=3, shape=(1, 4, 4))
+    >>> active_units(model, guide, torch.rand(50, 1, 4, 4))["z"].noise
+    tensor([0., 0., 0.], dtype=torch.float64)
+    """
+    if not callable(guide):
+        raise TypeError(f"guide is a {type(guide).__name__}, expected a program: active_units(model, guide, images)")
+    check_images(images, model, guide)
+    if samples < 2 or len(images) < 2:
+        raise ValueError(f"active_units expects at least two images and samples, got {len(images)} and {samples}")
+    rows = rows or most_rows(images.device)
+    means: dict = {}
+    with evaluation_mode(model, guide), seeded(seed, device=images.device), pyro.validation_enabled(False):
+        blocks, layout = arrange(images, rows // samples, model, guide)
+        check_latents(latents_of(sample_sites(trace_of(model, blocks[0]))), inferred(guide, 1, blocks[0], layout)[1])
+        for x in blocks:
+            chunks = [inferred(guide, len(part), x, layout)[1] for part in torch.arange(samples).split(rows)]
+            for name, site in chunks[0].items():
+                if isinstance(core(site["fn"]), torch.distributions.Categorical):
+                    continue
+                draws = torch.cat([_mean_or_sample(chunk[name], layout) for chunk in chunks])
+                means.setdefault(name, []).append(Estimate.of(draws))
+    if not means:
+        raise ValueError("active_units has no latent with a mean: the values of a Categorical are labels")
+    means = {name: Estimate.cat(estimates) for name, estimates in means.items()}
+    noise = {name: mean.errors.square().mean(0) for name, mean in means.items()}
+    return {name: ActiveUnits(mean.values.var(0) - noise[name], noise[name], threshold) for name, mean in means.items()}
+
+
+def _mean_or_sample(site, layout):
+    try:
+        values = site["fn"].mean.expand(site["value"].shape)
+    except NotImplementedError:
+        values = site["value"]
+    return layout.images_first(values)

@@ -1,0 +1,176 @@
+"""The ELBO taken apart: reconstruction, and the KL of every latent and of every dimension."""
+
+from contextlib import suppress
+from dataclasses import dataclass
+
+import pyro
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from vampyro.likelihood.joint import Joint
+from vampyro.memory import most_rows
+from vampyro.programs.checks import check_images, check_support
+from vampyro.programs.divergence import downward
+from vampyro.programs.estimate import Estimate
+from vampyro.programs.layout import arrange, check_density, inferred
+from vampyro.programs.modes import constant_parts, evaluation_mode
+from vampyro.programs.randomness import seeded
+from vampyro.programs.traces import auxiliaries_of, is_delta, masked, precise, sample_sites
+
+
+@dataclass(frozen=True, eq=False)
+class Decomposition:
+    """ELBO = reconstruction - Σ kl, nats per image; each an `Estimate` over the same images.
+
+    `kl` and `kl_per_dimension` have an entry for every latent site. Of a latent that is given others (z1 given z2)
+    the KL is the mean over those. Of a dimension there is a KL only where q and p are both products over dimensions,
+    otherwise the entry is None: a flow's or a mixture's dimensions depend on one another. Latents that follow from a
+    guide's auxiliary sites, as in Pyro's autoguides, have one KL together, under "NAME, NAME".
+    """
+
+    elbo: Estimate
+    reconstruction: Estimate
+    kl: dict[str, Estimate]
+    kl_per_dimension: dict[str, Estimate | None]
+    samples: int
+
+    @property
+    def rate(self):
+        """R = E_x KL(q(z | x) ‖ p(z)), of all latents together."""
+        return sum(kl.mean.item() for kl in self.kl.values())
+
+    @property
+    def distortion(self):
+        """D = -E_x E_q[log p(x | z)]."""
+        return -self.reconstruction.mean.item()
+
+    def __repr__(self):
+        parts = {"reconstruction": self.reconstruction, **{f"KL of {name}": kl for name, kl in self.kl.items()}}
+        parts = ", ".join(f"{name} {part.mean:.3f} ± {part.error:.3f}" for name, part in parts.items())
+        return f"Decomposition({parts}; {len(self.elbo.values)} images, {self.samples} samples)"
+
+
+@torch.no_grad()
+def decompose(model, guide, images: Float[Tensor, " images *event"], samples=100, *, seed=0, rows=None):
+    """L(x) = E_q[log p(x | z)] - Σ_l E_q[KL(q(z_l | …) ‖ p(z_l | …))]   (Kingma & Welling 2014, arXiv:1312.6114).
+
+    A KL is in closed form where torch has one for the two distributions, and then only what they are given is
+    sampled; otherwise it is the mean of log q - log p. The same for each dimension. A masked site counts as the
+    program says, as in `score`; scales are for training alone.
+
+    Args:
+        model, guide: Pyro programs over a batch of images; `nn.Module`s are put in evaluation mode meanwhile.
+        images: (N, channels, height, width), as the model should see them.
+        samples: S of z for each image, from which the errors follow.
+        seed: of the samples.
+        rows: samples × images decoded at a time.
+
+    Raises:
+        ValueError: where S < 2, there are no images, a site of the guide is a Delta, or model and guide do not have the
+            same latent sites.
+
+    >>> from vampyro import assemble
+    >>> parts = decompose(*assemble(hidden=(8,), latent=3, shape=(1, 4, 4)), torch.zeros(5, 1, 4, 4), samples=10)
+    >>> parts.kl_per_dimension["z"]
+    Estimate(5 images × 3)
+    """
+    check_images(images, model, guide)
+    if samples < 2:
+        raise ValueError(f"samples is {samples}, expected at least 2, from which the errors follow")
+    rows = rows or most_rows(images.device)
+    with (
+        evaluation_mode(model, guide),
+        constant_parts(model),
+        seeded(seed, device=images.device),
+        pyro.validation_enabled(False),
+    ):
+        parts, layout = arrange(images, rows // samples, model, guide)
+        joint = Joint(model, layout=layout)
+        blocks = []
+        for x in parts:
+            chunks = [_terms(joint, guide, x, len(part)) for part in torch.arange(samples).split(rows)]
+            blocks.append({key: _estimate([chunk[key] for chunk in chunks]) for key in chunks[0]})
+    whole: dict = {key: None if blocks[0][key] is None else Estimate.cat([b[key] for b in blocks]) for key in blocks[0]}
+    by_site: dict = {kind: {name: e for (k, name), e in whole.items() if k == kind} for kind in ("kl", "dimensions")}
+    return Decomposition(
+        whole["elbo", None], whole["reconstruction", None], by_site["kl"], by_site["dimensions"], samples
+    )
+
+
+def rate_distortion(model, guide, images: Float[Tensor, " images *event"], samples=10, *, seed=0):
+    """(R, D): what the code costs, E_x KL(q(z | x) ‖ p(z)), and what it leaves unsaid, -E_x E_q[log p(x | z)].
+
+    Alemi et al. 2018, arXiv:1711.00464: -ELBO = D + R, training with weight β of the KL minimises D + βR, and runs with
+    several β draw the curve of what a model can reach. Nats per image; of all latents together. Raises as `decompose`.
+
+    >>> from vampyro import assemble
+    >>> rate, distortion = rate_distortion(*assemble(hidden=(8,), latent=3, shape=(1, 4, 4)), torch.zeros(5, 1, 4, 4))
+    >>> rate > 0 and distortion > 0
+    True
+    """
+    parts = decompose(model, guide, images, samples, seed=seed)
+    return parts.rate, parts.distortion
+
+
+def _terms(joint, guide, x, samples):
+    """{(kind, site): (samples, batch, …) or None}, one draw of z each."""
+    trace, latents = inferred(guide, samples, x, joint.layout)
+    check_density(guide, x, latents, joint.layout)
+    values = {name: site["value"] for name, site in latents.items()}
+    sites = sample_sites(joint.trace(x, values))
+    check_support(sites, values)
+    shape, per_image = (samples, len(x)), joint.layout.per_image
+    seen = (masked(site["fn"].log_prob(site["value"]).double(), site) for n, site in sites.items() if n not in latents)
+    seen = sum(map(per_image, seen))
+    terms, elbo = {("reconstruction", None): seen.expand(shape)}, seen
+    replaceable = downward(sites, latents)
+    together = [name for name, site in latents.items() if is_delta(site["fn"])]
+    for name, latent in latents.items():
+        if name in together:
+            continue
+        closed, factors = name in replaceable, (_factors(latent["fn"]), _factors(sites[name]["fn"]))
+        kl = per_image(_kl(latent, sites[name], closed))
+        terms["kl", name], elbo = kl.expand(shape), elbo - kl
+        terms["dimensions", name] = None
+        if None not in factors and joint.layout.rank == 1:
+            kl = _kl(latent, sites[name], closed, factors)
+            terms["dimensions", name] = kl.expand(*shape, *latent["fn"].event_shape)
+    if together:
+        kl = _joint_kl(trace, sites, together, per_image)
+        terms["kl", ", ".join(together)], elbo = kl.expand(shape), elbo - kl
+        terms["dimensions", ", ".join(together)] = None
+    return {("elbo", None): elbo.expand(shape), **terms}
+
+
+def _joint_kl(trace, sites, names, per_image):
+    """log q - log p of the latents that follow from auxiliary sites, which have one density together."""
+    drawn = {**{name: trace.nodes[name] for name in names}, **auxiliaries_of(sample_sites(trace))}
+    log_q = sum(per_image(masked(site["fn"].log_prob(site["value"]).double(), site)) for site in drawn.values())
+    placed = [(sites[name], trace.nodes[name]["value"]) for name in names]
+    log_p = (masked(site["fn"].log_prob(precise(site["fn"], z)).double(), site) for site, z in placed)
+    return log_q - sum(map(per_image, log_p))
+
+
+def _estimate(chunks):
+    return None if chunks[0] is None else Estimate.of(torch.cat(chunks))
+
+
+def _kl(latent, site, closed, factors=None):
+    """KL(q ‖ p) of a latent's two sites, or of every element by their `factors`; with masks.
+
+    In closed form where there is one and it may be used, otherwise log q(z) - log p(z).
+    """
+    (q, p), dims = factors or (latent["fn"], site["fn"]), len(latent["fn"].event_shape) if factors else 0
+    z = latent["value"]
+    if closed:
+        with suppress(NotImplementedError):
+            return masked(torch.distributions.kl_divergence(q, p).double(), latent, dims)
+    return masked(q.log_prob(z).double(), latent, dims) - masked(p.log_prob(precise(p, z)).double(), site, dims)
+
+
+def _factors(fn):
+    """The distribution of every element by itself, None where they are not independent."""
+    while isinstance(fn, torch.distributions.Independent):
+        fn = fn.base_dist
+    return None if fn.event_shape else fn

@@ -1,0 +1,147 @@
+"""What the ELBO loses to the posterior's family, and what to one network inferring it for all images."""
+
+from dataclasses import dataclass
+
+import pyro
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from vampyro.diagnostics.local_guide import LocalGuide
+from vampyro.likelihood import log_weights
+from vampyro.likelihood.importance import DRAWN, check_weights
+from vampyro.likelihood.joint import Joint
+from vampyro.likelihood.weights import effective_sample_size, log_mean
+from vampyro.memory import most_rows
+from vampyro.programs.checks import check_images
+from vampyro.programs.estimate import Estimate
+from vampyro.programs.layout import arrange, inferred, log_density
+from vampyro.programs.modes import constant_parts, evaluation_mode
+from vampyro.programs.randomness import seeded
+from vampyro.programs.traces import sample_sites
+
+
+@dataclass(frozen=True, eq=False)
+class Gaps:
+    """log p̂(x) ≥ L[q*] ≥ L[q] and the gaps between; `Estimate`s over images, nats.
+
+    `log_likelihood` log p̂(x), by importance sampling from q*, and `ess` (N,) its effective sample size; `optimised`
+    L[q*], q* the best found for each single image; `amortised` L[q], of the guide as it is; `approximation`
+    log p̂(x) - L[q*]; `amortisation` L[q*] - L[q].
+    """
+
+    log_likelihood: Estimate
+    optimised: Estimate
+    amortised: Estimate
+    approximation: Estimate
+    amortisation: Estimate
+    ess: torch.Tensor
+    samples: int
+
+    def __repr__(self):
+        names = "log_likelihood", "optimised", "amortised", "approximation", "amortisation"
+        parts = ", ".join(f"{name} {getattr(self, name).mean:.3f} ± {getattr(self, name).error:.3f}" for name in names)
+        return f"Gaps({parts}; {len(self.ess)} images, {self.samples} samples, median ESS {self.ess.median():.1f})"
+
+
+def gaps(
+    model,
+    guide,
+    images: Float[Tensor, " images *event"],
+    samples=5000,
+    *,
+    steps=500,
+    particles=10,
+    lr=0.02,
+    seed=0,
+    rows=None,
+):
+    """log p(x) - L[q] = (log p(x) - L[q*]) + (L[q*] - L[q]): approximation and amortisation gap   (Cremer et al. 2018,
+    arXiv:1801.03558).
+
+    q* is found by Adam for each image by itself, all at once, from the guide's q(z | x) and within its family: see
+    `LocalGuide`. The model stands still, a prior that borrows the guide too. What Adam misses counts as approximation,
+    so that gap is at most as large as given, and the amortisation gap at least: on MNIST with 40 latents, 500 steps
+    end within 0.05 nats of 2,000. log p̂ is a lower bound too; where `ess` is low it is a loose one, and its error
+    understated.
+
+    Args:
+        model, guide: Pyro programs over a batch of images; `nn.Module`s are put in evaluation mode meanwhile.
+        images: (N, channels, height, width), a few, as the model should see them.
+        samples: S for each of the three estimates.
+        steps, particles, lr: of Adam, whose learning rate falls to zero; samples of z a step and image.
+        seed: of all samples.
+        rows: samples × images decoded at a time.
+
+    Raises:
+        ValueError: where there are no images, S < 2, steps or particles < 1, or as `log_weights` and `LocalGuide`.
+
+    >>> from vampyro import assemble
+    >>> model, guide = assemble(prior="vamp:3", hidden=(8,), latent=2, shape=(1, 4, 4))
+    >>> result = gaps(model, guide, torch.zeros(5, 1, 4, 4), samples=100, steps=10)
+    >>> result.amortisation.values.shape
+    torch.Size([5])
+    """
+    check_images(images, model, guide)
+    if samples < 2 or steps < 1 or particles < 1:
+        raise ValueError(
+            f"gaps expects samples ≥ 2, steps ≥ 1 and particles ≥ 1, got {samples}, {steps} and {particles}"
+        )
+    rows = rows or most_rows(images.device)
+    results: list[tuple] = []
+    with evaluation_mode(model, guide), constant_parts(model), seeded(seed, device=images.device):
+        blocks, layout = arrange(images, rows // particles, model, guide)
+        joint = Joint(model, layout=layout)
+        for x in blocks:
+            # This comes first also because it computes constant parts, priors, without a graph.
+            first = sum(len(ess) for *_, ess in results)
+            amortised = _weights(joint, guide, x, samples, rows, first)
+            local = LocalGuide(guide, x)
+            _optimise(joint, local, x, steps, particles, lr)
+            results.append(_gaps(amortised, _weights(joint, local, x, samples, rows, first)))
+    *estimates, ess = zip(*results)
+    log_likelihood, optimised, amortised, approximation, amortisation = map(Estimate.cat, estimates)
+    return Gaps(log_likelihood, optimised, amortised, approximation, amortisation, torch.cat(ess), samples)
+
+
+def _weights(joint, guide, x, samples, rows, first):
+    """log p(x, z_s) - log q(z_s | x): (samples, batch), the guide drawing no more at a time than memory should hold."""
+    parts = torch.arange(samples).split(max(1, DRAWN * rows // len(x)))
+    log_w = torch.cat([w for part in parts for w in log_weights(joint.model, guide, x, len(part), rows, joint)])
+    check_weights(log_w, first=first)
+    return log_w
+
+
+def _optimise(joint, local, x, steps, particles, lr):
+    """Ascends Σ_n L_n: each offset is in one image's ELBO only, and Adam takes each number by itself."""
+    optimizer = torch.optim.Adam(local.offsets, lr=lr)
+    with torch.enable_grad(), pyro.validation_enabled(False):
+        for step in range(steps):
+            trace, latents = inferred(local, particles, x, joint.layout)
+            trace.compute_log_prob()
+            log_prob = log_density(sample_sites(trace), joint.layout)
+            elbo = (joint(x, {name: site["value"] for name, site in latents.items()}) - log_prob).mean(0)
+            for offset, gradient in zip(local.offsets, torch.autograd.grad(-elbo.sum(), local.offsets)):
+                offset.grad = gradient  # and none for the programs' parameters
+            optimizer.param_groups[0]["lr"] = lr * (1 - step / steps)
+            optimizer.step()
+
+
+def _gaps(amortised, optimised):
+    """The five estimates and the ESS, from log weights (samples, batch) under q and under q*."""
+    log_likelihood = log_mean(optimised)
+    ratio = (optimised - log_likelihood).exp()  # w / mean(w)
+
+    def deviating(values, influence):
+        """By the delta method: to first order each draw moves the estimate by its influence over S."""
+        return Estimate(values, Estimate.of(influence).errors)
+
+    before, after = Estimate.of(amortised), Estimate.of(optimised)
+    return (
+        deviating(log_likelihood, ratio),
+        after,
+        before,
+        deviating(log_likelihood - after.values, ratio - optimised),
+        Estimate(after.values - before.values, torch.hypot(after.errors, before.errors)),
+        effective_sample_size(optimised),
+    )

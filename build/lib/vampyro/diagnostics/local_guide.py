@@ -1,0 +1,199 @@
+"""A guide that adds offsets of each image's own to what its networks give."""
+
+import inspect
+from contextlib import contextmanager, suppress
+from itertools import count
+
+import pyro.distributions as dist
+import torch
+from pyro.poutine.messenger import Messenger
+from torch.distributions import transform_to
+from torch.nn.modules.module import register_module_forward_hook
+from torch.utils._pytree import tree_flatten, tree_unflatten
+
+from vampyro.programs.traces import is_delta, sample_sites, trace_of
+
+
+class Shifts(Messenger):
+    """Around a guide: adds an offset to each parameter of the distributions at its sites, in unconstrained numbers.
+
+    Args:
+        sites: {name: distribution}, as the guide has them.
+
+    `offsets`: {(name, parameter): tensor}, zero at first. Then the distributions are the guide's own.
+
+    >>> shifts = Shifts({"z": dist.Normal(torch.zeros(5, 2), 1.0).to_event(1)})
+    >>> {key: tuple(offset.shape) for key, offset in shifts.offsets.items()}
+    {('z', 'loc'): (5, 2), ('z', 'scale'): (5, 2)}
+    """
+
+    def __init__(self, sites):
+        super().__init__()
+        self.offsets = {
+            (name, parameter): torch.zeros_like(free).requires_grad_()
+            for name, fn in sites.items()
+            if not is_delta(fn)
+            for parameter, free in unconstrained(fn).items()
+        }
+
+    def _pyro_sample(self, msg):
+        own = {parameter: offset for (name, parameter), offset in self.offsets.items() if name == msg["name"]}
+        if own:
+            msg["fn"] = shifted(msg["fn"], own)
+
+
+def unconstrained(fn):
+    """Return {parameter: its value in ℝⁿ} of a distribution, under `to_event`, masks and transforms."""
+    while _wraps(fn):
+        fn = fn.base_dist
+    return {name: to.inv(value.detach()) for name, value in _arguments(fn).items() if (to := _bijection(fn, name))}
+
+
+def shifted(fn, offsets):
+    """Return the distribution with each parameter moved by its offset in ℝⁿ."""
+    if _wraps(fn):
+        base = shifted(fn.base_dist, offsets)
+        if isinstance(fn, torch.distributions.Independent):
+            return base.to_event(fn.reinterpreted_batch_ndims)
+        if isinstance(fn, dist.MaskedDistribution):
+            return base.mask(fn._mask)
+        return dist.TransformedDistribution(base, fn.transforms)
+    arguments = _arguments(fn)
+    for name, offset in offsets.items():
+        to = _bijection(fn, name)
+        arguments[name] = to(to.inv(arguments[name]) + offset)
+    return type(fn)(**arguments)
+
+
+def _wraps(fn):
+    """Whether the parameters are those of `base_dist`. A LogNormal has its own, although it has a `base_dist` too."""
+    return hasattr(fn, "base_dist") and not fn.arg_constraints
+
+
+def _arguments(fn):
+    """Return {name: value} of what makes this distribution.
+
+    Arguments that are None by default (`probs` and `logits`) are alternatives: the last is taken.
+    """
+    names, alternatives = [], []
+    for name, parameter in inspect.signature(type(fn).__init__).parameters.items():
+        if hasattr(fn, name):
+            (alternatives if parameter.default is None else names).append(name)
+    return {name: getattr(fn, name) for name in names + alternatives[-1:]}
+
+
+def _bijection(fn, name):
+    """Return torch's bijection from ℝⁿ to a parameter's values, or None where there is none."""
+    with suppress(NotImplementedError, KeyError):
+        return transform_to(fn.arg_constraints[name])
+    return None
+
+
+class LocalGuide:
+    """q(z | x_n) with parameters of its own for each image, within the guide's family.
+
+    The parameters are offsets, zero at first: then this is the guide. One is added to each tensor that q(z | x) is
+    computed from and that depends on x: to what a head's linear map returns, to what conditions a flow. They are
+    found in the graph of the guide's own log-probability, as the last outputs of modules with parameters on the way
+    to it, so that the guide needs to know nothing of them; what it has the same for all x (a shared flow, a network's
+    weights) stays the same. Of two levels q(z1 | x, z2) gets offsets for every x, and keeps how it depends on z2.
+
+    A guide that is computed without modules, from `pyro.param` sites for example, or of which images have parameters
+    of their own, as under Pyro's AutoNormal, gets offsets on the parameters of its distributions themselves, in ℝⁿ.
+
+    Offsets are added inside calls of this program only. A prior that borrows the guide's encoder calls the
+    encoder itself, in the model, and never sees them.
+
+    Args:
+        guide: a Pyro program over a batch of images; what it computes with modules can be freed.
+        x: (batch, channels, height, width), the images that the offsets belong to, and that it may be called with.
+
+    `offsets`: a list of tensors (batch, …), each wanting a gradient.
+
+    Raises:
+        ValueError: where a site of the guide is not reparameterised, or there is nothing to add offsets to.
+
+    >>> from vampyro import assemble
+    >>> model, guide = assemble(flow="planar:2", hidden=(8,), latent=3, shape=(1, 4, 4))
+    >>> [tuple(offset.shape) for offset in LocalGuide(guide, torch.zeros(5, 1, 4, 4)).offsets]     # head; u, w and b
+    [(5, 6), (5, 2, 3), (5, 2, 3), (5, 2)]
+    """
+
+    def __init__(self, guide, x):
+        self.guide = guide
+        latents, outputs = _last_outputs(guide, x)
+        self._added = {key: torch.zeros_like(tensor).requires_grad_() for key, tensor in outputs}
+        self._shifts = Shifts({} if outputs else {name: site["fn"] for name, site in latents.items()})
+        self.offsets = [*self._added.values(), *self._shifts.offsets.values()]
+        if not self.offsets:
+            raise ValueError(
+                "the guide has nothing to optimise: neither a module with parameters computes its distributions from "
+                "x, nor does a distribution at its sites have parameters"
+            )
+
+    def __call__(self, x):
+        def change(key, tensor):
+            return tensor + self._added[key] if key in self._added else tensor
+
+        with _outputs_changed(change), self._shifts:
+            return self.guide(x)
+
+
+@contextmanager
+def _outputs_changed(change):
+    """Inside, tensor j that the i-th call of a module returns is `change((i, j), tensor)`.
+
+    Only modules with parameters of their own count, neither containers nor activations. The hook is for all modules,
+    since a guide that is a function has modules that nobody else knows of.
+    """
+    calls = count()
+
+    def hook(module, inputs, output):
+        if next(module.parameters(recurse=False), None) is None:
+            return None
+        call, (leaves, structure) = next(calls), tree_flatten(output)
+        changed = [change((call, j), t) if isinstance(t, torch.Tensor) else t for j, t in enumerate(leaves)]
+        return tree_unflatten(changed, structure)
+
+    handle = register_module_forward_hook(hook)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+@torch.enable_grad()
+def _last_outputs(guide, x):
+    """The guide's sites, and [((call, tensor), value)] of the outputs that depend on x and reach a latent through no
+    other such output."""
+    x, outputs = x.detach().clone().requires_grad_(), []
+    with _outputs_changed(lambda key, tensor: outputs.append((key, tensor)) or tensor):
+        trace = trace_of(guide, x)
+    latents = {name: site for name, site in sample_sites(trace).items() if not site["is_observed"]}
+    for name, site in latents.items():
+        if not site["fn"].has_rsample:
+            raise ValueError(f"the guide's site {name!r} has no gradient: only reparameterised sites can be optimised")
+    trace.compute_log_prob()
+    ends = [t for site in latents.values() for t in (site["value"], site["log_prob"])]
+    outputs = [(key, t) for key, t in outputs if _depends(t, x) and not any(t is end for end in ends)]
+    # A node of autograd's graph may return several tensors, so a tensor is a node and a number.
+    places, waiting, seen = {(t.grad_fn, t.output_nr): key for key, t in outputs}, [], set()
+    waiting += [(end.grad_fn, end.output_nr) for end in ends]
+    reached = set()
+    while waiting:
+        place = waiting.pop()
+        if place[0] is None or place in seen:
+            continue
+        seen.add(place)
+        if place in places:
+            reached.add(places[place])
+        else:
+            waiting += place[0].next_functions
+    return latents, [(key, t) for key, t in outputs if key in reached]
+
+
+def _depends(tensor, x):
+    if not tensor.requires_grad:
+        return False
+    [gradient] = torch.autograd.grad(tensor.sum(), x, allow_unused=True, retain_graph=True)
+    return gradient is not None

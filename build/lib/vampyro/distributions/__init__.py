@@ -1,0 +1,26 @@
+"""What torch and Pyro lack: mixtures at the price of a GEMM, likelihoods of grey images that keep their digits."""
+
+from vampyro.distributions.bernoulli import LinearBernoulli
+from vampyro.distributions.binary import BernoulliVector
+from vampyro.distributions.codes import AutoregressiveCodes, Codes, Quantised
+from vampyro.distributions.continuous_bernoulli import ContinuousBernoulli
+from vampyro.distributions.flow import FlowDistribution
+from vampyro.distributions.labelled import LabelledImages
+from vampyro.distributions.logistic import DiscretisedLogistic
+from vampyro.distributions.mixture import Mixture
+from vampyro.distributions.normal import DiagonalNormal, FullNormal
+
+__all__ = [
+    "AutoregressiveCodes",
+    "BernoulliVector",
+    "Codes",
+    "ContinuousBernoulli",
+    "DiagonalNormal",
+    "DiscretisedLogistic",
+    "FlowDistribution",
+    "FullNormal",
+    "LabelledImages",
+    "LinearBernoulli",
+    "Mixture",
+    "Quantised",
+]

@@ -1,0 +1,137 @@
+"""Vectors of independent bits, with the algebra that mixtures need and a gradient where one is wanted."""
+
+import pyro.distributions as dist
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.distributions import register_kl
+from torch.nn.functional import logsigmoid
+
+MOST_BITS = 12  # that are enumerated: 4096 values
+
+
+class BernoulliVector(dist.Independent):
+    """Π_d Ber(z_d; σ(l_d)): the last dimension is one event.
+
+    log p(z) = Σ_d z_d l_d + log σ(-l_d), in the precision of z or of the logits, whichever is finer.
+
+    Args:
+        logits: l, (..., latent).
+
+    Raises:
+        ValueError: under Pyro's validation, where a logit is not a number or z is not binary.
+
+    >>> q = BernoulliVector(torch.zeros(3, 2))
+    >>> q
+    BernoulliVector(batch 3, event 2)
+    >>> q.log_prob(torch.ones(2)).exp()
+    tensor([0.2500, 0.2500, 0.2500])
+    >>> q.pairwise_log_prob(torch.zeros(5, 2)).shape        # 5 points under each of 3 components
+    torch.Size([5, 3])
+    """
+
+    has_enumerate_support = True
+
+    def __init__(self, logits: Float[Tensor, "*batch latent"], validate_args=None):
+        bits = dist.Bernoulli(logits=logits, validate_args=validate_args)
+        super().__init__(bits, 1, validate_args=validate_args)
+
+    @property
+    def logits(self):
+        return self.base_dist.logits
+
+    def expand(self, batch_shape, _instance=None):
+        new = type(self)(self.logits.expand(torch.Size(batch_shape) + self.event_shape), validate_args=False)
+        new._validate_args = self._validate_args
+        return new
+
+    def log_prob(self, z):
+        if self._validate_args:
+            self._validate_sample(z)
+        logits = self.logits.to(torch.promote_types(z.dtype, self.logits.dtype))
+        # torch's softplus is 2e-9 off above 20; logsigmoid keeps every digit of float64.
+        return (z * logits + logsigmoid(-logits)).sum(-1)
+
+    @torch.no_grad()
+    def sample(self, sample_shape=torch.Size()):
+        """σ(l) against a uniform number, which a compiled graph draws as Python does."""
+        probs = self.logits.sigmoid().expand(self._extended_shape(sample_shape))
+        return (torch.rand_like(probs) < probs).to(probs.dtype)
+
+    def select(self, index, dtype=None):
+        """Those of the batch, by their index, in that precision or their own."""
+        return type(self)(self.logits[index].to(dtype or self.logits.dtype), validate_args=False)
+
+    def pairwise_log_prob(self, z: Float[Tensor, "*points latent"]) -> Float[Tensor, "*points components"]:
+        """log p_k(z_n) = z_n·l_k + Σ_d log σ(-l_kd) for every point and component: one matrix product.
+
+        Args:
+            z: (..., latent); this distribution's batch shape must be (K,).
+
+        Returns:
+            (..., K), nats, in the precision of `z`.
+        """
+        logits = self.logits.to(z.dtype)
+        # A row for each component: sums over points, which its gradient is made of, go along the rows.
+        scores = logits @ z.reshape(-1, z.shape[-1]).T + logsigmoid(-logits).sum(-1, keepdim=True)
+        return scores.T.reshape(*z.shape[:-1], len(logits))
+
+    def enumerate_support(self, expand=True):
+        """All 2^latent values, (2^latent, 1…, latent), or (2^latent, *batch_shape, latent) with `expand`.
+
+        Raises:
+            ValueError: for more than 12 bits.
+
+        >>> BernoulliVector(torch.zeros(2)).enumerate_support().tolist()
+        [[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]]
+        """
+        bits = self.event_shape[0]
+        if bits > MOST_BITS:
+            raise ValueError(f"{bits} bits have 2^{bits} values: at most {MOST_BITS} bits are enumerated")
+        numbers = torch.arange(2**bits, device=self.logits.device).unsqueeze(-1)
+        values = (numbers >> torch.arange(bits - 1, -1, -1, device=numbers.device) & 1).to(self.logits.dtype)
+        values = values.reshape(-1, *[1] * len(self.batch_shape), bits)
+        return values.expand(-1, *self.batch_shape, -1) if expand else values
+
+    def straight_through(self):
+        """The same bits, with a gradient."""
+        new = StraightThroughBernoulli(self.logits, validate_args=False)
+        new._validate_args = self._validate_args
+        return new
+
+    def __repr__(self):
+        return (
+            f"{type(self).__name__}(batch {'×'.join(map(str, self.batch_shape)) or '()'}, event {self.event_shape[0]})"
+        )
+
+
+class StraightThroughBernoulli(BernoulliVector):
+    """A `BernoulliVector` whose `rsample` is exactly binary and all the same has a gradient   (Bengio et al. 2013,
+    arXiv:1308.3432), of second order (Liu et al. 2023, arXiv:2304.08612).
+
+    ∇_l E[f(z)] is p(1 - p) (f(1) - f(0)) for one bit, p = σ(l). The trapezium rule puts ½ (f'(0) + f'(1)) for the
+    difference, and ½ |z - p| f'(z) has that as its mean: so dz/dl is set to ½ |z - p|. Exact where f is a quadratic of
+    each bit by itself, whatever the others are, biased elsewhere. With dz/dl = p(1 - p), as it was first proposed, f is
+    to be linear.
+
+    >>> logits = torch.zeros(1000, 2, requires_grad=True)
+    >>> z = BernoulliVector(logits).straight_through().rsample()
+    >>> z.sum().backward()
+    >>> sorted(set(z.flatten().tolist())), logits.grad[0]
+    ([0.0, 1.0], tensor([0.2500, 0.2500]))
+    """
+
+    has_rsample = True
+
+    def rsample(self, sample_shape=torch.Size()):
+        z = self.sample(sample_shape)
+        slope = 0.5 * (z - self.logits.detach().sigmoid()).abs()
+        return z + slope * (self.logits - self.logits.detach())  # plus exactly 0
+
+
+@register_kl(BernoulliVector, BernoulliVector)
+def _kl(q, p):
+    """Σ_d σ(a) (log σ(a) - log σ(b)) + σ(-a) (log σ(-a) - log σ(-b)), a and b the logits."""
+    a, b = q.logits, p.logits
+    on = a.sigmoid() * (logsigmoid(a) - logsigmoid(b))
+    return (on + (-a).sigmoid() * (logsigmoid(-a) - logsigmoid(-b))).sum(-1)

@@ -1,0 +1,262 @@
+"""Distributions over vectors of codes: M vectors side by side, each one of the K in a codebook."""
+
+import math
+
+import torch
+from jaxtyping import Bool, Float
+from pyro.distributions import TorchDistribution
+from torch import Tensor
+from torch.distributions import Categorical, constraints, register_kl
+
+from vampyro.distributions.base import Estimable
+from vampyro.distributions.shapes import check_expand
+
+
+def one_hot(z: Float[Tensor, "*batch latent"], codebook: Float[Tensor, "codes d"]) -> Bool[Tensor, "*batch m codes"]:
+    """Which code each vector of z is: (..., M·d) → (..., M, K) truth values, all false for a vector that is no code.
+
+    By equality, whatever the precision of z: codes are copied, never computed. They are taken to be distinct.
+
+    >>> one_hot(torch.tensor([1.0, 1.0, 0.0, 0.0]), codebook=torch.tensor([[0.0, 0.0], [1.0, 1.0]])).int()
+    tensor([[0, 1],
+            [1, 0]], dtype=torch.int32)
+    """
+    return (z.unflatten(-1, (-1, 1, codebook.shape[-1])) == codebook).all(-1)
+
+
+def squared_distances(
+    z: Float[Tensor, "*batch latent"], codebook: Float[Tensor, "codes d"]
+) -> Float[Tensor, "*batch m codes"]:
+    """‖z_m - e_k‖² of every vector and code: (..., M·d) → (..., M, K)."""
+    return (z.unflatten(-1, (-1, 1, codebook.shape[-1])) - codebook).square().sum(-1)
+
+
+def _drawn(logits, sample_shape=torch.Size()):
+    """Indices k ~ softmax(logits). Where these are NaN it is some index, and `log_prob` says NaN: the draw itself would
+    raise no more than that on a CPU, and stop a CUDA device."""
+    return Categorical(logits=logits.nan_to_num(0.0, -math.inf, -math.inf), validate_args=False).sample(sample_shape)
+
+
+class CodeVectors(constraints.Constraint):
+    """The finite set of vectors made of M codes of a codebook."""
+
+    is_discrete, event_dim = True, 1
+
+    def __init__(self, codebook):
+        self.codebook = codebook
+
+    def check(self, value):
+        return one_hot(value, self.codebook).any(-1).all(-1)
+
+    def __repr__(self):
+        return f"CodeVectors({len(self.codebook)} codes)"  # torch's own drops the first letter
+
+
+class Codes(Estimable, TorchDistribution):
+    """Π_m Cat(k_m; softmax(logits_m)), z = (e_{k_1}, …, e_{k_M}): every vector a code, drawn by itself.
+
+    `log_prob` is -∞ off the K^M points, and computes in the precision of z.
+
+    Args:
+        logits: (..., M, K).
+        codebook: (K, d), the rows distinct.
+
+    >>> p = Codes(torch.zeros(5, 3), codebook=torch.eye(3))
+    >>> p
+    Codes(3^5 vectors, event 15)
+    >>> p.log_prob(p.sample((2,)))
+    tensor([-5.4931, -5.4931])
+    """
+
+    arg_constraints = {}
+
+    def __init__(self, logits: Float[Tensor, "*batch m codes"], codebook: Float[Tensor, "codes d"], validate_args=None):
+        self.log_probs, self.codebook = logits.log_softmax(-1), codebook
+        event = torch.Size([logits.shape[-2] * codebook.shape[-1]])
+        super().__init__(logits.shape[:-2], event, validate_args=validate_args)
+
+    @property
+    def support(self):
+        return CodeVectors(self.codebook)
+
+    def expand(self, batch_shape, _instance=None):
+        new = self._get_checked_instance(Codes, _instance)
+        new.log_probs = self.log_probs.expand(*batch_shape, *self.log_probs.shape[-2:])
+        new.codebook = self.codebook
+        super(Codes, new).__init__(torch.Size(batch_shape), self.event_shape, validate_args=False)
+        new._validate_args = self._validate_args
+        return new
+
+    def select(self, index, dtype=None):
+        """Those of the batch, by their index, in that precision or their own."""
+        return Codes(self.log_probs[index].to(dtype or self.log_probs.dtype), self.codebook, validate_args=False)
+
+    def sample(self, sample_shape=torch.Size()):
+        return self.codebook[_drawn(self.log_probs, sample_shape)].flatten(-2)
+
+    def one_hot(self, z):
+        """(..., M, K)."""
+        return one_hot(z, self.codebook)
+
+    def log_prob(self, z):
+        if self._validate_args:
+            self._validate_sample(z)
+        hot = self.one_hot(z)
+        log_prob = torch.where(hot, self.log_probs.to(z.dtype), 0.0).sum((-1, -2))
+        return log_prob.masked_fill(~hot.any(-1).all(-1), -math.inf)
+
+    def pairwise_log_prob(self, z: Float[Tensor, "*points latent"]) -> Float[Tensor, "*points components"]:
+        """Every point under every distribution of the batch, (K,): (..., M·d) → (..., K), one matrix product."""
+        hot = self.one_hot(z)
+        # The product would make NaN of 0 · -∞. So -∞ is the lowest number in it, and what contains that is -∞ again.
+        lowest = torch.finfo(z.dtype).min
+        log_prob = hot.flatten(-2).to(z.dtype) @ self.log_probs.to(z.dtype).clamp(min=lowest).flatten(-2).mT
+        impossible = (log_prob <= lowest / 2) | ~hot.any(-1).all(-1, keepdim=True)
+        return log_prob.masked_fill(impossible, -math.inf)
+
+    @property
+    def mean(self):
+        return (self.log_probs.exp() @ self.codebook).flatten(-2)
+
+    @property
+    def variance(self):
+        return (self.log_probs.exp() @ self.codebook.square()).flatten(-2) - self.mean.square()
+
+    def entropy(self):
+        return -_expected(self.log_probs, self.log_probs)
+
+    def __repr__(self):
+        return _repr(self, self.log_probs.shape[-2])
+
+
+class AutoregressiveCodes(Estimable, TorchDistribution):
+    """Π_m Cat(k_m; softmax(logits_m(k_1 … k_{m-1}))), z = (e_{k_1}, …, e_{k_M}).
+
+    `log_prob` takes one call of the network, a draw takes M.
+
+    Args:
+        logits: one-hot codes (..., M·K) → (..., M·K), those of m depending on the codes before m alone.
+        codebook: (K, d), the rows distinct.
+        positions: M.
+
+    >>> p = AutoregressiveCodes(lambda codes: 0 * codes, codebook=torch.eye(3), positions=5)
+    >>> p.log_prob(p.sample((2,)))
+    tensor([-5.4931, -5.4931])
+    """
+
+    arg_constraints = {}
+
+    def __init__(self, logits, codebook, positions, batch_shape=torch.Size(), validate_args=None):
+        self.logits, self.codebook, self.positions = logits, codebook, positions
+        event = torch.Size([positions * codebook.shape[-1]])
+        super().__init__(torch.Size(batch_shape), event, validate_args=validate_args)
+
+    @property
+    def support(self):
+        return CodeVectors(self.codebook)
+
+    def expand(self, batch_shape, _instance=None):
+        check_expand(self, batch_shape)
+        new = AutoregressiveCodes(self.logits, self.codebook, self.positions, batch_shape, validate_args=False)
+        new._validate_args = self._validate_args
+        return new
+
+    @torch.no_grad()
+    def sample(self, sample_shape=torch.Size()):
+        shape = torch.Size(sample_shape) + self.batch_shape
+        hot = self.codebook.new_zeros(*shape, self.positions, len(self.codebook))
+        for m in range(self.positions):
+            logits = self.logits(hot.flatten(-2)).unflatten(-1, hot.shape[-2:])[..., m, :]
+            index = _drawn(logits)
+            hot[..., m, :].scatter_(-1, index.unsqueeze(-1), 1.0)
+        return self.codebook[hot.argmax(-1)].flatten(-2)
+
+    def one_hot(self, z):
+        """(..., M, K)."""
+        return one_hot(z, self.codebook)
+
+    def log_prob(self, z):
+        if self._validate_args:
+            self._validate_sample(z)
+        hot = self.one_hot(z)
+        logits = self.logits(hot.flatten(-2).to(self.codebook.dtype)).unflatten(-1, hot.shape[-2:])
+        log_prob = torch.where(hot, logits.to(z.dtype).log_softmax(-1), 0.0).sum((-1, -2))
+        log_prob = log_prob.masked_fill(~hot.any(-1).all(-1), -math.inf)
+        return log_prob.expand(torch.broadcast_shapes(log_prob.shape, self.batch_shape))
+
+    def __repr__(self):
+        return _repr(self, self.positions)
+
+
+class Quantised(Estimable, TorchDistribution):
+    """The point mass on the codes nearest to `encoded`, z_m = e_k, k = argmin_k ‖encoded_m - e_k‖².
+
+    `rsample` copies the gradient by z to `encoded`, as if z were that (the straight-through estimator of van den Oord
+    et al. 2017, arXiv:1711.00937); log q(z) = 0 there.
+
+    Args:
+        encoded: (..., M·d).
+        codebook: (K, d).
+
+    >>> q = Quantised(torch.tensor([0.9, 0.8, -0.1, 0.3]), codebook=torch.tensor([[0.0, 0.0], [1.0, 1.0]]))
+    >>> q.rsample(), q.log_prob(q.rsample())
+    (tensor([1., 1., 0., 0.]), tensor(0.))
+    """
+
+    arg_constraints = {}
+    has_rsample = True
+
+    def __init__(self, encoded: Float[Tensor, "*batch latent"], codebook: Float[Tensor, "codes d"], validate_args=None):
+        self.encoded, self.codebook = encoded, codebook
+        self.codes = codebook[squared_distances(encoded.detach(), codebook).argmin(-1)].flatten(-2)
+        super().__init__(encoded.shape[:-1], encoded.shape[-1:], validate_args=validate_args)
+
+    @property
+    def support(self):
+        return CodeVectors(self.codebook)
+
+    def expand(self, batch_shape, _instance=None):
+        new = self._get_checked_instance(Quantised, _instance)
+        shape = torch.Size(batch_shape) + self.event_shape
+        new.encoded, new.codebook, new.codes = self.encoded.expand(shape), self.codebook, self.codes.expand(shape)
+        super(Quantised, new).__init__(torch.Size(batch_shape), self.event_shape, validate_args=False)
+        new._validate_args = self._validate_args
+        return new
+
+    def rsample(self, sample_shape=torch.Size()):
+        # The difference is zero, and not only nearly: z is a code to the last bit.
+        z = self.codes + (self.encoded - self.encoded.detach())
+        return z.expand(self._extended_shape(sample_shape))
+
+    def log_prob(self, z):
+        if self._validate_args:
+            self._validate_sample(z)
+        here = (z == self.codes).all(-1)
+        return torch.zeros_like(here, dtype=z.dtype).masked_fill(~here, -math.inf)
+
+    @property
+    def mean(self):
+        return self.codes
+
+    @property
+    def variance(self):
+        return torch.zeros_like(self.codes)
+
+    def __repr__(self):
+        return _repr(self, self.event_shape[0] // self.codebook.shape[-1])
+
+
+@register_kl(Codes, Codes)
+def _kl(q, p):
+    """Σ_m Σ_k q_m(k) (log q_m(k) - log p_m(k)), over one codebook."""
+    return _expected(q.log_probs, q.log_probs - p.log_probs)
+
+
+def _expected(log_probs, values):
+    """Σ_m Σ_k q_m(k) values, where 0 · ±∞ is 0."""
+    return (log_probs.exp() * values.masked_fill(log_probs == -math.inf, 0.0)).sum((-1, -2))
+
+
+def _repr(fn, positions):
+    batch = f"batch {'×'.join(map(str, fn.batch_shape))}, " if fn.batch_shape else ""
+    return f"{type(fn).__name__}({len(fn.codebook)}^{positions} vectors, {batch}event {fn.event_shape[0]})"

@@ -1,0 +1,158 @@
+"""The library for float32 matrix products on a CPU, chosen by a fixed rule, and whether products keep all bits.
+
+torch multiplies on a CPU by its BLAS, usually MKL. Where it is allowed to round the factors, it uses oneDNN instead.
+On a processor without instructions for rounded factors oneDNN keeps all bits, and on some of those it is faster.
+`choose` decides by the processor alone: the same machine always gets the same library, and so the same last digits.
+"""
+
+import platform
+import time
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+
+import torch
+
+# Milliseconds of all matrix products of a vamp:500 training step, by the processor's maker: docs/speed.md, the rows
+# "products". Another AMD machine had equal times. A maker without a row gets torch's BLAS.
+COSTS = {"AuthenticAMD": {"blas": 19.17, "onednn": 16.78}}
+
+
+WHOLE = ("none", "ieee")  # torch's words for 24 bits
+
+
+WORDS = {"bf16": "medium", "tf32": "high"}  # and its older ones for fewer
+
+
+def whole(device="cpu"):
+    """Whether float32 products on `device` keep all their bits, as torch is set at this moment.
+
+    >>> whole()
+    True
+    """
+    if torch.device(device).type == "cuda":
+        return torch.backends.cuda.matmul.fp32_precision in WHOLE
+    mode = torch.backends.mkldnn.matmul.fp32_precision
+    return mode in WHOLE or _error(mode) < 1e-6
+
+
+@contextmanager
+def using(library):
+    """Inside, float32 products on a CPU come from that library, and a GPU's convolutions are whole; yields its name.
+
+    Args:
+        library: "blas", or "onednn", which is used only where it keeps products whole.
+
+    >>> with using("blas") as library: library
+    'blas'
+    """
+    if library == "onednn" and not _onednn_is_whole():
+        library = "blas"
+    with _mode("bf16" if library == "onednn" else "ieee"):
+        yield library
+
+
+def choose(device: torch.device | str, request: str = "auto") -> str:
+    """Return the library for products on `device`, "blas" or "onednn".
+
+    Args:
+        device: a GPU has its own library, and "blas" leaves it alone.
+        request: "auto" follows the table COSTS and never looks at a clock; "measure" times both libraries now, so
+            that two calls may differ; "blas" and "onednn" are taken as they are.
+
+    Raises:
+        ValueError: for "onednn" on a GPU, or where oneDNN rounds factors; for another request.
+
+    >>> choose("cpu", "blas"), choose("cpu") in ("blas", "onednn")
+    ('blas', True)
+    """
+    on_cpu = torch.device(device).type == "cpu"
+    if request == "onednn":
+        if not on_cpu:
+            raise ValueError(f"onednn multiplies on a CPU, and this is {torch.device(device).type}")
+        if not _onednn_is_whole():
+            raise ValueError("onednn rounds the factors of float32 products on this processor")
+        return "onednn"
+    if request == "blas" or not on_cpu:
+        return "blas"
+    if request not in ("auto", "measure"):
+        raise ValueError(f"expected auto, blas, onednn or measure, got {request!r}")
+    if not _onednn_is_whole():
+        return "blas"
+    costs = _measured_costs() if request == "measure" else COSTS.get(_processor_maker(), {"blas": 0.0})
+    return min(costs, key=costs.__getitem__)
+
+
+def _measured_costs() -> dict[str, float]:
+    """Seconds of a product by each library: the shortest of twenty in turns, oneDNN's with a handicap of a tenth."""
+    a, b = _factors()
+    seconds: dict[str, list[float]] = {"blas": [], "onednn": []}
+    for _ in range(20):
+        for library, times in seconds.items():
+            with using(library), torch.autocast("cpu", enabled=False):
+                began = time.perf_counter()
+                a @ b
+                times.append(time.perf_counter() - began)
+    return {"blas": min(seconds["blas"]), "onednn": min(seconds["onednn"]) / 0.9}
+
+
+def _processor_maker() -> str:
+    """The processor's vendor as the processor reports it, "AuthenticAMD" for example; "" where nothing tells."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:  # not Linux
+        return platform.processor().rpartition(",")[2].strip()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("vendor_id")), "")
+
+
+@contextmanager
+def _mode(mode):
+    """Inside, a CPU's products are in that mode and a GPU's convolutions whole; of its other products nothing changes.
+
+    torch has two ways to say how products are rounded, and asking by the older one, one word for all devices or all of
+    cuDNN, raises where the newer says otherwise. So both are set.
+    """
+    cpu, cuda, cudnn = torch.backends.mkldnn.matmul, torch.backends.cuda.matmul, torch.backends.cudnn
+    settings = [cpu, cuda, cudnn.conv, cudnn.rnn]
+    before = [setting.fp32_precision for setting in settings]
+    word, rounds = _asked(torch.get_float32_matmul_precision), _asked(lambda: cudnn.allow_tf32)
+
+    def say(word, rounds, precisions):
+        if word is not None:
+            torch.set_float32_matmul_precision(word)
+        if rounds is not None:
+            cudnn.allow_tf32 = rounds
+        for setting, precision in zip(settings, precisions):
+            setting.fp32_precision = precision
+
+    try:
+        say(word and WORDS.get(mode, word), rounds and False, (mode, before[1], "ieee", "ieee"))
+        yield
+    finally:
+        say(word, rounds, before)
+
+
+def _asked(question):
+    """What the older way says, or None where it and the newer disagree already: that is the caller's."""
+    try:
+        return question()
+    except RuntimeError:
+        return None
+
+
+def _factors():
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(100, 784, generator=generator), torch.randn(784, 600, generator=generator)
+
+
+@cache
+def _error(mode):
+    """The relative error of a product: 4e-7 where it is whole, 1e-3 where factors are rounded."""
+    a, b = _factors()
+    truth = a.double() @ b.double()
+    with _mode(mode), torch.autocast("cpu", enabled=False):
+        return (((a @ b).double() - truth).norm() / truth.norm()).item()
+
+
+def _onednn_is_whole():
+    return torch.backends.mkldnn.is_available() and _error("bf16") < 1e-6

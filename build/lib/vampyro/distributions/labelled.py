@@ -1,0 +1,127 @@
+"""Images with their labels, side by side in one tensor, and p(x | z, y) as a distribution over it."""
+
+import math
+
+import pyro.distributions as dist
+import torch
+from torch.distributions import constraints
+
+from vampyro.distributions.base import Estimable
+from vampyro.distributions.shapes import broadcasts_to, check_expand
+
+
+def join(x, y):
+    """Images (..., channels, height, width) and one-hot labels (..., classes) as one tensor (..., pixels + classes)."""
+    return torch.cat([x.flatten(-3), y.to(x.dtype)], -1)
+
+
+def split(xy, shape):
+    """What `join` put together: images (..., *shape) and labels (..., classes).
+
+    >>> x, y = torch.rand(7, 1, 4, 4), one_hot(torch.arange(7), 10)
+    >>> [torch.equal(a, b) for a, b in zip(split(join(x, y), (1, 4, 4)), (x, y))]
+    [True, True]
+    """
+    pixels = math.prod(shape)
+    return xy[..., :pixels].unflatten(-1, tuple(shape)), xy[..., pixels:]
+
+
+def one_hot(labels, classes):
+    """Labels (...) as (..., classes), 1 at the label and 0 elsewhere; float32.
+
+    Raises:
+        ValueError: where one of them is no whole number in 0 … classes - 1.
+
+    >>> one_hot(2, 4)
+    tensor([0., 0., 1., 0.])
+    """
+    labels = torch.as_tensor(labels)
+    if labels.dtype.is_floating_point or labels.dtype == torch.bool or not ((labels >= 0) & (labels < classes)).all():
+        raise ValueError(f"labels {labels.tolist()}: expected whole numbers from 0 to {classes - 1}")
+    return (labels.unsqueeze(-1) == torch.arange(classes, device=labels.device)).float()
+
+
+class LabelledImages(Estimable, dist.TorchDistribution):
+    """p(x | z, y) for every label y: a distribution over images with their labels, as `join` puts them side by side.
+
+    log_prob is log p(x | z, y), of the image given the label beside it; the label itself is not scored. A draw takes
+    its label first, from all classes alike unless `labels` says which, then its image.
+
+    Args:
+        decode: (z, y) → p(x | z, y), event shape `shape`; y (..., classes), batch dimensions broadcast.
+        z: the latent, or one of them, for its batch and device, (..., latent).
+        shape: of an image, (channels, height, width).
+        classes: how many.
+        labels: of draws, whole numbers that broadcast with the batch, or None.
+
+    Batch shape (...), event shape (pixels + classes,).
+
+    Raises:
+        ValueError: where `labels` are no whole numbers in 0 … classes - 1, or do not broadcast.
+
+    >>> def decode(z, y): return dist.Bernoulli((z * y).unflatten(-1, (1, 1, 2))).to_event(3)
+    >>> p = LabelledImages(decode, torch.ones(3, 2), (1, 1, 2), classes=2, labels=1)
+    >>> p
+    LabelledImages(batch 3, images 1×1×2, 2 classes)
+    >>> p.sample()                                # two pixels, two places of the label
+    tensor([[0., 1., 0., 1.],
+            [0., 1., 0., 1.],
+            [0., 1., 0., 1.]])
+    >>> p.given(0).mean[0].tolist()
+    [[[1.0, 0.0]]]
+    """
+
+    arg_constraints = {}
+    has_rsample = False
+    support = constraints.real_vector
+    instead = "p.given(y).{name} is that of the images with label y"
+
+    def __init__(self, decode, z, shape, classes, labels=None, validate_args=None):
+        self.decode, self.z, self.shape_of_images, self.classes = decode, z, torch.Size(shape), classes
+        self.labels = None if labels is None else one_hot(labels, classes).to(z.device)
+        batch_shape, event_shape = z.shape[:-1], torch.Size((math.prod(shape) + classes,))
+        if self.labels is not None and not broadcasts_to(self.labels.shape[:-1], batch_shape):
+            count = self.labels[..., 0].numel()
+            raise ValueError(f"{count} labels for a batch of {tuple(batch_shape)}: expected one for each, or for all")
+        super().__init__(batch_shape, event_shape, validate_args=validate_args)
+
+    def given(self, y):
+        """p(x | z, y): batch shape (...), event shape (channels, height, width).
+
+        Args:
+            y: labels, or one for all; or, as floats, their one-hot form (..., classes).
+        """
+        y = torch.as_tensor(y, device=self.z.device)
+        known = y.is_floating_point() and y.shape[-1:] == (self.classes,)
+        return self.decode(self.z, y if known else one_hot(y, self.classes))
+
+    def of(self, xy):
+        """p(x | z, y) with the labels of such images."""
+        return self.given(split(xy, self.shape_of_images)[1])
+
+    def log_prob(self, xy):
+        x, y = split(xy, self.shape_of_images)
+        log_prob = self.given(y).log_prob(x)
+        return log_prob.expand(torch.broadcast_shapes(log_prob.shape, self.batch_shape))
+
+    @torch.no_grad()
+    def sample(self, sample_shape=torch.Size()):
+        batch, y = self._extended_shape(sample_shape)[:-1], self.labels
+        if y is None:
+            y = one_hot(torch.randint(self.classes, batch, device=self.z.device), self.classes)
+        y = y.expand(*batch, -1)
+        return join(self.decode(self.z, y).sample(), y)
+
+    def expand(self, batch_shape, _instance=None):
+        # The shape alone, as a plate asks for it; z stays what it is.
+        check_expand(self, batch_shape)
+        new = self._get_checked_instance(LabelledImages, _instance)
+        new.decode, new.z, new.shape_of_images, new.classes = self.decode, self.z, self.shape_of_images, self.classes
+        new.labels = self.labels
+        super(LabelledImages, new).__init__(torch.Size(batch_shape), self.event_shape, validate_args=False)
+        new._validate_args = self._validate_args
+        return new
+
+    def __repr__(self):
+        batch, shape = ("×".join(map(str, shape)) for shape in (self.batch_shape, self.shape_of_images))
+        return f"LabelledImages(batch {batch or '()'}, images {shape}, {self.classes} classes)"

@@ -1,0 +1,109 @@
+"""Normal distributions with the algebra that mixtures need."""
+
+import math
+
+import pyro.distributions as dist
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+
+class DiagonalNormal(dist.Independent):
+    """N(z; loc, diag(scale²)): a Normal whose last dimension is one event.
+
+    Args:
+        loc, scale: tensors (..., latent), `scale` > 0.
+
+    Raises:
+        ValueError: under Pyro's validation, where `scale` is not positive or a tensor not finite.
+
+    >>> q = DiagonalNormal(torch.zeros(3, 2), torch.ones(3, 2))
+    >>> q
+    DiagonalNormal(batch 3, event 2)
+    >>> q.pairwise_log_prob(torch.zeros(5, 2)).shape        # 5 points under each of 3 components
+    torch.Size([5, 3])
+    """
+
+    def __init__(
+        self, loc: Float[Tensor, "*#batch latent"], scale: Float[Tensor, "*#batch latent"], validate_args=None
+    ):
+        super().__init__(dist.Normal(loc, scale, validate_args=validate_args), 1, validate_args=validate_args)
+
+    @property
+    def loc(self):
+        return self.base_dist.loc
+
+    @property
+    def scale(self):
+        return self.base_dist.scale
+
+    def expand(self, batch_shape, _instance=None):
+        shape = torch.Size(batch_shape) + self.event_shape
+        new = DiagonalNormal(self.loc.expand(shape), self.scale.expand(shape), validate_args=False)
+        new._validate_args = self._validate_args
+        return new
+
+    def select(self, index, dtype=None):
+        """Those of the batch, by their index, in that precision or their own."""
+        dtype = dtype or self.loc.dtype
+        return DiagonalNormal(self.loc[index].to(dtype), self.scale[index].to(dtype), validate_args=False)
+
+    def pairwise_log_prob(self, z: Float[Tensor, "*points latent"]) -> Float[Tensor, "*points components"]:
+        """log N(z_n; loc_k, scale_k²) for every point and component, in the precision of `z`.
+
+        With δ = z - loc, the exponent -½ Σ_d δ²/σ² = Σ_d z²·(-½/σ²) + z·(loc/σ²) - ½ loc²/σ² is
+        one matrix product of [z², z] with [-½/σ², loc/σ²]: no (N, K, D) tensor is ever made.
+
+        Args:
+            z: (..., latent); this distribution's batch shape must be (K,).
+
+        Returns:
+            (..., K), nats.
+        """
+        loc, scale = self.loc.to(z.dtype), self.scale.to(z.dtype)
+        # A common offset of z and loc cancels in δ but not in the rounding of the products: centre first.
+        centre = loc.detach().mean(0)
+        z, loc = z - centre, loc - centre
+        precision = scale.pow(-2)
+        weight = torch.cat([-0.5 * precision, loc * precision], -1)
+        constant = -(0.5 * loc.square() * precision + scale.log() + 0.5 * math.log(2 * math.pi)).sum(-1)
+        points = z.reshape(-1, z.shape[-1])
+        # A row for each component: sums over points, which its gradient is made of, go along the rows.
+        scores = weight @ torch.cat([points.square(), points], -1).T + constant.unsqueeze(-1)
+        return scores.T.reshape(*z.shape[:-1], len(loc))
+
+    def __repr__(self):
+        return f"DiagonalNormal(batch {'×'.join(map(str, self.batch_shape)) or '()'}, event {self.event_shape[0]})"
+
+
+class FullNormal(dist.MultivariateNormal):
+    """N(z; loc, L Lᵀ), scored pairwise in the precision of the points.
+
+    Args:
+        loc: (..., latent).
+        scale_tril: L, (..., latent, latent), lower triangular with a positive diagonal; by its name.
+
+    >>> p = FullNormal(torch.zeros(3, 2), scale_tril=torch.eye(2).expand(3, 2, 2))
+    >>> p.pairwise_log_prob(torch.zeros(5, 2, dtype=torch.float64)).shape       # 5 points under each of 3 components
+    torch.Size([5, 3])
+    """
+
+    def pairwise_log_prob(self, z: Float[Tensor, "*points latent"]) -> Float[Tensor, "*points components"]:
+        """log N(z_n; loc_k, L_k L_kᵀ) for every point and component: -½ ‖L⁻¹(z - loc)‖² - log |L| - ½ D log 2π.
+
+        Args:
+            z: (..., latent); this distribution's batch shape must be (K,).
+
+        Returns:
+            (..., K), nats.
+        """
+        loc, scale = self.loc.to(z.dtype), self.scale_tril.to(z.dtype)
+        points = z.reshape(-1, z.shape[-1])
+        deviations = (points - loc.unsqueeze(1)).mT  # (K, latent, N)
+        whitened = torch.linalg.solve_triangular(scale, deviations, upper=False)
+        log_det = scale.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+        constant = log_det + 0.5 * z.shape[-1] * math.log(2 * math.pi)
+        return (-0.5 * whitened.square().sum(1) - constant.unsqueeze(-1)).T.reshape(*z.shape[:-1], len(loc))
+
+    def __repr__(self):
+        return f"FullNormal(batch {'×'.join(map(str, self.batch_shape)) or '()'}, event {self.event_shape[0]})"

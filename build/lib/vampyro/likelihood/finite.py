@@ -1,0 +1,114 @@
+"""Latents with finitely many values: their codes, listed."""
+
+import math
+from typing import NamedTuple
+
+import pyro
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.distributions import constraints
+
+from vampyro.distributions.codes import CodeVectors
+from vampyro.programs.layout import Layout, traced
+from vampyro.programs.randomness import same_noise
+from vampyro.programs.traces import kind_of_numbers, latents_of, sample_sites
+
+MAX_CODES = 4096  # that scoring sums over for each image: 12 bits
+
+
+class Finite(NamedTuple):
+    """A finite support: M positions, each of which takes one of the K rows of a table.
+
+    A vector of bits has a position for every bit and the table ((0,), (1,)); a vector of codes a position for every
+    code and its codebook as the table; a categorical variable one position and the table ((0,), …, (K - 1,)).
+    """
+
+    positions: int
+    table: Float[Tensor, "values size"] | Int[Tensor, "values size"]
+    shape: torch.Size
+
+    @property
+    def codes(self) -> int:
+        """Number of values, K^M."""
+        return len(self.table) ** self.positions
+
+    def at(self, index: Int[Tensor, "*batch positions"]) -> Tensor:
+        """The values with these rows at the positions: (…, M) → (…, *shape)."""
+        return self.table[index].reshape(*index.shape[:-1], *self.shape)
+
+    def index_of(self, value: Tensor) -> Int[Tensor, "*batch positions"]:
+        """The rows at the positions of these values: (…, *shape) → (…, M)."""
+        batch = value.shape[: value.ndim - len(self.shape)]
+        parts = value.reshape(*batch, self.positions, 1, -1)
+        return (parts == self.table).all(-1).int().argmax(-1)
+
+    def all(self) -> Int[Tensor, "codes positions"]:
+        """The rows of every code, (K^M, M)."""
+        digits = [torch.arange(len(self.table), device=self.table.device)] * self.positions
+        return torch.cartesian_prod(*digits).reshape(-1, self.positions)
+
+
+def finite(fn, value: Tensor, shape: torch.Size) -> Finite | None:
+    """The support of a distribution with values like `value`, or None where it is not finite.
+
+    Args:
+        shape: of one image's value: the event shape, with the plates within an image in front.
+    """
+    kind, event = kind_of_numbers(fn), fn.event_shape
+    if kind is constraints.boolean:
+        table = torch.tensor([[0], [1]])
+    elif isinstance(kind, type(constraints.integer_interval(0, 1))):
+        if not (isinstance(kind.lower_bound, int) and isinstance(kind.upper_bound, int)):
+            return None  # tensors: the support may differ between images
+        table = torch.arange(kind.lower_bound, kind.upper_bound + 1).unsqueeze(-1)
+    elif kind is constraints.one_hot:
+        table = torch.eye(event[-1])
+    elif isinstance(kind, CodeVectors):
+        table = kind.codebook.detach()
+    else:
+        return None
+    return Finite(shape.numel() // table.shape[1], table.to(value), shape)
+
+
+def finite_latents(model, x: Tensor, layout: Layout = Layout()) -> dict[str, Finite] | None:
+    """The support of every latent of a model, {site: Finite}; None where one is not finite, or there is no latent."""
+    with torch.no_grad(), pyro.validation_enabled(False), same_noise(x.device):
+        latents = latents_of(sample_sites(traced(model, 1, x, layout=layout)))
+    found = {}
+    for name, site in latents.items():
+        value = layout.images_first(site["value"])
+        if (support := finite(site["fn"], value, value.shape[2:])) is None:
+            return None
+        found[name] = support
+    return found or None
+
+
+def all_codes(supports: dict[str, Finite]) -> dict[str, Tensor]:
+    """Every combination of the latents' values, {site: (C, *shape)}."""
+    rows = torch.cartesian_prod(
+        *(torch.arange(support.codes, device=support.table.device) for support in supports.values())
+    ).reshape(-1, len(supports))
+    return {name: s.at(s.all()[rows[:, place]]) for place, (name, s) in enumerate(supports.items())}
+
+
+def over_images(codes: dict[str, Tensor], images: int, layout: Layout = Layout()) -> dict[str, Tensor]:
+    """The same codes for every image, as sites have them: {site: (C, *shape)} → {site: (C, *batch, *event)}."""
+    values = {name: z.unsqueeze(1).expand(len(z), images, *z.shape[1:]) for name, z in codes.items()}
+    return {name: layout.images_back(z) for name, z in values.items()}
+
+
+def few_codes(model, x: Tensor, layout: Layout, demanded: bool | None = None) -> dict[str, Tensor] | None:
+    """Every combination of the latents' values, {site: (codes, *event)}, or None where there are more than 4,096.
+
+    Raises:
+        ValueError: where there are more, or infinitely many, and the sum over them is `demanded`.
+    """
+    supports = finite_latents(model, x, layout)
+    count = math.inf if supports is None else math.prod(support.codes for support in supports.values())
+    if supports is not None and count <= MAX_CODES:
+        return all_codes(supports)
+    if demanded:
+        found = "latents that are continuous or unbounded" if math.isinf(count) else f"{count} codes"
+        raise ValueError(f"exact=True sums over at most {MAX_CODES} codes, and the model has {found}: leave exact out")
+    return None

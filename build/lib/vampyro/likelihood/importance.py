@@ -1,0 +1,297 @@
+"""The marginal likelihood of each image: by importance sampling, or summed where latents have few values."""
+
+import math
+from collections.abc import Iterator
+from functools import partial
+
+import pyro
+import torch
+from jaxtyping import Float, Float64
+from pyro import poutine
+from torch import Tensor
+
+from vampyro.likelihood.finite import few_codes, over_images
+from vampyro.likelihood.joint import Joint
+from vampyro.likelihood.scores import Score
+from vampyro.likelihood.weights import count_distinct
+from vampyro.memory import is_out_of_memory, keep_freed_memory, most_rows, rows_that_fit
+from vampyro.programs.checks import check_images, check_latents
+from vampyro.programs.layout import (
+    Layout,
+    arrange,
+    check_density,
+    check_own,
+    inferred,
+    layout_of,
+    log_density,
+    some_images,
+    traced,
+)
+from vampyro.programs.modes import constant_parts, evaluation_mode
+from vampyro.programs.randomness import same_noise, seeded
+from vampyro.programs.traces import is_masked, latents_of, sample_sites, unscaled
+
+COMPILE_FROM = 1_000_000  # rows on a CPU: of fewer, compiling takes more time than it saves
+
+
+DRAWN = 8  # times the rows that are decoded at a time
+
+
+# Tensors as large as the samples of one image, and as their weights, that `score` holds at the same time, at least.
+VALUES, WEIGHTS = 5, 4
+
+
+def log_weights(
+    model, guide, x: Float[Tensor, " images *event"], samples, rows=4096, joint=None, layout=None
+) -> Iterator[Float64[Tensor, "chunk images"]]:
+    """Yields log w_s = log p(x, z_s) - log q(z_s | x), z_s ~ q(z | x), in chunks of samples.
+
+    Pyro runs the guide once under a plate of all samples, which encodes x once, and replays the model over
+    slices of that trace. The networks compute in float32; densities of latents under the model in float64.
+
+    Args:
+        x: (batch, channels, height, width).
+        samples: S.
+        rows: samples × images decoded at a time; where memory runs out, the rest goes on with half as many.
+        joint: the model's `Joint`, where one serves many x.
+        layout: where images lie in the programs (`vampyro.programs.layout`); found by running each once unless given.
+
+    Yields:
+        (chunk, batch) float64; the chunks' sizes sum to S.
+
+    Raises:
+        ValueError: where the guide has a Delta site (a point has no density to weigh by), or a latent site
+            that the model has not, or the reverse.
+    """
+    if layout is None:
+        check_images(x, model, guide)
+        layout = joint.layout if joint else arrange(x, len(x), model, guide)[1]
+    values, log_q, _ = propose(guide, x, samples, layout)
+    yield from weighed(joint or Joint(model, layout=layout), x, values, log_q, rows)
+
+
+@torch.no_grad()
+def propose(guide, x: Tensor, samples: int, layout: Layout) -> tuple[dict[str, Tensor], Tensor, Tensor | None]:
+    """Sample the guide.
+
+    Auxiliary sites count in log q, and so does the log-density of the Delta sites that follow from them.
+
+    Returns:
+        z_s ~ q(z | x), {site: (samples, *batch, *event)}; log q(z_s | x), (samples, images) float64; and how many
+        different values the discrete sites had, (images,), or None without discrete sites.
+
+    Raises:
+        ValueError: where the guide has a Delta site that does not follow from an auxiliary site.
+    """
+    with pyro.validation_enabled(False):
+        trace, latents = inferred(guide, samples, x, layout)
+        check_density(guide, x, latents, layout)
+        trace.compute_log_prob()
+        log_prob = torch.zeros(samples, len(x), dtype=torch.float64, device=x.device)  # of a guide without latents
+        log_prob = log_prob + log_density(sample_sites(trace), layout)
+    discrete = [layout.images_first(site["value"]) for site in latents.values() if site["fn"].support.is_discrete]
+    values = {name: site["value"] for name, site in latents.items()}
+    return values, log_prob, count_distinct(discrete) if discrete else None
+
+
+def weighed(joint, x, values, guide_log_prob, rows):
+    """Yield log p(x, z_s) - log q(z_s | x) of what `propose` returns, as many rows at a time as memory holds."""
+    samples = len(guide_log_prob)
+
+    def weigh(part):
+        return joint(x, {name: value[part] for name, value in values.items()}) - guide_log_prob[part]
+
+    # Gradients and validation are off within each piece of work, never across a yield: that is the caller's time.
+    with torch.no_grad(), pyro.validation_enabled(False):
+        joint.check(x, values)
+    start, chunk = 0, evenly(samples, rows // len(x))
+    while start < samples:
+        stop = min(start + chunk, samples)
+        try:
+            with torch.no_grad(), pyro.validation_enabled(False):
+                # Of one shape, the last as well, which takes up a few samples before it.
+                log_w = weigh(slice(max(0, stop - chunk), stop))[start - stop :]
+        except RuntimeError as error:
+            if chunk == 1 or not is_out_of_memory(error):
+                raise
+            chunk //= 2
+            continue
+        yield log_w
+        start = stop
+
+
+def check_weights(
+    log_w: Float64[Tensor, "samples images"], guide_log_prob: Tensor | None = None, first: int = 0
+) -> None:
+    """Raise a FloatingPointError that names the images with a weight of NaN or +∞, and which density is at fault.
+
+    A weight of 0 (log w = -∞) is valid: the model excludes that z.
+
+    Args:
+        log_w: log p(x, z) - log q(z | x).
+        guide_log_prob: log q(z | x), (samples, images), where the weights have that part.
+        first: the number of the first image.
+    """
+    invalid = log_w.isnan() | (log_w == math.inf)
+    if not invalid.any():
+        return
+    images = invalid.any(0).nonzero().flatten().add(first).tolist()
+    listed = ", ".join(map(str, images[:5])) + ", …" * (len(images) > 5)
+    guide = guide_log_prob is not None and bool((~guide_log_prob.isfinite() & invalid).any())
+    raise FloatingPointError(
+        f"the importance weights of {len(images)} images are NaN or infinite (images number {listed}), because "
+        f"{'log q(z | x)' if guide else 'log p(x, z)'} is: check the parameters and the images for NaN, or train again "
+        "with a lower learning rate"
+    )
+
+
+def blocks_of(
+    model, guide, images: Tensor, samples: int, rows: int, exact: bool | None = None
+) -> tuple[list[Tensor], Layout, dict[str, Tensor] | None]:
+    """Return the images in blocks that memory holds, the programs' layout, and the latents' `few_codes` or None."""
+    blocks, layout = arrange(images, DRAWN * rows // samples, model, guide)
+    codes = None if exact is False else few_codes(model, blocks[0], layout, exact)
+    if codes is not None:
+        blocks, _ = arrange(images, DRAWN * rows // len(next(iter(codes.values()))), model, guide)
+    return blocks, layout, codes
+
+
+@torch.no_grad()
+def weigh_block(
+    joint: Joint, guide, x: Tensor, samples: int, rows: int, codes: dict[str, Tensor] | None, first: int
+) -> tuple[dict[str, Tensor], Tensor, Score]:
+    """Weigh samples of the guide or, given `codes`, sum over these.
+
+    The sums are log p(x) = log Σ_z p(x, z) and E_q[log p(x, z) - log q(z | x)]. A code that the guide excludes counts
+    for log p(x) all the same. A latent that the model masks has its prior in log p(x): without its density every value
+    would count as 1. The ELBO is masked as it is in training.
+
+    Args:
+        codes: {site: (C, *shape)}, or None.
+        first: the number of the block's first image.
+
+    Returns:
+        {site: (S, *batch, *event)}; the log-weights, which are log p(x, z) of codes, (S, images); and the score.
+    """
+    layout = joint.layout
+    if codes is None:
+        values, log_q, distinct = propose(guide, x, samples, layout)
+        log_w = torch.cat(list(weighed(joint, x, values, log_q, rows)))
+        check_weights(log_w, log_q, first)
+        return values, log_w, Score.of(log_w, distinct)
+    values, size = over_images(codes, len(x), layout), len(next(iter(codes.values())))
+    zeros = torch.zeros((), device=x.device).expand(size, len(x))
+    in_training = log_p = torch.cat(list(weighed(joint, x, values, zeros, rows)))
+    sites = sample_sites(joint.trace(x, {name: value[:1] for name, value in values.items()}))
+    if any(is_masked(sites[name]) for name in values):
+        complete = Joint(joint.model, joint.compiled, layout, masked=False)
+        log_p = torch.cat(list(weighed(complete, x, values, zeros, rows)))
+    check_weights(log_p, first=first)
+    with pyro.validation_enabled(False):
+        trace = traced(poutine.condition(guide, data=values), size, x, layout=layout)
+        sites = sample_sites(trace)
+        check_latents(values, [name for name in sites if name in values or not sites[name]["is_observed"]])
+        check_own(sites, len(x), layout, size)
+        trace.compute_log_prob()
+        log_q = sum(layout.per_image(unscaled(sites[name], with_mask=False)).double() for name in values)
+        terms = torch.where(log_q == -math.inf, 0.0, log_q.exp() * (in_training - log_density(sites, layout)))
+    return values, log_p, Score.summed(log_p.logsumexp(0), terms.sum(0), size)
+
+
+def evenly(count, most):
+    """The size of each of as few parts as `count` can be in, of no more than `most` each.
+
+    >>> evenly(5000, 2048)
+    1667
+    """
+    return -(-count // -(-count // max(1, most)))
+
+
+def score(
+    model,
+    guide,
+    images: Float[Tensor, " images *event"],
+    samples=1000,
+    *,
+    seed=0,
+    rows=None,
+    compiled=None,
+    exact: bool | None = None,
+    progress=iter,
+    done=(),
+    keep=None,
+) -> Score:
+    """log p̂(x) = log 1/S Σ_s p(x, z_s) / q(z_s | x), z_s ~ q(z | x)   (Burda et al. 2016, arXiv:1509.00519).
+
+    A lower bound in expectation, biased low and rising with S: report S, compare only at equal S. Weights are
+    float64; what grows with S is the guide's draw of one block of images, and their weights.
+
+    Where all latents are discrete and have at most 4,096 values together, log p(x) = log Σ_z p(x, z) is computed
+    exactly instead, and no sample is drawn. Discrete latents with more values are sampled, and the error of log p̂ is
+    then unknown: see `Score`.
+
+    Args:
+        model, guide: Pyro programs over a batch of images; `nn.Module`s are put in evaluation mode meanwhile.
+        images: (N, channels, height, width), as the model should see them.
+        samples: S.
+        seed: of the samples; the result depends on it, on S, on `rows` and on the kind of device.
+        rows: samples × images decoded at a time; unless given, as many as half of the free memory holds, but no
+            more than the device is fast with. Where memory runs out all the same, the rest goes on with half as many.
+        compiled: whether to compile the model's density (`Joint`); unless given, on a CPU where there is enough to do.
+        exact: False samples discrete latents in any case; True demands the sum over all codes.
+        progress: wraps the loop over blocks of images, `tqdm` say; it gets a list.
+        done: the first blocks' scores, from a call that was interrupted: only the others are computed.
+        keep: called with the score of each block.
+
+    Raises:
+        ValueError: where S < 1, there are no images, the guide has a Delta site without a density, model and guide do
+            not have the same latent sites, a site is shared between images, or `exact` is True and the latents have
+            infinitely many values, or more than 4,096.
+        TypeError: where the images are not a tensor of floats of the programs' precision.
+        FloatingPointError: where a weight is NaN or infinite.
+
+    >>> from vampyro import VAE, Guide, StandardNormal, nets
+    >>> decoder = torch.nn.Sequential(nets.MLP((2,), (8,)), nets.BernoulliHead(8, (1, 4, 4)))
+    >>> model, guide = VAE(StandardNormal(2), decoder), Guide(nets.MLP((1, 4, 4), (8,)), nets.NormalHead(8, 2))
+    >>> score(model, guide, torch.zeros(7, 1, 4, 4), samples=100).log_likelihood.shape
+    torch.Size([7])
+    """
+    check_images(images, model, guide)
+    if samples < 1:
+        raise ValueError(f"samples is {samples}, expected at least 1")
+    if compiled is None:
+        compiled = images.device.type == "cpu" and samples * len(images) >= COMPILE_FROM
+    keep_freed_memory()
+    results = list(done)
+    with evaluation_mode(model, guide), constant_parts(model):
+        blocks, layout, codes = blocks_of(model, guide, images, samples, rows or most_rows(images.device), exact)
+        count = samples if codes is None else len(next(iter(codes.values())))
+        if any(len(a) != len(b) or a.samples != count for a, b in zip(results, blocks)) or len(results) > len(blocks):
+            raise ValueError(
+                f"done holds scores of other blocks than {count} samples of {len(images)} images are cut into"
+            )
+        if rows is None:
+            with same_noise(images.device):
+                x = blocks[0]
+                weigh = partial(log_weights, model, guide, x, layout=layout)
+                rows = rows_that_fit(lambda n: next(weigh(n, rows=n * len(x))), images.device, len(x))
+        joint = Joint(model, compiled, layout)
+        for x in progress(blocks[len(results) :]):
+            with seeded(seed, len(results), device=images.device):
+                *_, result = weigh_block(joint, guide, x, samples, rows, codes, first=sum(map(len, results)))
+            results.append(result)
+            if keep is not None:
+                keep(results[-1])
+    return Score.cat(results)
+
+
+def least_bytes(model, images: Tensor, samples: int) -> int:
+    """Return how many bytes `score` needs at least for the samples of one image; 0 where it sums over all codes."""
+    x = some_images(images, model)
+    with evaluation_mode(model), torch.no_grad(), pyro.validation_enabled(False), same_noise(x.device):
+        layout = layout_of(x, model)
+        if few_codes(model, x, layout) is not None:
+            return 0
+        latents = latents_of(sample_sites(traced(model, 1, x, layout=layout)))
+    values = sum(site["value"].nbytes for site in latents.values())
+    return samples * (VALUES * values + WEIGHTS * torch.float64.itemsize * len(x))

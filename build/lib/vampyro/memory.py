@@ -1,0 +1,213 @@
+"""How much memory is left, how much a computation takes, and errors for what does not fit."""
+
+import math
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+UNKNOWN = 2**40  # bytes, where the system does not say how much is left
+
+
+GROUP = Path("/sys/fs/cgroup")  # a container's own limit
+
+
+class CapacityError(ValueError):
+    """Something that needs more memory than there is."""
+
+
+def available_bytes(device: torch.device | str = "cpu") -> int:
+    """Return how many bytes this process may still allocate there; on a CPU those of the machine, or its container."""
+    if torch.device(device).type == "cuda":
+        unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + unused
+    left = [UNKNOWN]
+    with suppress(OSError, ValueError, LookupError):
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        left += [1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")]
+    with suppress(OSError, ValueError):  # "max" where there is no limit
+        limit, used = (int((GROUP / name).read_text()) for name in ("memory.max", "memory.current"))
+        cached = re.search(r"^inactive_file ([0-9]+)", (GROUP / "memory.stat").read_text(), re.MULTILINE)
+        left.append(limit - used + (int(cached[1]) if cached else 0))
+    return min(left)
+
+
+def spoken_bytes(count: int) -> str:
+    """Return a number of bytes as text.
+
+    >>> [spoken_bytes(count) for count in (999, 31_360_000, 3_136_000_000_000)]
+    ['999 bytes', '31.4 MB', '3.1 TB']
+    """
+    for power, unit in ((12, "TB"), (9, "GB"), (6, "MB")):
+        if count >= 10**power:
+            return f"{count / 10**power:.1f} {unit}"
+    return f"{count} bytes"
+
+
+def check_fits(what: str, count: int, remedy: str, available: int | None = None) -> None:
+    """Reject what needs more bytes than are available.
+
+    Args:
+        what: needs them, the first words of the error.
+        remedy: what to do, the last words.
+        available: bytes; those of `available_bytes` unless given.
+
+    Raises:
+        CapacityError: says how many are needed, and how many there are.
+
+    >>> check_fits("prior 'mog:9'", 10**9, "choose a smaller N", available=10**6)    # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    vampyro.memory.CapacityError: prior 'mog:9' needs at least 1.0 GB of memory, and 1.0 MB are available: choose ...
+    """
+    available = available_bytes() if available is None else available
+    if count > available:
+        raise CapacityError(
+            f"{what} needs at least {spoken_bytes(count)} of memory, and {spoken_bytes(max(0, available))} "
+            f"are available: {remedy}"
+        )
+
+
+# Words of torch's CPU allocator on Linux and on Windows, of CUDA, and of cuBLAS and cuDNN.
+OUT_OF_MEMORY = "can't allocate memory|not enough memory|out of memory|STATUS_ALLOC_FAILED|bad_alloc"
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether an error says that memory ran out, on whichever device.
+
+    >>> is_out_of_memory(MemoryError()), is_out_of_memory(RuntimeError("shapes differ"))
+    (True, False)
+    """
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and re.search(OUT_OF_MEMORY, str(error)) is not None
+
+
+class MadeBytes(TorchDispatchMode):
+    """Adds up the size of every tensor that an operation returns, in `made`; views are not counted."""
+
+    def __init__(self):
+        super().__init__()
+        self.made = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        known = {t.untyped_storage()._cdata for t in tree_leaves((args, kwargs)) if isinstance(t, torch.Tensor)}
+        made = [t for t in tree_leaves(result) if isinstance(t, torch.Tensor)]
+        self.made += sum(t.nbytes for t in made if t.untyped_storage()._cdata not in known)
+        return result
+
+
+class Allowance(MadeBytes):
+    """Reject, while a part is built, the first tensor for which there is no memory; no such tensor is allocated.
+
+    Args:
+        what, remedy: as for `check_fits`.
+        copies: how many times the memory of the part is needed in all; with its gradient and Adam's moments 4 times.
+
+    Raises:
+        CapacityError: inside the block, by the tensor that would be too much.
+
+    >>> with Allowance("hidden (10000000000,)", "choose smaller widths"):    # doctest: +ELLIPSIS
+    ...     layer = torch.nn.Linear(784, 10**10)
+    Traceback (most recent call last):
+    vampyro.memory.CapacityError: hidden (10000000000,) needs at least 31.4 TB of memory, and ... are available: ...
+    """
+
+    def __init__(self, what: str, remedy: str, copies: int = 1):
+        super().__init__()
+        self.what, self.remedy, self.copies = what, remedy, copies
+        self.available = available_bytes()
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        needed = self.copies * (self.made + _asked(function, args, kwargs or {}))
+        check_fits(self.what, needed, self.remedy, self.available)
+        return super().__torch_dispatch__(function, types, args, kwargs)
+
+    def __exit__(self, kind, error, trace):
+        super().__exit__(kind, error, trace)
+        beyond_64_bits = isinstance(error, (RuntimeError, TypeError)) and "overflow" in str(error).lower()
+        if beyond_64_bits or is_out_of_memory(error):
+            raise CapacityError(
+                f"{self.what} needs more memory than the {spoken_bytes(self.available)} that are available: "
+                f"{self.remedy}"
+            ) from None
+
+
+def _asked(function, args, kwargs):
+    """Bytes of the tensor that `torch.empty` and its like are asked for; 0 of every other function."""
+    if any(isinstance(value, torch.Tensor) for value in tree_leaves((args, kwargs))):
+        return 0
+    for place, argument in enumerate(function._schema.arguments):
+        if argument.name == "size":
+            size = args[place] if place < len(args) else kwargs.get("size", ())
+            return math.prod(size) * (kwargs.get("dtype") or torch.get_default_dtype()).itemsize
+    return 0
+
+
+MORE = 32
+
+
+def most_rows(device):
+    """Rows decoded at a time: on a CPU they should stay in its caches, anywhere else keep all of it busy."""
+    return 2048 if device.type == "cpu" else 131072
+
+
+def rows_that_fit(compute, device, images=1):
+    """The most rows that half of the free memory holds, from what `compute(n)` makes for few n and for more.
+
+    A row is one sample of one image, so `compute(n)` makes n · `images` rows.
+
+    Counts every byte that more rows make as if none were ever given back: too many, so memory is left over. What is
+    made however few the rows are (parameters in another precision, an encoded image) is no row's.
+
+    >>> rows_that_fit(lambda rows: torch.zeros(rows, 1000), torch.device("cpu")) <= 2048
+    True
+    """
+    compute(1)  # what is made once, the first time, is made
+    made, more = [], max(1, MORE // images)
+    for rows in (1, 1 + more):
+        with MadeBytes() as counter:
+            compute(rows)
+        made.append(counter.made)
+    row = max(1, (made[1] - made[0]) // (more * images))
+    return max(1, min(most_rows(device), (available_bytes(device) - made[0]) // 2 // row))
+
+
+def keep_freed_memory():
+    """Has the C library of Linux keep what is freed, up to 64 MiB: what is asked for next need not be cleared again.
+
+    It gives memory back from a size on that it learns, twice the largest block of no more than 32 MiB ever freed.
+    This frees one that nobody has touched. A third of scoring's time was the system clearing pages.
+    """
+    torch.empty(2**25 - 2**12, dtype=torch.uint8)
+
+
+class MemoryShortage(Exception):
+    """There is not enough memory for one piece of work; the message names the work and the flags that reduce it."""
+
+
+@contextmanager
+def memory_for(work: str, *flags: str) -> Iterator[None]:
+    """Inside, an out-of-memory error of any kind becomes a `MemoryShortage`.
+
+    Args:
+        work: what is done inside, as it follows "out of memory while".
+        flags: those that make it smaller.
+
+    >>> with memory_for("scoring", "--samples", "--hidden"):
+    ...     raise MemoryError
+    Traceback (most recent call last):
+    vampyro.memory.MemoryShortage: out of memory while scoring: a smaller --samples or --hidden needs less
+    """
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        *others, last = flags
+        names = f"{', '.join(others)} or {last}" if others else last
+        raise MemoryShortage(f"out of memory while {work}: a smaller {names} needs less") from None

@@ -1,0 +1,77 @@
+"""Which classes samples are of, and how evenly."""
+
+import math
+
+import torch
+from jaxtyping import Float, Float64
+from torch import Tensor
+
+from vampyro.metrics.classifier import evaluated
+
+
+def class_distribution(classifier, samples: Float[Tensor, " n *image"]) -> Float64[Tensor, " classes"]:
+    """p(y) = 1/N Σ_n p(y | x_n), the classes' shares of samples   (as in Salimans et al. 2016, arXiv:1606.03498).
+
+    Doubtful samples count for several classes, each by its probability. An image that is no digit at all gets some
+    class as well: this finds classes that are missing, not images that are bad.
+
+    Args:
+        classifier: images → logits (N, classes).
+        samples: (N, channels, height, width), of the kind that the classifier was trained on.
+
+    Returns:
+        (classes,) float64, on the CPU.
+
+    Raises:
+        ValueError: where there are no samples.
+
+    >>> logits = torch.tensor([[0.0, 0.0], [math.log(3), 0.0]])
+    >>> class_distribution(lambda x: logits, torch.zeros(2, 1, 1, 1))
+    tensor([0.6250, 0.3750], dtype=torch.float64)
+    """
+    return evaluated(classifier, samples).double().softmax(1).mean(0).cpu()
+
+
+def total_variation(p, q=None):
+    """½ Σ_y |p(y) - q(y)|: 0 where they are the same, 1 where they share nothing.
+
+    Args:
+        p, q: probabilities (classes,); q is uniform unless given. Of data whose classes differ in size, as MNIST's
+            do a little, give their own distribution.
+
+    Raises:
+        ValueError: where one of them is no distribution, or they differ in shape.
+
+    >>> total_variation(torch.tensor([1.0, 0.0]))
+    0.5
+    """
+    p = _probabilities(p)
+    q = torch.full_like(p, 1 / len(p)) if q is None else _probabilities(q)
+    if p.shape != q.shape:
+        raise ValueError(f"two distributions over {len(p)} and {len(q)} classes have no distance: expected as many")
+    return 0.5 * (p - q).abs().sum().item()
+
+
+def entropy(p):
+    """-Σ_y p(y) log p(y) in nats: 0 where one class is all, log(classes) where all are equal.
+
+    Args:
+        p: probabilities (classes,).
+
+    Raises:
+        ValueError: where p is no distribution.
+
+    >>> math.exp(entropy(torch.tensor([0.5, 0.0, 0.5])))
+    2.0
+    """
+    return torch.special.entr(_probabilities(p)).sum().item()
+
+
+def _probabilities(p):
+    p = torch.as_tensor(p).double().cpu()
+    if p.ndim != 1 or not (p >= 0).all() or not math.isclose(p.sum().item(), 1, abs_tol=1e-5):
+        raise ValueError(
+            f"got values in [{p.min():g}, {p.max():g}] of shape {tuple(p.shape)} that sum to {p.sum():g}, expected "
+            "probabilities of shape (classes,) that sum to 1: divide counts by their sum"
+        )
+    return p

@@ -1,0 +1,29 @@
+"""Plain torch: bodies (input → features) and heads (features → distribution)."""
+
+from vampyro.nets.conditional import ConditionalDecoder, ConditionalEncoder
+from vampyro.nets.conv import ConvDecoder, ConvEncoder
+from vampyro.nets.heads import BinaryHead, DeltaHead, NormalHead
+from vampyro.nets.likelihoods import BernoulliHead, ContinuousBernoulliHead, LogisticHead, NormalImageHead
+from vampyro.nets.mlp import MLP, Baseline, Join
+from vampyro.nets.quantiser import VectorQuantiser
+from vampyro.nets.small_conv import SmallConvDecoder, SmallConvEncoder
+
+__all__ = [
+    "Baseline",
+    "BernoulliHead",
+    "BinaryHead",
+    "ConditionalDecoder",
+    "ConditionalEncoder",
+    "ContinuousBernoulliHead",
+    "ConvDecoder",
+    "ConvEncoder",
+    "DeltaHead",
+    "Join",
+    "LogisticHead",
+    "MLP",
+    "NormalHead",
+    "NormalImageHead",
+    "SmallConvDecoder",
+    "SmallConvEncoder",
+    "VectorQuantiser",
+]

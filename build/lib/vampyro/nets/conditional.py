@@ -1,0 +1,89 @@
+"""Networks that are given a label beside an image, and beside a latent."""
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from vampyro.distributions import LabelledImages
+from vampyro.distributions.labelled import split
+from vampyro.distributions.shapes import check_shape
+from vampyro.nets.mlp import MLP
+
+
+def beside(h: Float[Tensor, "*#batch features"], y: Float[Tensor, "*#batch classes"]) -> Float[Tensor, "*all wider"]:
+    """[h, √n y], h of n elements: a one-hot label is as large as all of h.
+
+    As 1 of ten places beside hundreds of features it was heard late, when z had learned the class already.
+    """
+    batch = torch.broadcast_shapes(h.shape[:-1], y.shape[:-1])
+    return torch.cat([h.expand(*batch, -1), h.shape[-1] ** 0.5 * y.expand(*batch, -1)], -1)
+
+
+class ConditionalEncoder(nn.Module):
+    """h = layer([f, √n y]), f = body(x), n = dim f, of an image x and its label y   (Sohn et al. 2015, NIPS 28).
+
+    The label joins the features of the image, whatever net they come from. It need not be one-hot: what a VampPrior
+    learns are labels in (0, 1), beside pseudo-images.
+
+    Args:
+        body: x → features, images (..., *shape) to (..., body.features).
+        shape: of an image, (channels, height, width).
+        classes: how many.
+        activation: of the layer.
+
+    forward: (..., pixels + classes), as `vampyro.distributions.labelled.join` makes it, → (..., features).
+
+    >>> ConditionalEncoder(MLP((1, 28, 28), (300,)), (1, 28, 28), classes=10)
+    ConditionalEncoder(MLP(1×28×28 → 300, gated), 10 classes → MLP(310 → 300, gated))
+    """
+
+    def __init__(self, body, shape, classes, activation="gated"):
+        super().__init__()
+        self.body, self.shape, self.classes, self.features = body, tuple(shape), classes, body.features
+        self.joint = MLP((body.features + classes,), (body.features,), activation)
+
+    def forward(self, xy) -> Float[Tensor, "*batch features"]:
+        x, y = split(check_shape(xy, (math.prod(self.shape) + self.classes,), "images with labels"), self.shape)
+        return self.joint(beside(self.body(x), y))
+
+    def __repr__(self):
+        return f"ConditionalEncoder({self.body}, {self.classes} classes → {self.joint})"
+
+
+class ConditionalDecoder(nn.Module):
+    """z → p(x | z, y) for every label y, a network of [z, √n y], n = dim z   (Kingma et al. 2014, arXiv:1406.5298).
+
+    The label stands beside the latent at the very beginning, and is as large. Given before the last layer it was hardly
+    used: z had the class.
+
+    Args:
+        images: [z, √n y] → a distribution over images, event shape `shape`; of several latents, of a
+            tuple that begins so.
+        shape: of an image, (channels, height, width).
+        classes: how many.
+
+    forward: z, or a tuple of latents, → LabelledImages, whose draws have the labels `y`, or any unless given.
+
+    >>> from vampyro import nets
+    >>> images = nn.Sequential(MLP((40 + 10,), (300,)), nets.BernoulliHead(300, (1, 28, 28)))
+    >>> decoder = ConditionalDecoder(images, (1, 28, 28), classes=10)
+    >>> decoder(torch.randn(7, 40))
+    LabelledImages(batch 7, images 1×28×28, 10 classes)
+    >>> decoder(torch.randn(7, 40)).given(3).event_shape
+    torch.Size([1, 28, 28])
+    """
+
+    def __init__(self, images, shape, classes):
+        super().__init__()
+        self.images, self.shape, self.classes = images, tuple(shape), classes
+
+    def forward(self, z, y=None):
+        first, *others = z if isinstance(z, tuple) else (z,)
+
+        def decode(z, y):
+            z = beside(z, y)
+            return self.images((z, *others) if others else z)
+
+        return LabelledImages(decode, first, self.shape, self.classes, y)

@@ -1,0 +1,85 @@
+"""The networks inside flows."""
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import nn
+from torch.nn.functional import linear
+
+
+class Perceptron(NamedTuple):
+    """a → U tanh(W a + c) + d, with c (*batch, hidden) another for each image and W, U, d the same for all.
+
+    It computes in its own precision, whatever that of a: (..., inputs) → (..., outputs).
+    """
+
+    w: torch.Tensor
+    c: torch.Tensor
+    u: torch.Tensor
+    d: torch.Tensor
+
+    def __call__(self, a):
+        return linear(torch.tanh(linear(a.to(self.w.dtype), self.w) + self.c), self.u, self.d)
+
+
+class ContextMLP(nn.Module):
+    """h → Perceptron with c = V h + b, or with `shared` one c for all h.
+
+    h is seen once, however many points are asked about: the K components of a mixture cost K products with h.
+    The output starts near zero, so that a flow made of it starts near the identity.
+
+    Args:
+        inputs, outputs: sizes of the perceptron's.
+        features: size of h (unused where shared).
+        hidden: its width.
+        shared: leave h out.
+        masks: (hidden, inputs) and (outputs, hidden) of zeros and ones that W and U are multiplied with, or None.
+
+    >>> ContextMLP(3, 8, 2)(torch.zeros(7, 8))(torch.zeros(5, 1, 3)).shape
+    torch.Size([5, 7, 2])
+    """
+
+    def __init__(self, inputs, features, outputs, hidden=64, shared=False, masks=None):
+        super().__init__()
+        self.w = nn.Parameter(torch.randn(hidden, inputs) / max(1, inputs) ** 0.5)
+        self.v = None if shared else nn.Parameter(0.5 * torch.randn(hidden, features) / features**0.5)
+        self.b = nn.Parameter(torch.zeros(hidden))
+        self.u = nn.Parameter(0.01 * torch.randn(outputs, hidden))
+        self.d = nn.Parameter(torch.zeros(outputs))
+        for name, mask in zip(("w_mask", "u_mask"), masks or (None, None)):
+            self.register_buffer(name, mask, persistent=False)
+
+    def forward(self, h):
+        w = self.w if self.w_mask is None else self.w * self.w_mask
+        u = self.u if self.u_mask is None else self.u * self.u_mask
+        return Perceptron(w, self.b if self.v is None else linear(h, self.v, self.b), u, self.d)
+
+
+class Conditioner(nn.Module):
+    """θ(h) = bias + W h, cut into tensors of the given shapes; W is left out where `shared`.
+
+    Args:
+        features: size of h (unused where shared).
+        shapes: a list of shapes; forward returns one tensor (*batch, *shape) for each, and
+            (*shape) where shared: no batch dimension says that one set serves every h.
+        scales: standard deviation of the bias at the start, one for each shape.
+        shared: one learned set of numbers for all h.
+
+    >>> [t.shape for t in Conditioner(8, [(3, 2), (3,)], [0.1, 0.0])(torch.zeros(5, 8))]
+    [torch.Size([5, 3, 2]), torch.Size([5, 3])]
+    >>> [t.shape for t in Conditioner(8, [(3, 2), (3,)], [0.1, 0.0], shared=True)(torch.zeros(5, 8))]
+    [torch.Size([3, 2]), torch.Size([3])]
+    """
+
+    def __init__(self, features, shapes, scales, shared=False):
+        super().__init__()
+        self.shapes = [tuple(shape) for shape in shapes]
+        self.sizes = [math.prod(shape) for shape in self.shapes]
+        self.bias = nn.Parameter(torch.cat([scale * torch.randn(size) for size, scale in zip(self.sizes, scales)]))
+        # Small: what depends on x enters gently and training finds its size.
+        self.weight = None if shared else nn.Parameter(0.01 * torch.randn(sum(self.sizes), features))
+
+    def forward(self, h):
+        theta = self.bias if self.weight is None else nn.functional.linear(h, self.weight, self.bias)
+        return [t.unflatten(-1, shape) for t, shape in zip(theta.split(self.sizes, -1), self.shapes)]

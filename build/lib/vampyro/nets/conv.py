@@ -1,0 +1,94 @@
+"""The convolutional encoder and decoder of the VampPrior paper (Tomczak & Welling 2018, arXiv:1705.07120)."""
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from vampyro.distributions.shapes import check_shape
+from vampyro.nets.mlp import activated
+
+
+def image_by_image(
+    layers, x: Float[Tensor, "*batch channels height width"]
+) -> Float[Tensor, "*batch maps height2 width2"]:
+    """layers(x) with any number of dimensions left of (channels, height, width), or none.
+
+    >>> image_by_image(nn.Conv2d(1, 5, 3), torch.zeros(2, 7, 1, 28, 28)).shape
+    torch.Size([2, 7, 5, 26, 26])
+    """
+    images = x.reshape(-1, *x.shape[-3:])
+    if torch.is_grad_enabled():
+        y = layers(images)
+    else:  # Feature maps are large: where none is kept for a gradient, only so many are there at a time.
+        y = torch.cat([layers(part) for part in images.split(1024)])
+    return y.reshape(*x.shape[:-3], *y.shape[1:])
+
+
+class ConvEncoder(nn.Module):
+    """h = flatten(conv₅(… conv₁(x))): 32 channels 7×7, 32 3×3 halving, 64 5×5, 64 3×3 halving, 6 3×3.
+
+    Args:
+        shape: of one image, (channels, height, width), of any size.
+        hidden: not used, the paper's channels are what they are; here because all encoders are built alike.
+        activation: one of `vampyro.nets.mlp.ACTIVATIONS`.
+        final: the last layer's, unless it is the same.
+
+    forward: (..., *shape) → (..., features), features = 6 ⌈height/4⌉ ⌈width/4⌉.
+
+    >>> ConvEncoder((1, 28, 28))
+    ConvEncoder(1×28×28 → 294, gated)
+    """
+
+    def __init__(self, shape, hidden=None, activation="gated", final=None):
+        super().__init__()
+        self.shape, self.activation = tuple(shape), activation
+        channels, height, width = self.shape
+        layers, names = [], [activation] * 4 + [final or activation]
+        for name, (outputs, kernel, stride) in zip(names, ((32, 7, 1), (32, 3, 2), (64, 5, 1), (64, 3, 2), (6, 3, 1))):
+            size = {"kernel_size": kernel, "stride": stride, "padding": kernel // 2}
+            layers.append(activated(nn.Conv2d, channels, outputs, name, **size))
+            channels = outputs
+        self.layers = nn.Sequential(*layers)
+        self.features = channels * math.ceil(height / 4) * math.ceil(width / 4)
+
+    def forward(self, x) -> Float[Tensor, "*batch features"]:
+        return image_by_image(self.layers, check_shape(x, self.shape, like=self)).flatten(-3)
+
+    def __repr__(self):
+        return f"ConvEncoder({'×'.join(map(str, self.shape))} → {self.features}, {self.activation})"
+
+
+class ConvDecoder(nn.Module):
+    """y = conv₄(… conv₁(image(h))): a layer as wide as the image has pixels, then four of 64 channels 3×3.
+
+    Every convolution is at full resolution: at batch 100 and 28×28 a step takes 1.2 s on one thread of a CPU, where an
+    MLP takes 4 ms and `SmallConvDecoder` 0.1 s.
+
+    Args:
+        features: length of the vector h.
+        shape: of one image, (channels, height, width), of any size.
+        activation: one of `vampyro.nets.mlp.ACTIVATIONS`.
+
+    forward: (..., features) → a feature map (..., 64, height, width).
+
+    >>> ConvDecoder(300, (1, 28, 28))
+    ConvDecoder(300 → 64×28×28, gated)
+    """
+
+    def __init__(self, features, shape, activation="gated"):
+        super().__init__()
+        self.inputs, self.shape, self.activation = features, tuple(shape), activation
+        channels, height, width = self.shape
+        self.image = activated(nn.Linear, features, math.prod(self.shape), activation)
+        self.layers = nn.Sequential(
+            *(activated(nn.Conv2d, c, 64, activation, kernel_size=3, padding=1) for c in (channels, 64, 64, 64))
+        )
+        self.features = (64, height, width)
+
+    def forward(self, h: Float[Tensor, "*batch features"]) -> Float[Tensor, "*batch maps height width"]:
+        return image_by_image(self.layers, self.image(h).unflatten(-1, self.shape))
+
+    def __repr__(self):
+        return f"ConvDecoder({self.inputs} → {'×'.join(map(str, self.features))}, {self.activation})"

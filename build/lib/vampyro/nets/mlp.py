@@ -1,0 +1,165 @@
+"""A linear map and its activation, with a start that carries the signal through many layers."""
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from vampyro.distributions.shapes import check_shape
+
+# Where one unit's outputs lie: a gate splits this dimension in two.
+CHANNELS = {nn.Linear: -1, nn.Conv2d: -3, nn.ConvTranspose2d: -3}
+
+
+# name: (how many linear maps a unit needs, (channels' dimension) → activation, gain).
+ACTIVATIONS = {
+    "gated": (2, nn.GLU, math.sqrt(2)),
+    "relu": (1, lambda dim: nn.ReLU(), math.sqrt(2)),
+    "leaky-relu": (1, lambda dim: nn.LeakyReLU(0.01), math.sqrt(2 / (1 + 0.01**2))),
+    # ReLU within log 2, so with its gain a layer adds to the signal's size and does not multiply it. A gain of 1, which
+    # keeps the size, is mostly the constant log 2: four layers leave 0.6% of the variance between inputs, here 15%.
+    "softplus": (1, lambda dim: nn.Softplus(), math.sqrt(2)),
+    "tanh": (1, lambda dim: nn.Tanh(), 5 / 3),
+}
+
+
+def activated(layer, inputs, outputs, activation, **arguments):
+    """x → activation(A x + a), weights N(0, gain²/fan-in) and biases 0.
+
+    The gain is He's √2 (arXiv:1502.01852) for all that are ReLU far from zero and for the gated linear unit of
+    Dauphin et al. 2017 (arXiv:1612.08083), (A x + a) ⊙ σ(B x + b), whose two maps are one matrix product. torch's own
+    start is three times smaller a layer after the gate, and costs 3 nats in the first 15 epochs on MNIST. For tanh it
+    is 5/3, with which a long chain keeps its size.
+
+    Args:
+        layer: nn.Linear, nn.Conv2d or nn.ConvTranspose2d; a gate splits units or channels.
+        inputs, outputs: widths, or channels.
+        activation: one of ACTIVATIONS.
+        arguments: what else the layer takes (kernel_size, stride, padding).
+
+    Raises:
+        KeyError: where there is no such activation.
+
+    >>> activated(nn.Linear, 784, 300, "gated")
+    Sequential(
+      (0): Linear(in_features=784, out_features=600, bias=True)
+      (1): GLU(dim=-1)
+    )
+    """
+    maps, function, gain = ACTIVATIONS[activation]
+    linear = layer(inputs, maps * outputs, **arguments)
+    fan_in = linear.weight.numel() / len(linear.bias)
+    if layer is nn.ConvTranspose2d:  # a kernel reaches more pixels than one, and each of them sees only a part of it
+        fan_in /= math.prod(linear.stride)
+    nn.init.normal_(linear.weight, std=gain / math.sqrt(fan_in))
+    nn.init.zeros_(linear.bias)
+    return nn.Sequential(linear, function(CHANNELS[layer]))
+
+
+class MLP(nn.Module):
+    """h = layer_n(… layer_1(x)), each layer a linear map and its activation.
+
+    The default activation is the gated linear unit (A x + a) ⊙ σ(B x + b), which the VampPrior paper
+    (arXiv:1705.07120) uses throughout.
+
+    Args:
+        shape: of one input, (channels, height, width) or (latent,); flattened.
+        hidden: widths of the layers, at least one.
+        activation: one of `vampyro.nets.mlp.ACTIVATIONS`.
+        final: the last layer's, unless it is the same.
+
+    forward: (..., *shape) → (..., hidden[-1]), any batch or particle dimensions on the left.
+
+    Raises:
+        ValueError: where an input has another shape.
+
+    >>> MLP((1, 28, 28), (300, 300))
+    MLP(1×28×28 → 300 → 300, gated)
+    >>> MLP((1, 28, 28), (500, 500), "relu", final="tanh")
+    MLP(1×28×28 → 500 → 500, relu, last tanh)
+    """
+
+    def __init__(self, shape, hidden=(300, 300), activation="gated", final=None):
+        super().__init__()
+        self.shape, self.hidden = tuple(shape), tuple(hidden)
+        self.activations = [activation] * (len(self.hidden) - 1) + [final or activation]
+        sizes = [math.prod(self.shape), *self.hidden]
+        self.layers = nn.Sequential(
+            *(activated(nn.Linear, i, o, name) for i, o, name in zip(sizes, sizes[1:], self.activations))
+        )
+
+    @property
+    def features(self):
+        return self.hidden[-1]
+
+    def forward(self, x) -> Float[Tensor, "*batch features"]:
+        x = check_shape(x, self.shape, "images" if len(self.shape) == 3 else "inputs", like=self)
+        return self.layers(x.flatten(-len(self.shape)))
+
+    def __repr__(self):
+        widths = " → ".join(map(str, self.hidden))
+        first, last = self.activations[0], self.activations[-1]
+        kinds = first if first == last else f"{first}, last {last}"
+        return f"MLP({'×'.join(map(str, self.shape))} → {widths}, {kinds})"
+
+
+class Join(nn.Module):
+    """(x, y) → layer([body_x(x), body_y(y)]), as the VampPrior paper joins an image and a latent (arXiv:1705.07120).
+
+    Args:
+        first, second: bodies with vector features.
+        hidden, activation: of the layers after the two have met.
+
+    forward: a pair, whose batch dimensions broadcast, → (..., hidden[-1]). x is (batch, …) where y is
+    (samples, batch, latent): it passes through its body once.
+
+    >>> join = Join(MLP((1, 28, 28), (30,)), MLP((4,), (20,)), (10,))
+    >>> join
+    Join(MLP(1×28×28 → 30, gated), MLP(4 → 20, gated) → MLP(50 → 10, gated))
+    >>> join((torch.zeros(7, 1, 28, 28), torch.zeros(5, 7, 4))).shape
+    torch.Size([5, 7, 10])
+    """
+
+    def __init__(self, first, second, hidden=(300,), activation="gated"):
+        super().__init__()
+        self.first, self.second = first, second
+        self.joint = MLP((first.features + second.features,), hidden, activation)
+
+    @property
+    def features(self):
+        return self.joint.features
+
+    def forward(self, pair):
+        first, second = self.first(pair[0]), self.second(pair[1])
+        batch = torch.broadcast_shapes(first.shape[:-1], second.shape[:-1])
+        return self.joint(torch.cat([first.expand(*batch, -1), second.expand(*batch, -1)], -1))
+
+    def __repr__(self):
+        return f"Join({self.first}, {self.second} → {self.joint})"
+
+
+class Baseline(nn.Module):
+    """x → b(x), a guess at each latent's share of the ELBO: `count` numbers, in nats.
+
+    Args:
+        shape: of an image.
+        count: of latents.
+
+    forward: (batch, *shape) → (batch, count).
+
+    >>> Baseline((1, 28, 28), 2)
+    Baseline(1×28×28 → 2)
+    """
+
+    def __init__(self, shape, count, hidden=(100,)):
+        super().__init__()
+        self.body = MLP(shape, hidden, "tanh")
+        self.linear = nn.Linear(self.body.features, count)
+        self.scale = math.prod(shape) / 10
+
+    def forward(self, x):
+        return self.scale * self.linear(self.body(x))
+
+    def __repr__(self):
+        return f"Baseline({'×'.join(map(str, self.body.shape))} → {self.linear.out_features})"

@@ -1,0 +1,223 @@
+"""Pictures of latents and of what they cost: functions from tensors to a matplotlib Figure, as in `plots`."""
+
+import torch
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+ACTIVE, INACTIVE = "C0", "0.75"
+
+
+def kl_bars(kl, active=None, title="KL of each latent"):
+    """KL(q(z_d | x) ‖ p(z_d)) of every dimension, largest first; those that are not active in grey.
+
+    Args:
+        kl: (latent,), nats per image.
+        active: (latent,) of bools, or None where nothing is known of it.
+
+    >>> kl_bars(torch.tensor([0.1, 3.0, 1.2]), torch.tensor([False, True, True]))
+    <Figure size 700x320 with 1 Axes>
+    """
+    heights, order = torch.as_tensor(kl).detach().cpu().sort(descending=True)
+    figure, axes = _axes(7, 3.2)
+    if active is None:
+        axes.bar(range(len(heights)), heights.tolist(), color=ACTIVE)
+    else:
+        active = torch.as_tensor(active).cpu()[order]
+        for some, color, name in ((active, ACTIVE, "active"), (~active, INACTIVE, "not active")):
+            if some.any():
+                positions = some.nonzero().squeeze(-1).tolist()
+                axes.bar(positions, heights[some].tolist(), color=color, label=f"{name} ({len(positions)})")
+        axes.legend()
+    axes.set_title(title, fontsize=10)
+    axes.set_xlabel("latent dimension, sorted")
+    axes.set_ylabel(f"nats per image (sum {heights.sum():.2f})")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    return figure
+
+
+def component_bars(use, share=0.1, title="use of each component"):
+    """Mean responsibility of every component of a mixture, largest first, beside 1/K and the line of the dead, share/K.
+
+    Args:
+        use: (components,), adding up to 1.
+
+    >>> component_bars(torch.tensor([0.5, 0.3, 0.199, 0.001]))
+    <Figure size 700x320 with 1 Axes>
+    """
+    use = torch.as_tensor(use).detach().cpu().double()
+    count, effective = len(use), torch.special.entr(use).sum().exp()
+    dead = use < share / count
+    figure, axes = _axes(7, 3.2)
+    order = use.argsort(descending=True)
+    axes.bar(range(count), use[order].tolist(), width=1.0, color=[INACTIVE if d else ACTIVE for d in dead[order]])
+    axes.axhline(1 / count, color="C1", linewidth=1, label="1/K")
+    axes.axhline(
+        share / count, color="C3", linewidth=1, linestyle="--", label=f"{share:g}/K: below it {int(dead.sum())} dead"
+    )
+    axes.set_yscale("log")
+    axes.set_ylim(bottom=max(1e-6, 0.5 * min(share / count, float(use[use > 0].min()))))
+    axes.set_title(f"{title}: {effective:.1f} of {count} effective", fontsize=10)
+    axes.set_xlabel("component, sorted")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_ylabel("mean responsibility")
+    axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
+    return figure
+
+
+def latent_plane(z, labels=None, log_prob=None, count=200, title=None):
+    """Samples of the aggregated posterior in the plane, over contours of the prior's density.
+
+    Args:
+        z: (N, 2), one draw of z for each image.
+        labels: (N,) whole numbers, by which they are coloured, or None.
+        log_prob: (..., 2) → (...), the prior's, or None.
+        count: of the contours' grid, along each side.
+
+    Raises:
+        ValueError: where z does not lie in a plane.
+
+    >>> latent_plane(torch.randn(50, 2), torch.arange(50) % 3, lambda z: -z.square().sum(-1) / 2, count=20)
+    <Figure size 600x560 with 2 Axes>
+    """
+    if z.ndim != 2 or z.shape[-1] != 2:
+        raise ValueError(f"latent_plane shows points (N, 2), got shape {tuple(z.shape)}; for others see tsne_map")
+    figure, axes = _axes(6, 5.6)
+    _points(axes, z, labels)
+    if log_prob is not None:
+        horizontal, vertical, density = _seen(log_prob, axes.get_xlim(), axes.get_ylim(), count, z)
+        # Levels by what of the prior lies outside: the outermost leaves 1 % of what the frame shows.
+        falling = density.flatten().sort(descending=True).values
+        inside = falling.cumsum(0) / falling.sum()
+        levels = sorted({falling[int((inside < p).sum())].item() for p in (0.2, 0.4, 0.6, 0.8, 0.9, 0.99)})
+        axes.contour(horizontal, vertical, density, levels=levels, colors="black", linewidths=0.6, alpha=0.7)
+        axes.plot([], [], color="black", linewidth=0.6, label="p(z): 20 … 99 % inside")
+        axes.legend(loc="upper left", fontsize=8)
+    axes.set_xlabel("z₁")
+    axes.set_ylabel("z₂")
+    axes.set_title(title or "z ~ q(z | x)", fontsize=10)
+    return figure
+
+
+def _seen(log_prob, width, height, count, like):
+    """The density over its peak, on a grid in a frame that is widened until little of it lies outside."""
+    for _ in range(12):
+        *_, density = _on_grid(log_prob, width, height, min(count, 50), like)
+        edges = [density[:, 0], density[:, -1], density[0], density[-1]]
+        left, right, low, high = (0.2 * (edge.max() > 0.01).item() for edge in edges)
+        (a, b), (c, d) = width, height
+        width, height = (a - left * (b - a), b + right * (b - a)), (c - low * (d - c), d + high * (d - c))
+    return _on_grid(log_prob, width, height, count, like)
+
+
+def _on_grid(log_prob, width, height, count, like):
+    horizontal, vertical = torch.linspace(*width, count), torch.linspace(*height, count)
+    grid = torch.cartesian_prod(vertical, horizontal).flip(-1).to(like)
+    with torch.no_grad():
+        density = log_prob(grid).reshape(count, count).double().cpu()
+    return horizontal, vertical, (density - density.max()).exp()
+
+
+def tsne_map(codes, labels=None, most=2000, seed=0, title=None):
+    """Codes of more than two dimensions, laid out in the plane by t-SNE   (van der Maaten & Hinton 2008).
+
+    Neighbours stay neighbours; distances between groups, their sizes and the axes mean nothing.
+
+    Args:
+        codes: (N, latent), samples or means of q(z | x); `most` of them are shown, drawn by `seed`.
+        labels: (N,) whole numbers, by which they are coloured, or None.
+
+    Raises:
+        ValueError: where there are fewer than three codes.
+
+    >>> tsne_map(torch.randn(20, 5), torch.arange(20) % 2)
+    <Figure size 600x560 with 2 Axes>
+    """
+    from sklearn.manifold import TSNE  # a second and a half, which only this picture pays
+
+    if len(codes) < 3:
+        raise ValueError(f"t-SNE lays out at least three codes, got {len(codes)}")
+    some = torch.randperm(len(codes), generator=torch.Generator().manual_seed(seed))[:most]
+    codes = codes.detach().cpu().flatten(1)[some].double().numpy()
+    perplexity = min(30, (len(codes) - 1) / 3)
+    plane = TSNE(init="random", perplexity=perplexity, random_state=seed).fit_transform(codes)
+    figure, axes = _axes(6, 5.6)
+    _points(axes, torch.from_numpy(plane), None if labels is None else torch.as_tensor(labels).cpu()[some])
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.set_title(title or f"t-SNE of {len(codes)} codes", fontsize=10)
+    return figure
+
+
+def rate_distortion_curve(points, title="rate and distortion"):
+    """What several runs reach, each with its β: distortion to the right, rate upwards   (arXiv:1711.00464).
+
+    Dotted lines have the same ELBO, -(D + R): the one at β = 1 that of the run nearest to it.
+
+    Args:
+        points: list of (β, rate, distortion), nats per image.
+
+    >>> rate_distortion_curve([(0.5, 30.0, 70.0), (1.0, 24.0, 74.0), (2.0, 18.0, 83.0)])
+    <Figure size 560x460 with 1 Axes>
+    """
+    points = sorted(points)
+    figure, axes = _axes(5.6, 4.6)
+    rates, distortions = [rate for _, rate, _ in points], [distortion for _, _, distortion in points]
+    axes.plot(distortions, rates, "o-")
+    for beta, rate, distortion in points:
+        axes.annotate(f"β = {beta:g}", (distortion, rate), xytext=(5, 5), textcoords="offset points", fontsize=8)
+    _, rate, distortion = min(points, key=lambda point: abs(point[0] - 1))
+    axes.axline((distortion, rate), slope=-1, color="0.5", linestyle=":", label=f"D + R = {distortion + rate:.2f}")
+    axes.margins(0.15)
+    axes.set_ylim(bottom=min(0.0, *rates))
+    axes.set_xlabel("distortion D = -E[log p(x | z)], nats per image")
+    axes.set_ylabel("rate R = KL(q(z | x) ‖ p(z)), nats per image")
+    axes.set_title(title, fontsize=10)
+    axes.grid(alpha=0.3)
+    axes.legend()
+    return figure
+
+
+def gap_bars(gaps, title="log p̂(x) - ELBO"):
+    """Approximation and amortisation gap of several runs (or images), one after the other   (arXiv:1801.03558).
+
+    Args:
+        gaps: {name: (approximation, amortisation)}, nats per image.
+
+    >>> gap_bars({"standard": (1.2, 3.1), "vamp:50": (1.0, 2.5)})
+    <Figure size 700x200 with 1 Axes>
+    """
+    figure, axes = _axes(7, 1.2 + 0.4 * len(gaps))
+    approximation, amortisation = (torch.tensor([float(pair[i]) for pair in gaps.values()]) for i in (0, 1))
+    axes.barh(list(gaps), approximation.tolist(), height=0.6, label="approximation: the family")
+    left, label = approximation.tolist(), "amortisation: one network for all"
+    bars = axes.barh(list(gaps), amortisation.tolist(), left=left, height=0.6, label=label)
+    pairs = zip(approximation.tolist(), amortisation.tolist())
+    axes.bar_label(bars, [f"{a:.2f} + {b:.2f}" for a, b in pairs], padding=3, fontsize=8)
+    axes.set_xlim(0, 1.4 * float((approximation + amortisation).max()))  # room for the numbers
+    axes.invert_yaxis()  # the first on top
+    axes.set_xlabel("nats per image")
+    axes.set_title(title, fontsize=10)
+    axes.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
+    return figure
+
+
+def _axes(width, height):
+    figure = Figure(figsize=(width, height), dpi=100, layout="constrained")
+    return figure, figure.subplots()
+
+
+def _points(axes, z, labels):
+    """Dots in the plane, in a colour for each label, with a colour bar that names them."""
+    z = z.detach().cpu()
+    if labels is None:
+        axes.scatter(*z.T, s=9, alpha=0.6, linewidths=0)
+        return
+    labels = torch.as_tensor(labels).cpu()
+    names, index = labels.unique(return_inverse=True)
+    few = "tab10" if len(names) <= 10 else "tab20" if len(names) <= 20 else "turbo"
+    ends = {"vmin": -0.5, "vmax": max(len(names), {"tab10": 10, "tab20": 20}.get(few, 0)) - 0.5}
+    dots = axes.scatter(*z.T, c=index, cmap=few, s=9, alpha=0.8, linewidths=0, **ends)
+    if few != "turbo":
+        bar = axes.figure.colorbar(dots, ax=axes, ticks=range(len(names)))
+        bar.ax.set_ylim(-0.5, len(names) - 0.5)
+        bar.ax.set_yticklabels(names.tolist())

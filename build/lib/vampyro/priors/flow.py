@@ -1,0 +1,40 @@
+"""A flow as the prior."""
+
+import torch
+from torch import nn
+
+from vampyro.distributions import DiagonalNormal, FlowDistribution
+
+
+class FlowPrior(nn.Module):
+    """p(z) = N(x; 0, I) |det ∂T(x)/∂x|⁻¹, z = T(x), T learned   (Chen et al. 2017, arXiv:1611.02731).
+
+    Training scores points that the prior did not draw, so each step runs T backwards.
+
+    Args:
+        flow: () → Transform with one set of parameters; a flow module built with `shared=True` is called with no h.
+        latent: dimension of z.
+
+    forward: () → FlowDistribution, batch shape (), event shape (latent,).
+
+    Raises:
+        ValueError: where the flow computes its parameters from h.
+
+    >>> from vampyro.flows import CouplingFlow
+    >>> FlowPrior(CouplingFlow(0, 40, length=4, shared=True), 40)
+    FlowPrior(CouplingFlow(length=4, shared), 40)
+    """
+
+    def __init__(self, flow, latent):
+        super().__init__()
+        if not getattr(flow, "shared", True):
+            raise ValueError(f"FlowPrior expects a flow with shared=True, as there is no h, got {flow}")
+        self.flow = flow
+        self.register_buffer("loc", torch.zeros(latent))
+        self.register_buffer("scale", torch.ones(latent))
+
+    def forward(self):
+        return FlowDistribution(DiagonalNormal(self.loc, self.scale), self.flow(None))
+
+    def __repr__(self):
+        return f"FlowPrior({self.flow}, {len(self.loc)})"

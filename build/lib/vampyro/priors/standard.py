@@ -1,0 +1,57 @@
+"""The standard priors: Normal for real latents, Bernoulli for binary ones."""
+
+import torch
+from torch import nn
+
+from vampyro.distributions import BernoulliVector, DiagonalNormal
+
+
+class StandardNormal(nn.Module):
+    """p(z) = N(z; 0, I)   (Kingma & Welling 2014, arXiv:1312.6114).
+
+    Args:
+        latent: dimension of z.
+
+    forward: () → distribution, batch shape (), event shape (latent,).
+
+    >>> StandardNormal(40)
+    StandardNormal(40)
+    >>> StandardNormal(40)().sample((3,)).shape
+    torch.Size([3, 40])
+    """
+
+    def __init__(self, latent):
+        super().__init__()
+        self.register_buffer("loc", torch.zeros(latent))
+        self.register_buffer("scale", torch.ones(latent))
+
+    def forward(self):
+        return DiagonalNormal(self.loc, self.scale)
+
+    def __repr__(self):
+        return f"StandardNormal({len(self.loc)})"
+
+
+class StandardBernoulli(nn.Module):
+    """p(z) = Π_d Ber(z_d; ½) = 2^-latent: every code is as likely as any other.
+
+    Args:
+        latent: number of bits.
+
+    forward: () → distribution, batch shape (), event shape (latent,).
+
+    >>> StandardBernoulli(200)
+    StandardBernoulli(200)
+    >>> StandardBernoulli(2)().log_prob(torch.ones(2)).exp()
+    tensor(0.2500)
+    """
+
+    def __init__(self, latent):
+        super().__init__()
+        self.register_buffer("logits", torch.zeros(latent))
+
+    def forward(self):
+        return BernoulliVector(self.logits)
+
+    def __repr__(self):
+        return f"StandardBernoulli({len(self.logits)})"

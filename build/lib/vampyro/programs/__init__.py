@@ -1,0 +1,1 @@
+"""How Pyro programs are traced, checked, compiled and seeded."""

@@ -1,0 +1,1 @@
+"""Measures of a finished run, and the HTML report of them."""

@@ -1,0 +1,94 @@
+"""report.html: what was measured of a run, in one file that needs nothing else."""
+
+import base64
+import json
+import platform
+from pathlib import Path
+
+import jinja2
+import pyro
+import torch
+
+from vampyro.reports.sections import SECTIONS
+
+TEMPLATE = Path(__file__).with_name("report.html.jinja")
+
+
+SHOWN = "dataset model net hidden latent likelihood prior posterior flow condition objective beta seed".split()
+
+
+MEASURE = {"figures": dict, "settings": dict, "notes": list, "tables": list, "pictures": list, "seconds": float}
+
+
+OWN = ("samples.png", "reconstructions.png", "analogies.png", "pseudo_inputs.png", "film.png", "curves.png")
+
+
+def write_report(folder, name, place, config, command):
+    """Into the run's folder, under that name: the measures that lie in `place`, then the run's own pictures."""
+    sections = []
+    for section, what in SECTIONS.items():
+        content = read_measure(place / f"{section}.json")
+        if content is not None:
+            pictures = shots(place, content["pictures"])
+            rows, how = flat(content["figures"]), flat(content["settings"])
+            sections.append(content | {"name": section, "what": what, "pictures": pictures, "rows": rows, "how": how})
+    # Under another prior than the run's own there are other samples.
+    own = [next(iter(shots(place, [file]) + shots(folder.path, [file])), None) for file in OWN]
+    own = [picture for picture in own if picture]
+    settings = {key.replace("_", " "): shown(config[key]) for key in SHOWN if key in config}
+    page = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(
+        TEMPLATE.read_text(encoding="utf-8")
+    )
+    folder.write_text(
+        name,
+        page.render(
+            title=f"{config['prior']} · {config['flow']} · {config['model']} on {config['dataset']}",
+            settings=settings,
+            command=command,
+            sections=sections,
+            own=own,
+            versions=f"Python {platform.python_version()}, torch {torch.__version__}, Pyro {pyro.__version__}",
+        ),
+    )
+
+
+def read_measure(path):
+    """A measure as it lies in a folder, or None where there is none, or none that can be read."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        content["settings"]["checkpoint"], [(*header, *rows) for _, header, rows in content["tables"]]
+        "".join(content["notes"])  # of text
+        return content if all(isinstance(content[name], kind) for name, kind in MEASURE.items()) else None
+    except (OSError, ValueError, TypeError, LookupError, RecursionError):
+        return None
+
+
+def shots(folder, names):
+    """[(name, data URL)] of the PNGs among those files that lie in the folder itself, and of no other file."""
+    found = []
+    for name in names:
+        path = folder / str(name)
+        if path.parent == folder and path.is_file() and (raw := path.read_bytes()).startswith(b"\x89PNG"):
+            found.append((name, "data:image/png;base64," + base64.b64encode(raw).decode()))
+    return found
+
+
+def shown(value):
+    """A setting or a figure, with as many digits as one reads."""
+    if isinstance(value, list):
+        return ", ".join(map(shown, value))
+    if isinstance(value, float):
+        return f"{value:.2f}" if abs(value) >= 100 else f"{value:.4g}"
+    return "–" if value is None else str(value)
+
+
+def flat(figures, prefix=""):
+    """[(name, value)] of nested figures; lists, which are for programs, left out."""
+    rows = []
+    for name, value in figures.items():
+        name = prefix + str(name).replace("_", " ")
+        if isinstance(value, dict):
+            rows += flat(value, f"{name} · ")
+        elif not isinstance(value, list):
+            rows.append((name, shown(value)))
+    return rows

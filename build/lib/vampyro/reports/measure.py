@@ -1,0 +1,136 @@
+"""A finished run, measured: its likelihood again, and whatever else `vampyro.reports.sections` knows."""
+
+import importlib
+import json
+import sys
+import time
+from contextlib import redirect_stdout
+from io import StringIO
+
+from vampyro.memory import memory_for
+from vampyro.programs.layout import points_of
+from vampyro.programs.randomness import seeded
+from vampyro.reports.html import read_measure, write_report
+from vampyro.reports.sections import SECTIONS
+from vampyro.reports.sections.subject import Subject
+from vampyro.runs.device import check_samples, find_device, joined
+from vampyro.runs.folder import Folder, Reader
+from vampyro.runs.run_plots import sample_grid
+from vampyro.runs.scoring import load_other, quantity, trained
+from vampyro.training.distributed import ProcessError
+
+EVERY = ("split", "count", "draw_seed", "seed", "checkpoint")  # settings that every measure depends on
+
+
+POINTS = "The guide's latents are points: what is said of densities here is said of a Normal proposal in their place."
+
+
+def rescore(run, measures, command, prior="own", device="auto", **given):
+    """Prints what each measure says, and writes it: measures/NAME.json with pictures, results.json, report.html.
+
+    A measure that stands there with the same settings is not made again.
+
+    Args:
+        run: the folder.
+        measures: names of `vampyro.reports.sections.SECTIONS`.
+        command: as it was typed, for the report.
+        prior: `own`, `aggregate` or `gmm:K`.
+        given: samples, seed, data_dir in place of the run's; split, count, draw_seed, other.
+
+    Returns:
+        {name: why} of the measures that were not possible; results.json has that too, under "not measured".
+
+    Raises:
+        one of `vampyro.runs.errors.INPUT_ERRORS`.
+    """
+    device = find_device(device)
+    processes = joined(device)
+    folder, config, checkpoint, images, model, guide = trained(run, prior, **given)
+    with memory_for(f"moving the run to {device}", "--dataset", "--hidden"):
+        model, guide, images = model.to(device), guide.to(device), images.to(device)
+    if len(set(processes.gathered(checkpoint))) > 1:
+        raise ProcessError(f"{folder.path / 'checkpoint.pt'} was replaced while processes read it: start again")
+    data_dir = given.pop("data_dir", config["data_dir"])
+    other = load_other(given["other"], data_dir, images) if given.get("other") else None
+    own = {"samples": config["samples"], "seed": config["seed"], "count": config["test_images"]}
+    settings = own | given | {"checkpoint": checkpoint}
+    check_samples(model, images.images("test"), settings["samples"])
+    if points_of(guide, images.images("test")[:1]):
+        settings["proposal"] = "Normal, fitted to the validation images"
+    suffix = "" if prior == "own" else f"-{prior.replace(':', '-')}"
+    place = (Folder if processes.leads else Reader)(folder.path / f"measures{suffix}")
+    subject = Subject(model, guide, images, config | {"data_dir": data_dir}, settings, place, processes, other, prior)
+    failed = {}
+    with redirect_stdout(sys.stdout if processes.leads else StringIO()):
+        print(f"{images}\n{model.prior} · flow {config['flow']} · {device}")
+        if config["condition"] == "label":
+            print(f"what is called log p(x) below is {quantity(config)}, y being the image's own label")
+        for name in (name for name in SECTIONS if name in measures):
+            if processes.leads or name == "likelihood":  # the one that several processes share, and so the first
+                print(f"\n{name}")
+                try:
+                    print("\n".join(_measured(subject, name)["notes"]))
+                # One measure that is not possible is no reason to lose the others.
+                except (ValueError, FloatingPointError) as error:
+                    failed[name] = str(error)
+                    print(f"not measured: {error}")
+    if processes.leads:
+        collect(folder, place, prior, checkpoint, failed)
+        if prior != "own":
+            with seeded(config["seed"], device=device):
+                place.save_figure("samples.png", sample_grid(model, images.classes))
+        report = f"report{suffix}.html"
+        write_report(folder, report, place.path, config, command)
+        print(f"\nreport              {folder.path / report}")
+    return failed
+
+
+def _measured(subject, name):
+    """What lies there, or what is measured now, written."""
+    folder, path = subject.folder, subject.folder.path / f"{name}.json"
+    section = importlib.import_module(f"vampyro.reports.sections.{name}")
+    settings = {key: subject.settings[key] for key in (*EVERY, *section.SETTINGS) if key in subject.settings}
+    before = read_measure(path)
+    before = subject.processes.shared(before) if name == "likelihood" else before
+    if before is not None and before["settings"] == settings:
+        return before
+    began = time.perf_counter()
+    with memory_for(f"measuring {name}", "--images", "--samples"):
+        measured = section.measure(subject)
+    for picture, figure in measured.pictures.items():
+        folder.save_figure(f"{name}-{picture}.png", figure)
+    content = {
+        "figures": measured.figures,
+        "notes": measured.notes + [POINTS] * ("proposal" in settings and name != "likelihood"),
+        "tables": measured.tables,
+        "pictures": [f"{name}-{picture}.png" for picture in measured.pictures],
+        "settings": settings,
+        "seconds": time.perf_counter() - began,
+    }
+    folder.write(path.name, content)
+    return content
+
+
+def collect(folder, place, prior, checkpoint, failed):
+    """Every measure's figures and settings into results.json, under "measures"; those of an older checkpoint go.
+
+    Of one that was not possible, now or before, there is why: {"not measured": …}.
+    """
+    figures = {}
+    for path in sorted(place.path.glob("*.json")):
+        content = read_measure(path)
+        if content is None or content["settings"]["checkpoint"] != checkpoint:
+            path.unlink()
+        else:
+            figures[path.stem] = content["figures"] | {"settings": content["settings"]}
+    for name, why in failed.items():
+        figures.setdefault(name, {"not measured": why, "settings": {"checkpoint": checkpoint}})
+    before = folder.measures(checkpoint)
+    for name, content in before.get(prior, {}).items():
+        if "not measured" in content:
+            figures.setdefault(name, content)
+    try:
+        results = dict(json.loads((folder.path / "results.json").read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError, RecursionError):  # none, or none of ours
+        results = {}
+    folder.write("results.json", results | {"measures": before | {prior: figures}})

@@ -1,0 +1,59 @@
+"""A second opinion on log p(x), in which the guide has no part."""
+
+import math
+
+from tqdm import tqdm
+
+from vampyro.likelihood import ais, bdmc, score
+from vampyro.programs.estimate import Estimate, counted, or_none, standard_error
+from vampyro.reports.sections.subject import Measured
+
+IMAGES, CHAINS = 10, 8
+
+
+SETTINGS = ("samples", "proposal", "temperatures")  # beside those of every measure
+
+
+def measure(subject):
+    few, settings = subject.few(IMAGES), subject.settings
+    x = few.x
+    how = {"chains": CHAINS, "temperatures": settings["temperatures"], "seed": settings["seed"]}
+    annealed = ais(subject.model, x, **how, progress=lambda steps: tqdm(steps, desc="annealing", disable=None))
+    weighed = score(subject.model, subject.scoring_guide, x, max(settings["samples"], 1000), seed=settings["seed"])
+    bounds = bdmc(subject.model, images=IMAGES, **how, progress=lambda steps: tqdm(steps, desc="bounds", disable=None))
+    apart = annealed.log_likelihood - weighed.log_likelihood
+    noise = math.hypot(annealed.monte_carlo_error, Estimate(apart, weighed.monte_carlo_error).error.item())
+    figures = {
+        "annealed": annealed.summary(),
+        "importance": weighed.summary(),
+        "difference": apart.mean().item(),
+        "difference_error": or_none(noise),
+        "difference_standard_error": or_none(standard_error(apart)),
+        "bounds": bounds.summary(),
+    }
+    method = (
+        f"by a sum over all {weighed.samples} codes"
+        if weighed.exact
+        else f"by importance sampling from the guide ({weighed.samples} samples)"
+    )
+    error = " (the error of importance sampling is unknown)" if math.isnan(noise) else f" ± {noise:.3f}"
+    higher = "annealed" if apart.mean() > 0 else "importance-sampling"
+    notes = [
+        f"log p̂(x) of {counted(len(x), 'image')}: {annealed.log_likelihood.mean():.2f} by annealed importance sampling "
+        f"({CHAINS} chains, {annealed.temperatures} temperatures), {weighed.log_likelihood.mean():.2f} {method}. "
+        f"Difference {apart.mean():+.3f} nats{error}; "
+        + (
+            "the sum is exact."
+            if weighed.exact
+            else f"both are lower bounds in expectation, so the {higher} estimate is the better one."
+        ),
+        f"On images that the model drew, the annealed estimate lies between bounds {bounds.gap.mean():.3f} ± "
+        f"{bounds.standard_error:.3f} nats apart.",
+    ]
+    rows = [
+        (int(i), f"{a:.2f}", f"{w:.2f}", f"{a - w:+.2f}", f"{k:.2f}")
+        for i, a, w, k in zip(few.index, annealed.log_likelihood, weighed.log_likelihood, weighed.pareto_k)
+    ]
+    return Measured(
+        figures, {}, notes, [("image by image", ("image", "annealed", "importance", "difference", "k̂"), rows)]
+    )

@@ -1,0 +1,192 @@
+"""What a command line is made of: the types of its words, read without importing torch, and its parser."""
+
+import argparse
+import math
+import os
+import sys
+from difflib import get_close_matches
+from pathlib import Path
+
+from vampyro.catalogue.specs import MANY, MAX_LAYERS, parse
+from vampyro.errors import SpecError, choose, quote, shorten
+
+MAX_LENGTH = 4096  # characters of a word: as long as a path may be
+
+
+MAX_SEED = 2**63 - 1  # that torch takes
+
+
+MAX_THREADS = 1024
+
+
+def spec(family):
+    """An argparse type: a spec of that family, in full."""
+
+    def read(text):
+        try:
+            return str(parse(family, text))
+        except SpecError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None  # argparse drops a ValueError's text
+
+    return read
+
+
+def number(kind, least, most=math.inf, above=False):
+    """An argparse type: an int or float, finite, at least (or `above`) one bound and at most another."""
+
+    def read(text):
+        try:
+            value = kind(text) if text.isascii() and "_" not in text else None  # Python reads 1_0 and ١٠ as 10
+        except ValueError:
+            value = None
+        if value is None or value == math.inf or not least <= value <= most or (above and value == least):
+            what = "a whole number" if kind is int else "a number"
+            bounds = f"{'above' if above else 'of at least'} {least}" + (
+                f" and at most {most}" if most < math.inf else ""
+            )
+            raise argparse.ArgumentTypeError(f"expected {what} {bounds}, got {quote(text)}")
+        return value
+
+    return read
+
+
+LARGEST = 1e38  # that a float32 holds, about
+
+
+COUNT = {"type": number(int, 1, MANY), "metavar": "N"}
+
+
+THREADS = {"type": number(int, 1, MAX_THREADS), "metavar": "N"}
+
+
+SEED = {"type": number(int, 0, MAX_SEED), "metavar": "N"}
+
+
+DEVICES = ["auto", "cpu", "cuda"]
+
+
+PRIORS = {
+    "own": "the one that was trained",
+    "aggregate": "1/N Σ q(z | x_n) over all N training images, the best there is for this guide and decoder",
+    "gmm[:K]": "a mixture of K Gaussians (10 unless given), fitted to the codes of all training images",
+}
+
+
+def path(text: str) -> str:
+    """An argparse type: a path, which no command takes for a flag when it is repeated.
+
+    >>> path("runs/a")
+    'runs/a'
+    """
+    if text.startswith("-"):
+        raise argparse.ArgumentTypeError(f"{quote(text)} starts with '-': write ./ in front of it")
+    return text
+
+
+def file(ending):
+    """For `add_argument`: a path that one can write to, which is known before there is anything to write."""
+
+    def read(text):
+        target = Path(path(text))
+        try:
+            if target.suffix != ending or target.is_dir():
+                what = "a folder" if target.is_dir() else quote(text)
+                raise argparse.ArgumentTypeError(f"expected a file, FILE{ending}, got {what}")
+            above = next(folder for folder in target.absolute().parents if folder.exists())
+            if not (above.is_dir() and os.access(above, os.W_OK)):
+                raise argparse.ArgumentTypeError(f"cannot write {quote(text)}: {above} is not a writable folder")
+        except OSError as error:
+            raise argparse.ArgumentTypeError(f"cannot write {quote(text)}: {error.strerror}") from None
+        return target
+
+    return {"type": read, "metavar": "FILE"}
+
+
+def widths(text):
+    """An argparse type: `300,300` → [300, 300]."""
+    parts = text.split(",")
+    if len(parts) > MAX_LAYERS:
+        raise argparse.ArgumentTypeError(f"expected at most {MAX_LAYERS} numbers, got {len(parts)}")
+    return [number(int, 1, MANY)(part) for part in parts]
+
+
+def latents(text):
+    """An argparse type: `40` → 40, and `40,20` → [40, 20], for a model of two levels."""
+    sizes = widths(text)
+    return sizes[0] if len(sizes) == 1 else sizes
+
+
+def specs_of(family):
+    """An argparse type: one spec of that family, or several with commas between."""
+    return lambda text: ",".join(map(spec(family), text.split(",")))
+
+
+class Parser(argparse.ArgumentParser):
+    """Flags are spelt in full, those not given leave no trace but their own default, and an error is one line."""
+
+    def __init__(self, **kwargs):
+        super().__init__(argument_default=argparse.SUPPRESS, allow_abbrev=False, **kwargs)
+
+    def add_run(self):
+        self.add_argument("run", help="the run's folder", type=path, metavar="DIR")
+
+    def add_data_dir(self, help):
+        self.add_argument("--data-dir", help=help, type=path, metavar="DIR")
+
+    def add_prior(self):
+        self.add_argument(
+            "--prior",
+            help="; ".join(f"{name}: {what}" for name, what in PRIORS.items()) + " (default: own)",
+            type=spec("scoring prior"),
+            default="own",
+            metavar="SPEC",
+        )
+
+    def add_machine(self, noise):
+        """--device and --seed, the seed of `noise`."""
+        self.add_argument("--device", help="where to run (default: auto)", choices=DEVICES, default="auto")
+        self.add_argument("--seed", help=f"of the {noise} (default: the run's)", **SEED)
+
+    def parse_known_args(self, args=None, namespace=None):
+        """As argparse does, after a check of every word: argparse would take `--out=--` for an empty list."""
+        before = ""  # the flag whose value comes next
+        for word in sys.argv[1:] if args is None else args:
+            is_value = word == "--" or not word.startswith("--")
+            flag, equals, value = (before, "=", word) if is_value else word.partition("=")
+            self._check_word(word, flag, value if equals else None)
+            before = "" if equals else flag
+        return super().parse_known_args(args, namespace)
+
+    def _check_word(self, word, flag, value):
+        """One line and the end for a word that can be neither a flag nor a value."""
+        what = f"argument {flag}" if flag in self._option_string_actions else "argument"
+        if len(word) > MAX_LENGTH:
+            self.error(f"{what}: expected at most {MAX_LENGTH} characters, got {quote(word)}")
+        if any(ord(character) < 32 or ord(character) == 127 for character in word):
+            self.error(f"{what}: expected text without control characters, got {quote(word)}")
+        if value is not None and value.strip() in ("", "--"):
+            self.error(f"{what}: expected a value, got {quote(value)}")
+
+    def named(self, argv):
+        """{setting: value} of what argv names; one line and the end where there is no such flag."""
+        namespace, unknown = self.parse_known_args(argv)
+        if unknown and not unknown[0].startswith("-"):
+            self.error(
+                f"unexpected {quote(unknown[0])}: what belongs together is one word, for example --hidden 300,300"
+            )
+        if unknown:
+            close = get_close_matches(unknown[0].split("=")[0], self._option_string_actions, n=1)
+            hint = f"; did you mean {close[0]}?" if close else ""
+            self.error(f"unknown flag {quote(unknown[0])}{hint} (--help lists them all)")
+        return vars(namespace)
+
+    def error(self, message):
+        self.exit(2, f"error: {shorten(message)}\n")
+
+    def _check_value(self, action, value):
+        """One of several words is asked for as specs are: with the nearest, where it is none of them."""
+        try:
+            if action.choices is not None:
+                choose(action.dest.replace("_", "-"), value, list(action.choices))
+        except SpecError as error:
+            raise argparse.ArgumentError(action, str(error)) from None

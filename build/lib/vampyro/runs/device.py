@@ -1,0 +1,118 @@
+"""The device and engine that a run uses, and what must fit into its memory."""
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+
+from vampyro.catalogue.specs import parse
+from vampyro.distributions import gemm
+from vampyro.likelihood.importance import least_bytes
+from vampyro.memory import available_bytes, check_fits
+from vampyro.runs.signals import deadly
+from vampyro.training.distributed import Processes
+
+ALONE = Processes()
+
+
+# program: (seconds to compile it, ms of an eager step, ms of a compiled step), all from docs/speed.md. The seconds are
+# those on one shared core where they were measured. Compiling pays from seconds / (eager - compiled) steps on.
+COSTS = {
+    "standard": (10, 10.70, 7.90),
+    "vamp:500": (33, 29.04, 22.13),
+    "vamp:500 planar:5": (48, 56.34, 32.21),
+}
+
+
+COMPILE_FROM = 5_000  # steps: above the break-even of every program in COSTS
+
+
+def joined(device: torch.device) -> Processes:
+    """`Processes.join`; a signal ends this process at once while it waits for the others to start."""
+    with deadly():
+        return Processes.join(device)
+
+
+class DeviceError(ValueError):
+    """A device that this machine lacks."""
+
+
+def find_device(name):
+    if name == "cuda" and not torch.cuda.is_available():
+        raise DeviceError("--device cuda: torch sees no CUDA device on this machine; write --device cpu")
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def find_engine(config, device, images, objective, processes=ALONE):
+    """The engine that `auto` stands for: graph on CUDA, compiled from COMPILE_FROM steps on, else eager.
+
+    The rule looks at the settings and the kind of device only, so that the same command always gets the same engine.
+    Where the objective names the `engines` that can train it, one of those. A graph would have to record what processes
+    say to each other, and stock Pyro says nothing: not for several.
+    """
+    if processes.size > 1 and config["engine"] in ("graph", "svi"):
+        raise DeviceError(f"--engine {config['engine']} runs in one process, not {processes.size}: write --engine auto")
+    engines = getattr(objective, "engines", None)
+    if engines and config["engine"] not in ("auto", *engines):
+        raise DeviceError(
+            f"--engine {config['engine']} cannot train --objective {config['objective']}, which runs by "
+            f"{' or '.join(engines)}: write --engine auto"
+        )
+    steps = config["epochs"] * -(-images // config["batch_size"])
+    if config["engine"] == "graph" and device.type != "cuda":
+        raise DeviceError(f"--engine graph replays CUDA graphs, and this run is on {device.type}: write --engine auto")
+    if config["engine"] == "auto":
+        alone_on_cuda = device.type == "cuda" and processes.size == 1
+        best = "graph" if alone_on_cuda else "compiled" if steps >= COMPILE_FROM else "eager"
+        return engines[0] if engines and best not in engines else best
+    return config["engine"]
+
+
+def find_gemm(config: dict, device: torch.device) -> str:
+    """The library for matrix products that `--gemm` stands for on `device` (see `gemm.choose`)."""
+    try:
+        return gemm.choose(device, config["gemm"])
+    except ValueError as error:
+        raise DeviceError(f"--gemm {config['gemm']}: {error}; write --gemm auto") from None
+
+
+@contextmanager
+def recorded_products(library: str) -> Iterator[str]:
+    """Inside, matrix products come from the library that a run recorded; yields the one that is used.
+
+    A warning says where oneDNN was recorded and rounds float32 products on this machine.
+    """
+    with gemm.using(library) as used:
+        if used != library:
+            print(f"warning: {library} rounds float32 products on this machine; with {used} last digits will differ")
+        yield used
+
+
+def check_objective(config: dict, images: int, shape: Sequence[int], device: torch.device) -> None:
+    """Reject an objective whose samples of one batch need more memory than is left.
+
+    Args:
+        images: how many training images there are, each of that `shape`.
+
+    Raises:
+        CapacityError: says which flags to change.
+    """
+    objective, size = parse("objective", config["objective"]), min(config["batch_size"], images)
+    if objective.name == "iwae":
+        check_fits(
+            f"--objective {objective} with batches of {size} images",
+            4 * objective.n * size * math.prod(shape),
+            "choose fewer samples or a smaller --batch-size",
+            available_bytes(device),
+        )
+
+
+def check_samples(model: torch.nn.Module, images: torch.Tensor, samples: int, flag: str = "--samples") -> None:
+    """Reject more importance samples of an image than memory holds.
+
+    Raises:
+        CapacityError: begins with the flag.
+    """
+    needed = least_bytes(model, images, samples)
+    check_fits(f"{flag} {samples}", needed, "choose a smaller number", available_bytes(images.device))

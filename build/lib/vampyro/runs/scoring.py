@@ -1,0 +1,202 @@
+"""What training and scoring share: which images, how they are scored, and what is said of it."""
+
+import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy
+import torch
+from tqdm import tqdm
+
+from vampyro import data
+from vampyro.catalogue.assemble import ex_post, load
+from vampyro.catalogue.supports import check_likelihood, check_posterior
+from vampyro.likelihood import NormalProposal, Score, score
+from vampyro.memory import memory_for
+from vampyro.programs.estimate import counted
+from vampyro.runs.device import ALONE, recorded_products
+from vampyro.runs.folder import Folder
+from vampyro.training.checkpoint import digest, read_checkpoint
+
+
+def load_images(config):
+    """Return the run's images, with labels if it is given them.
+
+    Grey images are binarised for a Bernoulli likelihood; colour images only where --binarize says so.
+    """
+    how = config["binarize"] or (None if config["likelihood"] == "bernoulli" else "none")
+    images = data.load(config["dataset"], config["data_dir"], how).noisy(config["noise"])
+    check_likelihood(config["likelihood"], images.values, images.name, images.kind)
+    return images.labelled() if config["condition"] == "label" else images
+
+
+def load_other(name, data_dir, images):
+    """Another data set, to be measured beside the run's images and binary where those are.
+
+    Raises:
+        DataError: where it is not to be had, or is of another shape.
+    """
+    other = data.load(name, data_dir, "none")
+    if other.image_shape != images.image_shape:
+        raise data.DataError(f"--other {name}: its images are {other.image_shape}, not {images.image_shape}")
+    if images.binary and not other.binary:
+        return other.binarized("threshold" if images.binarize == "threshold" else "dynamic")
+    return other
+
+
+def check_same(images, config, run):
+    """Raises a DataError where these are not the images of the run's config."""
+    if images.sha256 != config["sha256"]:
+        raise data.DataError(f"{images.name} has changed since {run} was trained on it: train a new run")
+
+
+@contextmanager
+def products_of(run: str | Path) -> Iterator[None]:
+    """Inside, matrix products come from the library that the run in this folder recorded.
+
+    Raises:
+        FolderError: as `Folder.open`.
+    """
+    _, config = Folder.open(run)
+    with recorded_products(config["gemm"]):
+        yield
+
+
+def trained(run, prior="own", **given):
+    """A run that was trained before: its (folder, config, checkpoint, images, model, guide).
+
+    The programs are those of its best epoch, in the checkpoint with that digest.
+
+    Args:
+        run: the folder.
+        prior: in place of the model's own, `aggregate` or `gmm:K`.
+        given: settings, a data_dir say, in place of the run's.
+
+    Raises:
+        FolderError: as `Folder.open`.
+        DataError: where the images are not to be had, or not those of the run.
+        CheckpointError: as `vampyro.catalogue.assemble.load`.
+        SpecError: where such a prior is none for the run's posterior.
+    """
+    folder, config = Folder.open(run)
+    with memory_for("loading the data", "--dataset"):
+        images = load_images(config | given | {"noise": 0.0})
+    check_same(images, config, run)
+    with memory_for("loading the checkpoint", "--hidden", "--latent"):
+        contents = read_checkpoint(folder.path / "checkpoint.pt")  # once: a run that trains on replaces it
+        model, guide = load(run, contents)
+    if prior != "own":
+        check_posterior(config["posterior"], **{"scoring prior": prior})
+        with memory_for(f"fitting the prior {prior}", "--prior"):
+            model.prior = ex_post(prior, model, guide, images.images("train"), config["seed"])
+    return folder, config, digest(contents), images, model, guide
+
+
+def drawn(total, count=None, seed=0):
+    """Indices: all in order, or `count` of them at random, the same for every run.
+
+    Drawn, never a slice: some public files are sorted by class.
+    """
+    if count is None:
+        return numpy.arange(total)
+    return numpy.random.default_rng(seed).permutation(total)[:count]
+
+
+def chosen(tensor, index):
+    """Its rows at such indices, on its device."""
+    return tensor[torch.from_numpy(index).to(tensor.device)]
+
+
+def scored(model, guide, test, samples, seed, processes=ALONE, partial=None):
+    """A `Score`, with a progress bar on a terminal; of several processes each scores a part of the images.
+
+    Args:
+        partial: a `Partial`, where what is done should outlive an interruption.
+    """
+    if len(test) < processes.size:  # each would score less than an image
+        processes = ALONE
+    order = torch.cat([torch.arange(rank, len(test), processes.size) for rank in range(processes.size)])
+    part = score(
+        model,
+        guide,
+        test[processes.rank :: processes.size],
+        samples,
+        seed=seed + processes.rank,
+        progress=lambda blocks: tqdm(blocks, desc="scoring", unit="block", disable=None if processes.leads else True),
+        done=partial.load() if partial else (),
+        keep=partial.add if partial else None,
+    )
+    return Score.cat(processes.gathered(part))[order.argsort()]
+
+
+def summary(result, config, guide):
+    """The figures that results.json keeps; for a likelihood of grey levels also in bits per dimension.
+
+    And whether the guide that scored was a proposal in place of points: then the ELBO is the proposal's.
+    """
+    figures = {"quantity": quantity(config)} | result.summary()
+    if config["likelihood"] == "logistic":
+        pixels = numpy.prod(config["shape"])
+        figures["bits_per_dimension"] = -figures["log_likelihood"] / (pixels * numpy.log(2)).item()
+    if isinstance(guide, NormalProposal):
+        figures["proposal"] = "Normal"
+    return figures
+
+
+def quantity(config):
+    """What a run's log-likelihood is of."""
+    return "log p(x | y)" if config["condition"] == "label" else "log p(x)"
+
+
+def sentence(figures: dict, result: Score, run, split: str = "test", prior: str = "own") -> str:
+    """A few lines for a person: the estimate with its errors, the ELBO, and whether to trust it.
+
+    Args:
+        figures: as `summary` gives them.
+        result: the score that they are from.
+        run: the run's folder, and `prior` the one that it was scored under, for the command that checks the result.
+    """
+    name = "log-likelihood" if figures["quantity"] == "log p(x)" else figures["quantity"]
+    bits = f"\nbits per dimension  {figures['bits_per_dimension']:.3f}" if "bits_per_dimension" in figures else ""
+    proposal = " of a Normal proposal, fitted to the validation images: the guide's points have no density"
+    error = "" if figures["standard_error"] is None else f" ± {figures['standard_error']:.2f}"
+    images, samples = counted(figures["images"], "image"), counted(figures["samples"], "importance sample")
+    if result.exact:
+        how = f"exact, by a sum over all {figures['samples']} codes"
+    elif figures["monte_carlo_error"] is None:
+        how = f"{samples}, of unknown Monte Carlo error"
+    else:
+        how = f"± {figures['monte_carlo_error']:.3f} by its {samples}, median ESS {figures['ess_median']:.1f}"
+    under = [] if prior == "own" else ["--prior", prior]
+    command = shlex.join(["python", "run.py", "score", str(run), *under, "--measures", "ais"])
+    check = "" if result.suffices else f"\nTo check it without the guide: {command}"
+    return (
+        f"{split} {name} {figures['log_likelihood']:.2f}{error} nats per image (over {images}; {how}){bits}\n"
+        f"{split} {'ELBO':{len(name)}} {figures['elbo']:.2f}{proposal if 'proposal' in figures else ''}\n"
+        f"{result.verdict}{check}"
+    )
+
+
+def criterion(metrics):
+    """What an epoch is validated by: the ELBO, of points their objective (`vampyro.training.validation`)."""
+    return "elbo" if "elbo" in metrics else "objective"
+
+
+def as_trained(metrics, beta):
+    """What is to rise from epoch to epoch: the ELBO with its KL weighed as in training, or the points' objective."""
+    return metrics["elbo"] - (beta - 1) * metrics["kl"] if "elbo" in metrics else metrics["objective"]
+
+
+def line(metrics):
+    """An epoch, for a person."""
+    if criterion(metrics) == "elbo":
+        parts = f"ELBO {metrics['elbo']:8.2f} = {metrics['reconstruction']:8.2f} - KL {metrics['kl']:6.2f}"
+    else:
+        parts = (
+            f"objective {metrics['objective']:8.2f} of log p(x | z) {metrics['reconstruction']:8.2f} and "
+            f"log p(z) {metrics['log_prior']:8.2f}"
+        )
+    return (
+        f"epoch {metrics['epoch']:4d}   loss {metrics['loss']:8.2f}   validation: {parts}   {metrics['seconds']:.1f} s"
+    )

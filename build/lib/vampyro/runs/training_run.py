@@ -1,0 +1,376 @@
+"""A training run: its programs, its data and its folder; started, resumed and repeated."""
+
+import platform
+import time
+from contextlib import suppress
+
+import numpy
+import pyro
+import torch
+from tqdm import tqdm
+
+from vampyro.catalogue.assemble import PARTS, assemble
+from vampyro.catalogue.parts import OBJECTIVES
+from vampyro.catalogue.specs import parse
+from vampyro.errors import require
+from vampyro.likelihood import scoring_guide
+from vampyro.memory import Allowance, memory_for
+from vampyro.objectives import KLWeight
+from vampyro.programs.estimate import counted
+from vampyro.programs.randomness import seeded
+from vampyro.runs.config import written
+from vampyro.runs.device import (
+    ALONE,
+    check_objective,
+    check_samples,
+    find_device,
+    find_engine,
+    find_gemm,
+    joined,
+    recorded_products,
+)
+from vampyro.runs.errors import INPUT_ERRORS
+from vampyro.runs.folder import Folder, FolderError, Reader
+from vampyro.runs.partial_scores import Partial
+from vampyro.runs.remarks import remarks
+from vampyro.runs.run_plots import figures as draw
+from vampyro.runs.run_plots import shoot
+from vampyro.runs.scoring import (
+    as_trained,
+    check_same,
+    chosen,
+    criterion,
+    drawn,
+    line,
+    load_images,
+    scored,
+    sentence,
+    summary,
+)
+from vampyro.runs.tensorboard import Board
+from vampyro.training import Cooldown, EarlyStopping, diagnose, fit, make_update, validation
+from vampyro.training.checkpoint import digest, read_checkpoint
+from vampyro.training.checkpoint_state import check_state
+from vampyro.training.distributed import Shard
+
+NETWORKS = ("--hidden", "--latent", "--prior", "--flow")  # flags that say how large the programs are
+
+
+COPIES = 5  # of all parameters while they are trained: gradient, two moments of Adam, the best epoch's weights
+
+
+SLOW = 30  # seconds of an epoch that a prior's density may take unsaid
+
+
+def assembled(config, images):
+    """(model, guide, objective) of such a run on an `ImageSet`."""
+    what = f"training with --prior {config['prior']}, --hidden {written(config['hidden'])}, --latent {config['latent']}"
+    copies = COPIES if find_device(config["device"]).type == "cpu" else 1  # elsewhere the device's allocator says so
+    with Allowance(what, "choose smaller --hidden, --latent, --prior or --flow", copies):
+        model, guide = assemble(
+            **{part: config[part] for part in PARTS},
+            shape=images.image_shape,
+            classes=images.classes,
+            images=lambda: images.images("train"),
+        )
+    spec = parse("objective", config["objective"])
+    return model, guide, OBJECTIVES[spec.name](spec, images.input_shape)
+
+
+class Run:
+    """Everything that a training run holds; `train` and `report` do the work."""
+
+    def __init__(self, config, processes=ALONE):
+        if config["tensorboard"]:
+            require("tensorboard", "--tensorboard")
+        device = find_device(config["device"])
+        self.folder, self.epoch, self.metrics, self.film, self.processes = None, 0, [], {}, processes
+        with processes.leader_first(), memory_for("loading the data", "--dataset"):
+            images = load_images(config)
+            self.images = images.to(device)
+        with memory_for("building the model", *NETWORKS), seeded(config["seed"]):
+            self.model, self.guide, objective = assembled(config, images)
+            self.program = torch.nn.ModuleList([self.model, self.guide]).to(device)
+        self.config = config | {
+            "engine": find_engine(config, device, len(images.train), objective, processes),
+            "device": device.type,
+            "processes": processes.size,
+            "gemm": processes.shared(find_gemm(config, device)),  # a rule, but with --gemm measure a clock
+            "threads": torch.get_num_threads(),
+            "shape": list(images.image_shape),
+            "classes": images.classes,
+            "sha256": images.sha256,
+        }
+        check_objective(config, len(images.train), images.image_shape, device)
+        check_samples(self.model, self.images.images("test"), config["samples"])
+        self.weight = KLWeight(config["beta"], config["warmup"], device)
+        self.update = make_update(
+            self.model,
+            self.guide,
+            weight=self.weight.value,
+            optimizer=config["optimizer"],
+            lr=config["lr"],
+            engine=self.config["engine"],
+            objective=objective,
+            reduce=processes.reduce if processes.size > 1 else None,
+        )
+        self.best = EarlyStopping(self.program, config["patience"], config["warmup"])
+
+    def take_up(self, folder):
+        """The state after the last whole epoch in the folder; before the first it is a run's beginning."""
+        with memory_for("loading the checkpoint", *NETWORKS):
+            state = folder.load(self.images.device)
+        if state is None:
+            return
+        check_state(
+            state,
+            self.program,
+            folder.path / "checkpoint.pt",
+            parameters=self.update.parameters,
+            objective=self.update.program[2:].state_dict(),
+            frame=self.images.input_shape,
+        )
+        self.epoch, self.metrics = state["epoch"], state["metrics"]
+        self.film = {epoch: frames.cpu() for epoch, frames in state.get("film", {}).items()}
+        self.program.load_state_dict(state["program"])
+        self.update.load_state_dict(state["update"])
+        self.best.load_state_dict(state["best"])
+
+    def restore(self, folder):
+        """Goes on in the folder."""
+        self.take_up(folder)
+        if self.config["epochs"] < self.epoch:
+            raise FolderError(
+                f"--epochs {self.config['epochs']}: {folder.path} has trained {self.epoch} epochs already"
+            )
+        self.folder = folder
+        try:
+            folder.write("config.json", self.config)
+            folder.write_metrics(self.metrics)
+        except OSError as error:
+            raise FolderError(f"cannot write to {folder.path}: {error.strerror}") from None
+
+    def seconds_in_prior(self):
+        """Of an epoch, about: the density of a batch under the prior and its gradient, timed once, times the steps."""
+        parameters, images = list(self.model.prior.parameters()), len(self.images.train)
+        size = min(self.config["batch_size"], images)
+        with seeded(self.config["seed"], device=self.images.device):
+            for _ in range(2):  # the first warms up
+                z = self.model.prior().sample((size,)).clone()  # no point that a flow remembers
+                began = time.perf_counter()
+                prior = self.model.prior()
+                # With z itself, as the density of codes has no gradient.
+                log_prob = prior.log_prob(z.requires_grad_()).sum() + z.sum()
+                torch.autograd.grad(log_prob, [z, *parameters], allow_unused=True)[0].sum().item()  # waits for a device
+                seconds = time.perf_counter() - began
+        return seconds * images / size
+
+    def fitting(self):
+        """What `fit` is told, but for the last epoch."""
+        valid = self.images.images("valid")
+        return dict(
+            update=self.update,
+            data=self.images if self.processes.size == 1 else Shard(self.images, self.processes),
+            batch_size=self.config["batch_size"],
+            seed=self.config["seed"],
+            first=self.epoch + 1,
+            before_epoch=[
+                self.weight,
+                Cooldown(self.update.set_lr, self.config["lr"], self.config["epochs"], self.config["cooldown"]),
+            ],
+            evaluate=lambda: self.validate(valid),
+        )
+
+    def validate(self, images: torch.Tensor) -> dict:
+        """`vampyro.training.validation` of the programs as they are."""
+        with memory_for("validating", *NETWORKS):
+            return validation(self.model, self.guide, images, self.config["beta"])
+
+    def untrained(self) -> dict:
+        """Validation metrics of the model before training, built again from the run's seed, on up to 500 images."""
+        with seeded(self.config["seed"], device=self.images.device):
+            model, guide, _ = assembled(self.config, self.images)
+            torch.nn.ModuleList([model, guide]).to(self.images.device)
+            return validation(model, guide, self.images.images("valid")[:500], self.config["beta"])
+
+    def train(self):
+        """Fits until the last epoch or the end of patience; every epoch is on disk before the next begins."""
+        epochs = fit(**self.fitting(), epochs=self.epoch if self.best.done else self.config["epochs"])
+        print(self.images)
+        self.board = Board(
+            self.folder.path if self.config["tensorboard"] and self.processes.leads else None, self.metrics
+        )
+        quiet = None if self.processes.leads else True  # None: where there is no terminal
+        if (seconds := self.seconds_in_prior()) > SLOW:
+            print(
+                f"slow: the exact density of {self.model.prior} takes about {seconds:.0f} s of each epoch; "
+                "fewer components, or a flow that inverts faster (planar, radial, coupling), would take less"
+            )
+        if self.config["warmup"] > self.config["epochs"]:
+            weight = self.config["beta"] * self.config["epochs"] / self.config["warmup"]
+            print(
+                f"--warmup {self.config['warmup']} is longer than --epochs {self.config['epochs']}: "
+                f"the KL term's weight ends at {weight:.2g}"
+            )
+        print(f"{self.model.prior} · flow {self.config['flow']} · {self.images.device} → {self.folder.path}")
+        if self.best.done:
+            print(f"early stopping ended this run after epoch {self.epoch}")
+        training = memory_for("training", "--batch-size", *NETWORKS)
+        with training, tqdm(total=self.config["epochs"], initial=self.epoch, unit="epoch", disable=quiet) as bar:
+            for metrics in map(self.processes.shared, epochs):
+                self.best(metrics["epoch"], as_trained(metrics, self.config["beta"]))
+                shoot(self.film, self.model.prior, metrics["epoch"])
+                state = {
+                    "epoch": metrics["epoch"],
+                    "program": self.program.state_dict(),
+                    "update": self.update.state_dict(),
+                    "best": self.best.state_dict(),
+                    "film": self.film,
+                }
+                self.folder.save(state, [*self.metrics, metrics])
+                self.metrics.append(metrics)
+                self.board.epoch(metrics)
+                self.epoch = metrics["epoch"]
+                bar.update()
+                tqdm.write(line(metrics))
+                if self.best.done:
+                    tqdm.write(f"no better epoch than {self.best.epoch} for {self.config['patience']} epochs")
+                    break
+
+    def report(self):
+        """Scores the best epoch's weights on the test images; writes results.json, then the figures."""
+        self.best.restore()
+        test = self.images.images("test")
+        index = drawn(len(test), self.config["test_images"])
+        test = chosen(test, index)
+        began = time.perf_counter()
+        decides = ("samples", "test_images", "seed", "device", "processes", "gemm")
+        partial = Partial(
+            self.folder.path / f"scores.partial-{self.processes.rank}.npz",
+            {name: self.config[name] for name in decides} | {"epoch": self.best.epoch},
+        )
+        samples, seed = self.config["samples"], self.config["seed"]
+        print(f"scoring epoch {self.best.epoch}: {counted(len(test), 'test image')}")
+        with memory_for("scoring", "--samples", *NETWORKS):
+            guide = scoring_guide(self.model, self.guide, self.images.images("valid"), seed=seed)
+            result = scored(self.model, guide, test, samples, seed, self.processes, partial)
+        figures = summary(result, self.config, guide)
+        by = criterion(self.metrics[0])
+        with memory_for("building the untrained model to compare with", *NETWORKS):
+            untrained = self.untrained()
+        said = remarks(self.metrics, self.best.epoch, untrained, self.config["beta"], self.config["warmup"])
+        seconds, epochs = sum(line["seconds"] for line in self.metrics), counted(len(self.metrics), "epoch")
+        steps = len(self.metrics) * -(-len(self.images.train) // self.config["batch_size"])
+        checkpoint = self.folder.path / "checkpoint.pt"
+        measures = self.folder.measures(digest(read_checkpoint(checkpoint))) if self.processes.leads else {}
+        self.folder.write(
+            "results.json",
+            {
+                "test": figures | {"seconds": time.perf_counter() - began},
+                "fit": {
+                    "epochs": len(self.metrics),
+                    "best_epoch": self.best.epoch,
+                    f"best_validation_{by}": self.metrics[self.best.epoch - 1][by],
+                    "seconds": seconds,
+                    "steps_per_second": steps / seconds,
+                },
+                "remarks": said,
+                "config": self.config,
+                "data": {"name": self.images.name, "sha256": self.images.sha256},
+                "versions": {
+                    "python": platform.python_version(),
+                    "torch": torch.__version__,
+                    "pyro": pyro.__version__,
+                    "numpy": numpy.__version__,
+                },
+            }
+            | ({"measures": measures} if measures else {}),
+        )
+        self.folder.write_arrays(
+            "scores.npz",
+            log_likelihood=result.log_likelihood.numpy(),
+            elbo=result.elbo.numpy(),
+            ess=result.ess.numpy(),
+            pareto_k=result.pareto_k.numpy(),
+            index=index,
+        )
+        partial.remove()
+        with memory_for("drawing the plots", *NETWORKS):
+            pictures = draw(self.model, self.guide, self.images, self.metrics, self.film, seed)
+        for name, figure in pictures.items():
+            self.folder.save_figure(name, figure)
+        self.board.end(self.epoch, pictures, self.config, figures)
+        print("\n".join(["", sentence(figures, result, self.folder.path), *(f"remark: {remark}" for remark in said)]))
+        print(
+            f"trained             {epochs} in {seconds:.0f} s, best epoch {self.best.epoch}\n"
+            f"figures             {', '.join(str(self.folder.path / name) for name in pictures)}"
+        )
+
+
+def start(config, given, resume):
+    """A new run, or the one in the folder `resume` with what is `given` beside it.
+
+    Raises:
+        one of INPUT_ERRORS, each with what was given, what was expected and how to fix it.
+    """
+    if resume is None:
+        processes = joined(find_device(config["device"]))
+        run = Run(config, processes)
+        run.folder = _led(processes, lambda: Folder.create(run.config))
+        return run
+    folder, saved = Folder.open(resume)
+    metrics = folder.path / "metrics.jsonl"  # empty where a run was stopped before its first epoch was whole
+    if metrics.exists() and metrics.stat().st_size and not (folder.path / "checkpoint.pt").exists():
+        raise FolderError(
+            f"{folder.path} has trained, but its checkpoint.pt is missing: put it back, or train a new run"
+        )
+    config = saved | given
+    device = find_device(config["device"])
+    if device.type != saved["device"]:
+        config |= {name: "auto" for name in ("engine", "gemm") if name not in given}  # the other's may not run here
+    elif "gemm" not in given:
+        with recorded_products(saved["gemm"]) as config["gemm"]:
+            pass
+    processes = joined(device)
+    run = Run(config, processes)
+    if processes.leads:
+        changes = [
+            ("processes", "random numbers will differ"),
+            ("threads", "the last digits will differ from those of an uninterrupted run"),
+        ]
+        for name, effect in changes:
+            before = saved.get(name, run.config[name])
+            if before != run.config[name]:
+                print(f"warning: started with {before} {name}, resumed with {run.config[name]}; {effect}")
+    check_same(run.images, saved, resume)
+    folder = _led(processes, lambda: folder.claim() or folder)
+    try:
+        run.restore(folder)
+    except Exception:
+        folder.release()
+        raise
+    return run
+
+
+def _led(processes, claim):
+    """The folder that the leader claims, or the error why not, which every process should hear of."""
+    try:
+        folder = claim() if processes.leads else None
+    except FolderError as error:
+        folder = error
+    shared = processes.shared(folder)
+    if isinstance(shared, FolderError):
+        raise shared
+    return folder or Reader(shared.path)
+
+
+def diagnosis(run):
+    """What was first not finite in the epoch after the last whole one, or None where it is not found again."""
+
+    def agree(found):
+        return next(filter(None, run.processes.gathered(found)), None)
+
+    with suppress(*INPUT_ERRORS):  # data that are gone, say: then nothing can be repeated
+        again = Run(run.config | {"engine": "eager"}, run.processes)
+        again.take_up(run.folder)
+        return diagnose(**again.fitting(), agree=agree)

@@ -1,0 +1,112 @@
+"""What `reproduce` writes: our figures beside the published ones, how they were made, and what differs."""
+
+import os
+import shlex
+from pathlib import Path
+
+from vampyro import plots
+from vampyro.runs import config as flags
+from vampyro.runs.folder import Folder
+from vampyro.sweeps import table
+from vampyro.sweeps.sweep import beside, picture, what_bars_are
+
+
+def write(recipe, work, changed, only, paths):
+    """Writes the page and its picture, and table.csv into the sweep's folder.
+
+    Args:
+        recipe: a `Recipe`.
+        work: its `Campaign`.
+        changed: settings in place of the recipe's.
+        only: texts that chose the cells, or None.
+        paths: of the page and of the picture.
+
+    Returns:
+        the table, or None where nothing is finished.
+    """
+    rows = table.rows(work.cells, work.folders)
+    if not rows:
+        return None
+    columns = {metric: dict(found) for metric, found in beside(work).items()}
+    for source in recipe.published:
+        digits = table.METRICS[source.metric][1]
+        theirs = {cell: spoken(value, error, digits) for cell, (value, error) in source.values.items()}
+        columns.setdefault(source.metric, {})[source.by] = theirs
+    text = table.markdown(rows, [name for name in table.shown(rows) if name != "minutes"], beside=columns)
+    page, drawn = map(Path, paths)
+    Folder(work.out).write_text("table.csv", table.as_csv(rows))
+    Folder(drawn.parent).save_figure(drawn.name, compared(recipe, rows))
+    link = Path(os.path.relpath(drawn, page.parent)).as_posix()
+    Folder(page.parent).write_text(page.name, in_full(recipe, work, rows, changed, only, text, link))
+    return text
+
+
+def spoken(value, error, digits):
+    return f"{value:.{digits}f}" + ("" if error is None else f" ± {error:.{digits}f}")
+
+
+def compared(recipe, rows):
+    """Ours beside theirs where most rows have a published figure, else our curves or bars alone."""
+    names = {row.name for row in rows}
+    covered = [source for source in recipe.published if 2 * len(names & set(source.values)) >= len(names)]
+    if not covered:
+        return picture(rows)
+    panels = {}
+    for metric in dict.fromkeys(source.metric for source in covered):
+        panels[table.title(metric, rows)] = {"ours": table.heights(rows, metric)}
+    for source in covered:
+        theirs = {row.name: source.values[row.name] for row in rows if row.name in source.values}
+        title = table.title(source.metric, rows) if source.comparable else source.by
+        panels.setdefault(title, {})[source.by] = theirs
+    return plots.error_bars(panels, " / ".join(rows[0].labels), f"ours, {what_bars_are(rows)}")
+
+
+def in_full(recipe, work, rows, changed, only, text, link):
+    """The page."""
+    command = ["python", "run.py", "reproduce", recipe.name, *flags.words(changed)]
+    command += [word for text in only or () for word in ("--only", text)]
+    command += ["--seeds", str(len(work.seeds))] if len(work.seeds) != recipe.seeds else []
+    command += ["--seed", str(work.seeds.start)] if work.seeds.start else []
+    command += ["--measures", ",".join(work.measures)] if work.measures != recipe.measures else []
+    own = {name: value for name, value in recipe.base.items() if name not in changed}
+    departs = []
+    if changed:
+        in_recipe = {name: f" (in the recipe {recipe.base[name]})" for name in changed if name in recipe.base}
+        said = [" ".join(flags.words({name: changed[name]})) + in_recipe.get(name, "") for name in changed]
+        departs.append(f"Not the recipe as it stands, but with {', '.join(said)}.")
+    there = {row.name for row in rows}
+    lacking = [cell.label for cell in work.cells if cell.label not in there]
+    if lacking:
+        departs.append(f"Not run: {', '.join(lacking)}.")
+    return "\n".join(
+        [
+            f"# {recipe.title}",
+            "",
+            f"Source: {recipe.source}.",
+            "",
+            f"*{recipe.asks}*",
+            "",
+            f"    {shlex.join(command)}",
+            "",
+            f"All runs: `{' '.join(flags.words(own))}`." if own else "",
+            *meanings(recipe),
+            "",
+            text,
+            "",
+            f"![{recipe.title}]({link})",
+            "",
+            "## What differs from the source",
+            "",
+            *(f"- {sentence}" for sentence in [*departs, *recipe.differs]),
+            "",
+        ]
+    )
+
+
+def meanings(recipe):
+    """A line for each axis whose labels do not say their flags themselves."""
+    for axis in recipe.axes:
+        plain = all(list(values.items()) == [(axis.name, label)] for label, values in axis.values.items())
+        if not plain:
+            said = [f"{label} `{' '.join(flags.words(values))}`" for label, values in axis.values.items()]
+            yield f"\n{axis.name}: {', '.join(said)}."

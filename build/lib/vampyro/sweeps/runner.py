@@ -1,0 +1,272 @@
+"""Many runs, each a process of its own: `python run.py …` with its flags. Several at a time, on a cluster too."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from vampyro.runs import config as flags
+from vampyro.runs.signals import WATCHED
+from vampyro.sweeps.grid import Cell, SweepError
+from vampyro.sweeps.table import figures_of
+
+STOP = threading.Event()  # set on Ctrl-C: no further run begins
+
+
+# Exit statuses after SIGHUP, SIGINT and SIGTERM; negative before a process handles them.
+STOPPED = {status for number in (1, 2, 15) for status in (-number, 128 + number)}
+
+
+COMMAND = "$ python run.py"  # begins the line in a log that the lines of one process follow
+
+
+GRACE = 20  # seconds that runs have on Ctrl-C to end by themselves
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of a sweep: its cell, seed and folder, and what is to be measured of it."""
+
+    cell: Cell
+    seed: int
+    folder: Path
+    measures: tuple = ()
+
+    @property
+    def name(self):
+        return f"{self.cell.name} · seed {self.seed}"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended: `error` is None where it is finished, and a line for a person where it is not."""
+
+    run: Run
+    seconds: float
+    error: str | None = None
+
+
+def finished(run):
+    """Whether its results are there, and everything that is to be measured of it.
+
+    Raises:
+        SweepError: where another run lies in its folder.
+    """
+    saved = _json(run.folder / "config.json")
+    if saved is None:
+        return False
+    if other := _other(run, saved):
+        theirs = " ".join(flags.words({name: saved[name] for name in other})) or f"no {flags.flags_of(other)}"
+        raise SweepError(f"{run.folder} holds another run ({theirs}): choose another --out")
+    return not _missing(run)
+
+
+def _other(run, saved):
+    """The settings of a run in which those that were saved differ."""
+    config = run.cell.config | {"seed": run.seed}
+    return [name for name, value in config.items() if name not in flags.WHERE and saved.get(name, value) != value]
+
+
+def _missing(run):
+    """What is still to be done: `test`, and measures; a later process may know more than this one's beginning.
+
+    Results of other settings are none: a run that was made longer and stopped still has those of the shorter one.
+    """
+    results, measured = _results(run)
+    if figures_of(run.folder) is None or _other(run, results.get("config", {})):
+        return ["test", *run.measures]
+    return [m for m in run.measures if m not in measured]
+
+
+def unmeasured(run):
+    """{measure: why} of those that are not possible of this run, and so are not missing."""
+    _, measured = _results(run)
+    return {m: measured[m]["not measured"] for m in run.measures if "not measured" in measured.get(m, ())}
+
+
+def read_remarks(run: Run) -> list[str]:
+    """Return the remarks on a finished run from its results.json (see `vampyro.runs.remarks`)."""
+    said = _results(run)[0].get("remarks", [])
+    return [str(remark) for remark in said] if isinstance(said, list) else []
+
+
+def _results(run):
+    """What results.json has, and of it the measures under the run's own prior."""
+    results = _json(run.folder / "results.json") or {}
+    own = _object(_object(results, "measures"), "own")
+    return results | {"config": _object(results, "config")}, {name: _object(own, name) for name in own}
+
+
+def _object(content: dict, name: str) -> dict:
+    """Return the object of that name in another, empty where it has none."""
+    return content[name] if isinstance(content.get(name), dict) else {}
+
+
+def execute(run, threads=None, cwd=None):
+    """Trains the run, or goes on where it stopped, then measures it; what that prints goes to its log.txt.
+
+    Args:
+        threads: of its processes, or None for as many as the environment says.
+        cwd: the folder that relative names in its settings start from; this process's unless given.
+
+    Returns:
+        an `Outcome`.
+    """
+    began = time.perf_counter()
+    missing = _missing(run)
+    steps = [_training(run)] if "test" in missing else []
+    if run.measures and missing:
+        what = ["--measures", ",".join(run.measures), *_where(run, "data_dir", "device")]
+        steps.append(["score", str(run.folder), *what])
+    log = run.folder / "log.txt"
+    try:
+        run.folder.mkdir(parents=True, exist_ok=True)
+        log.touch()
+    except OSError as error:
+        return Outcome(run, time.perf_counter() - began, f"cannot write to {run.folder}: {error.strerror}")
+    for argv in steps:
+        if STOP.is_set():
+            return Outcome(run, time.perf_counter() - began, "not begun")
+        start = log.stat().st_size
+        try:
+            status = launch(argv, log, threads, cwd)
+        except OSError as error:
+            return Outcome(run, time.perf_counter() - began, f"{error} ({log})")
+        if status and (_missing(run) or not unmeasured(run)):
+            return Outcome(run, time.perf_counter() - began, f"{_reason(status, log, start)} ({log})")
+    return Outcome(run, time.perf_counter() - began)
+
+
+def _reason(status: int, log: Path, start: int) -> str:
+    """Why a process failed, from its exit status and its lines of the log, which begin at byte `start`.
+
+    Another process may have written among them, so that an error comes before the last line.
+    """
+    if status in STOPPED:
+        return "stopped"
+    if status < 0:
+        return f"killed by signal {-status}"
+    with log.open("rb") as file:
+        file.seek(start)
+        written = file.read().decode(errors="replace").splitlines()
+    lines = [line for line in written if line.strip() and not line.startswith(COMMAND)]
+    errors = [line for line in lines if line.startswith("error: ")]
+    return (errors or lines or [f"exit status {status}"])[-1]
+
+
+def _training(run):
+    if (run.folder / "config.json").exists():
+        return ["--resume", str(run.folder), *_where(run, *(name for name in flags.WHERE if name != "out"))]
+    return [*run.cell.words(run.seed), "--out", str(run.folder)]
+
+
+def _where(run, *names):
+    """Of the settings that do not make another run, those that were given."""
+    return flags.words({name: run.cell.given[name] for name in names if name in run.cell.given})
+
+
+CHILDREN: set[subprocess.Popen] = set()
+
+
+def launch(argv, log, threads=None, cwd=None):
+    """`python run.py ARGV` in a process of its own, its lines at the end of the file `log`; its exit status."""
+    variables = os.environ | {WATCHED: "1"} | ({} if threads is None else {"OMP_NUM_THREADS": str(threads)})
+    with log.open("ab") as file:
+        file.write(f"{COMMAND} {' '.join(argv)}\n".encode())
+        file.flush()
+        child = subprocess.Popen(
+            [sys.executable, "-m", "vampyro", *argv],
+            stdin=subprocess.PIPE,  # which ends when this process does
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            env=variables,
+            cwd=cwd,
+        )
+        CHILDREN.add(child)
+        try:
+            return child.wait()
+        finally:
+            CHILDREN.discard(child)
+            child.stdin.close()
+
+
+def threads_given() -> int | None:
+    """Return the number of threads that OMP_NUM_THREADS asks for, None where it holds no such number.
+
+    A list, "4,2", is for nested loops; its first number is the outer one's.
+    """
+    first = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    return int(first) if first.isdecimal() and 0 < int(first) < 2**31 else None
+
+
+def run_all(runs, tell, jobs=1, threads=None, dask=None):
+    """Calls `tell` with each run's `Outcome` as it ends.
+
+    Args:
+        jobs: how many at a time, on this machine.
+        threads: of each; their share of the cores unless given, and OMP_NUM_THREADS where it is set.
+        dask: address of a Dask scheduler, whose workers then run all. They have to see the same folders.
+
+    Raises:
+        SweepError: where there is no scheduler, or no dask.distributed.
+        KeyboardInterrupt: after the runs have been told to stop and have kept what they had.
+    """
+    import joblib
+
+    if threads is None and dask is None:
+        threads = threads_given() or max(1, joblib.cpu_count() // min(jobs, len(runs) or 1))
+    STOP.clear()
+    with _cluster(dask) if dask else nullcontext():
+        jobs = min(jobs, max(1, len(runs)))
+        backend = {} if dask else {"n_jobs": jobs, "backend": "threading"}  # a thread waits for its process
+        runs = [replace(run, folder=run.folder.absolute()) for run in runs] if dask else runs  # workers are elsewhere
+        parallel = joblib.Parallel(return_as="generator_unordered", pre_dispatch="all", **backend)
+        try:
+            for outcome in parallel(joblib.delayed(execute)(run, threads, os.getcwd()) for run in runs):
+                tell(outcome)
+        except KeyboardInterrupt:
+            _stop()
+            raise
+
+
+def _stop():
+    """Ends all children as Ctrl-C does; a terminal has told them already, and then they are about to end."""
+    STOP.set()
+    for wait, tell in ((3, signal.SIGINT), (GRACE, signal.SIGTERM)):
+        until = time.monotonic() + wait
+        while CHILDREN and time.monotonic() < until:
+            time.sleep(0.05)
+        for child in list(CHILDREN):
+            with suppress(OSError):
+                child.send_signal(tell)
+
+
+@contextmanager
+def _cluster(address):
+    try:
+        from distributed import Client
+    except ImportError:
+        raise SweepError("--dask needs dask.distributed: pip install distributed") from None
+    import joblib
+
+    try:
+        client = Client(address, timeout=10)
+    except (OSError, ValueError) as error:
+        raise SweepError(f"--dask {address}: no scheduler answers there ({error})") from None
+    with client, joblib.parallel_config(backend="dask"):
+        yield
+
+
+def _json(path):
+    """A file's content, or None where it is not there or cannot be read."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return content if isinstance(content, dict) else None
+    except (OSError, ValueError, RecursionError):
+        return None

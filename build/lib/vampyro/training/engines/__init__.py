@@ -1,0 +1,1 @@
+"""One training step, by engines that compute the same."""
