@@ -1,1 +1,0 @@
-"""Names of parts, and how programs are built from them."""

@@ -1,1 +1,0 @@
-"""How Pyro programs are traced, checked, compiled and seeded."""

@@ -1,1 +1,0 @@
-"""Measures of a finished run, and the HTML report of them."""

@@ -1,1 +1,0 @@
-"""A training run: its settings, its folder, training and scoring."""

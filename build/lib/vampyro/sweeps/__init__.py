@@ -1,1 +1,0 @@
-"""Many runs: the grid of settings, the runner, tables, pages and published experiments."""

@@ -1,1 +1,0 @@
-"""One training step, by engines that compute the same."""
