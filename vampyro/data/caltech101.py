@@ -7,7 +7,6 @@ import numpy as np
 from vampyro.data import matlab
 from vampyro.data.download import Arrays
 from vampyro.data.image_set import ImageSet
-from vampyro.data.names import DATA_SETS, SPLITS
 
 FILE = "caltech101_silhouettes_28_split1.mat"
 URLS = (
@@ -15,9 +14,6 @@ URLS = (
     f"http://people.cs.umass.edu/~marlin/data/{FILE}",
 )
 MD5 = "4483e9c14b188fd09937f9ea6f9ea777"  # the authors gave no digest; DeepMind's NEVIS'22 checks this one
-COUNTS = dict(zip(("train", "val", "test"), DATA_SETS["caltech101"].counts))  # split, as the file calls it → images
-SHAPES = {f"{part}_data": (count, 784) for part, count in COUNTS.items()}
-SHAPES |= {f"{part}_labels": (count, 1) for part, count in COUNTS.items()}
 
 
 def load(root: Path) -> ImageSet:
@@ -25,10 +21,12 @@ def load(root: Path) -> ImageSet:
 
     Binary, with 1 where the object is. The file has 0 there: its pictures are black on white.
     """
-    return matlab.load("caltech101", root / "caltech101" / FILE, URLS, MD5, SHAPES, _parse)
+    return matlab.load("caltech101", root / "caltech101" / FILE, URLS, MD5, _parse)
 
 
 def _parse(rows: Arrays) -> Arrays:
-    arrays = {split: matlab.pictures(rows[f"{part}_data"] == 0) for split, part in zip(SPLITS, COUNTS)}
-    labels = {f"{split}_labels": rows[f"{part}_labels"][:, 0] for split, part in zip(SPLITS, COUNTS)}
-    return arrays | {name: array.astype(np.int64) - 1 for name, array in labels.items()}
+    arrays = {}
+    for split, part in ("train", "train"), ("valid", "val"), ("test", "test"):
+        arrays[split] = matlab.pictures(rows[f"{part}_data"] == 0)
+        arrays[f"{split}_labels"] = rows[f"{part}_labels"][:, 0].astype(np.int64) - 1
+    return arrays

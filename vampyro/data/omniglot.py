@@ -15,14 +15,6 @@ URLS = (
     "https://github.com/yburda/iwae/raw/master/datasets/OMNIGLOT/chardata.mat",
 )
 MD5 = "21ecaf34373511aa7691cf2e0802aa3d"  # the authors gave no digest; other users of the file check this one
-ALPHABETS = 50
-TRAIN, VALID, TEST = DATA_SETS["omniglot"].counts
-SHAPES = {
-    "data": (784, TRAIN + VALID),
-    "testdata": (784, TEST),
-    "target": (ALPHABETS, TRAIN + VALID),
-    "testtarget": (ALPHABETS, TEST),
-}
 SEED = 0
 
 
@@ -33,13 +25,14 @@ def load(root: Path) -> ImageSet:
     1,345 are validation. The sizes are those of the literature, the images in them are not: there, each program and
     often each run draws its own. Test images are the file's.
     """
-    return matlab.load("omniglot", root / "omniglot" / "chardata.mat", URLS, MD5, SHAPES, _parse)
+    return matlab.load("omniglot", root / "omniglot" / "chardata.mat", URLS, MD5, _parse)
 
 
 def _parse(columns: Arrays) -> Arrays:
+    train, valid, test = DATA_SETS["omniglot"].counts
     images = np.concatenate([columns["data"], columns["testdata"]], 1).T.astype(np.float32)
-    labels = np.concatenate([columns["target"], columns["testtarget"]], 1).argmax(0)
-    order = np.random.RandomState(SEED).permutation(TRAIN + VALID)
-    test = np.arange(TRAIN + VALID, TRAIN + VALID + TEST)
+    labels = np.concatenate([columns["target"], columns["testtarget"]], 1).argmax(0)  # of one-hot columns
+    order = np.random.RandomState(SEED).permutation(train + valid)
+    indices = order[:train], order[train:], train + valid + np.arange(test)
     images = as_levels({"all": matlab.pictures(images)})["all"]
-    return split_arrays(images, labels, dict(zip(SPLITS, (order[:TRAIN], order[TRAIN:], test))))
+    return split_arrays(images, labels, dict(zip(SPLITS, indices)))

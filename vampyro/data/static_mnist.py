@@ -7,7 +7,6 @@ import numpy as np
 from vampyro.data.download import contents, provide, remember
 from vampyro.data.image_set import ImageSet
 from vampyro.data.names import SPLITS
-from vampyro.errors import DataError
 
 MIRRORS = (
     "http://www.cs.toronto.edu/~larocheh/public/datasets/binarized_mnist/",
@@ -30,30 +29,7 @@ def _read(root: Path, split: str) -> np.ndarray:
     name = f"binarized_mnist_{split}.amat"
     path = root / "static_mnist" / name
     urls = [mirror + name for mirror in MIRRORS]
-    return provide(
-        path,
-        urls,
-        f"sha256:{SHA256[name]}",
-        read=lambda copy: parse(contents(copy, SHA256[name]), pixels=28 * 28).reshape(-1, 1, 28, 28),
-        first=[path.with_name(f"{name}.gz")],
-    )
-
-
-def parse(text: bytes, pixels: int) -> np.ndarray:
-    """Return lines of digits 0 or 1 with single spaces between them, as booleans (lines, pixels).
-
-    Raises:
-        DataError: the text is anything else.
-
-    >>> parse(b"0 1 1\\n1 0 0\\n", pixels=3)
-    array([[False,  True,  True],
-           [ True, False, False]])
-    """
-    characters = np.frombuffer(text, np.uint8)
-    separators = np.full(pixels, ord(" "), np.uint8)
-    separators[-1] = ord("\n")
-    if characters.size % (2 * pixels) == 0:  # every digit has one character after it, so that no splitting is needed
-        digits, between = characters.reshape(-1, pixels, 2).transpose(2, 0, 1)
-        if ((digits == ord("0")) | (digits == ord("1"))).all() and (between == separators).all():
-            return digits == ord("1")
-    raise DataError(f"expected lines of {pixels} digits 0 or 1 with single spaces between, got {text[:20]!r}…")
+    zipped = path.with_name(f"{name}.gz")
+    text = provide(path, urls, f"sha256:{SHA256[name]}", lambda copy: contents(copy, SHA256[name]), [zipped])
+    # Lines of digits 0 or 1: every digit has one character after it, a space or the end of the line.
+    return (np.frombuffer(text, np.uint8)[::2] == ord("1")).reshape(-1, 1, 28, 28)

@@ -1,15 +1,18 @@
 """Which classes samples are of, and how evenly."""
 
 import math
+from collections.abc import Callable
 
 import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
-from vampyro.metrics.classifier import evaluated
+from vampyro.metrics.classifier import evaluate
 
 
-def class_distribution(classifier, samples: Float[Tensor, " n *image"]) -> Float64[Tensor, " classes"]:
+def class_distribution(
+    classifier: Callable[[Tensor], Tensor], samples: Float[Tensor, " n *image"]
+) -> Float64[Tensor, " classes"]:
     """p(y) = 1/N Σ_n p(y | x_n), the classes' shares of samples   (as in Salimans et al. 2016, arXiv:1606.03498).
 
     Doubtful samples count for several classes, each by its probability. An image that is no digit at all gets some
@@ -29,10 +32,10 @@ def class_distribution(classifier, samples: Float[Tensor, " n *image"]) -> Float
     >>> class_distribution(lambda x: logits, torch.zeros(2, 1, 1, 1))
     tensor([0.6250, 0.3750], dtype=torch.float64)
     """
-    return evaluated(classifier, samples).double().softmax(1).mean(0).cpu()
+    return evaluate(classifier, samples).double().softmax(1).mean(0).cpu()
 
 
-def total_variation(p, q=None):
+def total_variation(p: Tensor, q: Tensor | None = None) -> float:
     """½ Σ_y |p(y) - q(y)|: 0 where they are the same, 1 where they share nothing.
 
     Args:
@@ -52,7 +55,7 @@ def total_variation(p, q=None):
     return 0.5 * (p - q).abs().sum().item()
 
 
-def entropy(p):
+def entropy(p: Tensor) -> float:
     """-Σ_y p(y) log p(y) in nats: 0 where one class is all, log(classes) where all are equal.
 
     Args:
@@ -67,8 +70,8 @@ def entropy(p):
     return torch.special.entr(_probabilities(p)).sum().item()
 
 
-def _probabilities(p):
-    p = torch.as_tensor(p).double().cpu()
+def _probabilities(p: Tensor) -> Tensor:
+    p = p.double().cpu()
     if p.ndim != 1 or not (p >= 0).all() or not math.isclose(p.sum().item(), 1, abs_tol=1e-5):
         raise ValueError(
             f"got values in [{p.min():g}, {p.max():g}] of shape {tuple(p.shape)} that sum to {p.sum():g}, expected "

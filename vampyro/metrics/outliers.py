@@ -1,12 +1,15 @@
 """Whether log p̂(x) tells images of the data from others."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
+from torch import Tensor
 
 from vampyro.programs.randomness import seeded
 
 
-def auroc(inside, outside):
+def auroc(inside: Tensor, outside: Tensor) -> float:
     """P(s > s') + ½ P(s = s') for scores s of the data and s' of others: the area under the ROC curve.
 
     1 where every image of the data scores above every other, ½ where scores say nothing, below ½ where a model finds
@@ -22,21 +25,18 @@ def auroc(inside, outside):
     >>> auroc(torch.tensor([-80.0, -90.0]), torch.tensor([-85.0, -500.0]))
     0.75
     """
-    # Imported when needed, as it takes a while.
-    from sklearn.metrics import roc_auc_score
+    from sklearn.metrics import roc_auc_score  # only here: it takes a while
 
     for name, scores in ("inside", inside), ("outside", outside):
         if scores.ndim != 1 or len(scores) < 1 or scores.isnan().any():
-            nans = scores.isnan().sum()
-            raise ValueError(
-                f"{name} scores are of shape {tuple(scores.shape)} with {nans} NaN, expected (N,) and none"
-            )
+            found = f"of shape {tuple(scores.shape)} with {scores.isnan().sum()} NaN"
+            raise ValueError(f"{name} scores are {found}, expected (N,) and none")
     scores = torch.cat([inside.detach().double().cpu(), outside.detach().double().cpu()])
     ranks = scores.unique(return_inverse=True)[1]  # all that counts, and log 0 = -inf has one
     return float(roc_auc_score(np.repeat([1, 0], [len(inside), len(outside)]), ranks.numpy()))
 
 
-def noise_images(image_shape, count, *, seed=0, values="binary"):
+def noise_images(image_shape: Sequence[int], count: int, *, seed: int = 0, values: str = "binary") -> Tensor:
     """Images without any structure: every pixel uniform over its values and independent of all others.
 
     Args:
