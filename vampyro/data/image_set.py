@@ -8,12 +8,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vampyro.data import validate
-from vampyro.data.names import SPLITS
+from vampyro.data.names import DATA_SETS, SPLITS
+from vampyro.data.validate import check_shape, check_values
 from vampyro.errors import DataError
 
+LABELLED = f"a data set with labels ({', '.join(row.name for row in DATA_SETS.values() if row.classes)})"
 # Not the run's seed: validation and test images have to be the same in every run for the runs to compare.
 SEEDS = {"train": 1, "valid": 2, "test": 3}
+# binarize → the splits that hold 0 and 255 only.
+BLACK_AND_WHITE = {"none": (), "dynamic": ("valid", "test"), "threshold": SPLITS, "fixed": SPLITS}
 
 
 def scaled(images: Tensor) -> Tensor:
@@ -86,7 +89,29 @@ class ImageSet:
     classes: int | None = None
 
     def __post_init__(self) -> None:
-        validate.check_images(self)
+        if self.binarize not in BLACK_AND_WHITE:
+            raise DataError(f"{self.name}: binarize is {self.binarize!r}, not one of {', '.join(BLACK_AND_WHITE)}")
+        for split in SPLITS:
+            x, what = getattr(self, split), f"{self.name}: {split}"
+            check_shape(x.shape, what)
+            if x.shape[1:] != self.image_shape:
+                own, trains = ("×".join(map(str, shape)) for shape in (x.shape[1:], self.image_shape))
+                raise DataError(f"{what} images are {own}, but train's are {trains}: all splits need one image shape")
+            check_values(x, what)
+            if split in BLACK_AND_WHITE[self.binarize] and (x.dtype != torch.uint8 or ((x != 0) & (x != 255)).any()):
+                raise DataError(
+                    f"{what} has other values than the bytes 0 and 255, which {self.binarize} binarisation leaves: "
+                    "begin with binarize='none' and call .binarized"
+                )
+        for split, labels in self.labels.items():
+            if split not in SPLITS:
+                raise DataError(f"{self.name}: labels of {split!r}, which is not one of {', '.join(SPLITS)}")
+            found, expected = (labels.dtype, tuple(labels.shape)), (torch.int64, (len(getattr(self, split)),))
+            if found != expected:
+                raise DataError(
+                    f"{self.name}: {split} labels are {found[0]} of shape {found[1]}, "
+                    f"expected {expected[0]} of shape {expected[1]}, one for each image"
+                )
 
     @classmethod
     def from_arrays(cls, name: str, arrays: Mapping[str, np.ndarray], sha256: Mapping[str, str]) -> "ImageSet":
@@ -150,9 +175,9 @@ class ImageSet:
 
     def to(self, device: torch.device | str) -> "ImageSet":
         """The same data on another device, still as bytes."""
-        moved = {split: getattr(self, split).to(device) for split in SPLITS}
+        train, valid, test = (images.to(device) for images in (self.train, self.valid, self.test))
         labels = {split: labels.to(device) for split, labels in self.labels.items()}
-        return replace(self, labels=labels, **moved)
+        return replace(self, train=train, valid=valid, test=test, labels=labels)
 
     def binarized(self, how: str) -> "ImageSet":
         """A grey data set with the binarisation "dynamic", "threshold" or "none"; "none" changes no data set.
@@ -169,9 +194,8 @@ class ImageSet:
         if how == "none":
             return self
         if self.binary:
-            raise DataError(
-                f"binarize={how!r} needs grey or colour images, and {self.name} is binary already: leave it out"
-            )
+            wanted = f"binarize={how!r} needs grey or colour images"
+            raise DataError(f"{wanted}, and {self.name} is binary already: leave it out")
         if how == "dynamic":
             valid, test = sample_once(self.valid, "valid"), sample_once(self.test, "test")
             return replace(self, binarize=how, valid=valid, test=test)
@@ -229,8 +253,9 @@ class ImageSet:
         return replace(self, noise=noise)
 
     def labelled(self) -> "ImageSet":
-        """The same data, of which the model is given the labels too: of each image one vector, its pixels and then its
-        label as 1 of `classes` places. Binarisation and noise are the pixels' alone.
+        """Return the same data, with each image as one vector of its pixels and its one-hot label.
+
+        Binarisation and noise concern the pixels only.
 
         Raises:
             DataError: where a split has no labels, or one is negative or larger than there are images.
@@ -246,17 +271,14 @@ class ImageSet:
         if missing:
             raise DataError(
                 f"{self.name} has no labels of {missing}, and a model that is given labels needs those of every split: "
-                "use a labelled set, mnist5k say, or an .npz file with train_labels, valid_labels and test_labels"
+                f"use {LABELLED}, or an .npz file with train_labels, valid_labels and test_labels"
             )
         labels = torch.cat(list(self.labels.values()))
-        if labels.min() < 0:
-            raise DataError(f"{self.name} has a label {labels.min()}: number the classes from 0")
-        if labels.max() >= len(labels):  # most classes would be empty, and each takes a place beside every image
-            raise DataError(
-                f"{self.name} has a label {labels.max()}, and only {len(labels)} images: number the classes from 0 "
-                "without gaps"
-            )
-        return replace(self, classes=int(labels.max()) + 1)
+        low, high = int(labels.min()), int(labels.max())
+        if low < 0 or high >= len(labels):  # most classes would be empty, and each takes a place next to every image
+            found = f"a label {low if low < 0 else high}, and only {len(labels)} images"
+            raise DataError(f"{self.name} has {found}: number the classes from 0 without gaps")
+        return replace(self, classes=high + 1)
 
     def unlabelled(self) -> "ImageSet":
         """The same data, of which the model is given images alone."""
@@ -294,7 +316,7 @@ class ImageSet:
         self._check_split(split)
         if split not in self.labels:
             others = f"only of {', '.join(self.labels)}" if self.labels else "of no split: its source has none"
-            raise DataError(f"{self.name} has no labels of {split!r}, {others}; use a labelled set, mnist5k say")
+            raise DataError(f"{self.name} has no labels of {split!r}, {others}; use {LABELLED}")
         return self.labels[split]
 
     def images(self, split: str) -> Tensor:

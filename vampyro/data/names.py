@@ -7,12 +7,9 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from vampyro.errors import SpecError, quote
-
-if TYPE_CHECKING:
-    from vampyro.data.image_set import ImageSet
 
 SPLITS = ("train", "valid", "test")
 
@@ -35,7 +32,7 @@ class DataSet:
 
     name: str
     help: str
-    load: str | Callable[[Path], "ImageSet"]
+    load: str | Callable[[Path], Any]
     counts: tuple[int, int, int]
     cite: str
     image_shape: tuple[int, int, int] = (1, 28, 28)
@@ -43,7 +40,7 @@ class DataSet:
     binarize: str = "dynamic"
     labelled_as: tuple[str, ...] = ()
 
-    def loader(self) -> Callable[[Path], "ImageSet"]:
+    def loader(self) -> Callable[[Path], Any]:
         """Return the function that loads the data set.
 
         >>> DATA_SETS["fashion-mnist"].loader().__name__

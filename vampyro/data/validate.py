@@ -1,22 +1,15 @@
 """Checks of a data set before a model is trained on it."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from vampyro.data.names import SPLITS
 from vampyro.errors import DataError
-
-if TYPE_CHECKING:
-    from vampyro.data.image_set import ImageSet
 
 ROUNDING = 1e-6  # error of k/255 in float32, and of what a resize or a scaling adds to it
 USUAL_CHANNELS = 4  # of images as people usually have them
-# The splits that hold 0 and 255 only.
-BLACK_AND_WHITE = {"none": (), "dynamic": ("valid", "test"), "threshold": SPLITS, "fixed": SPLITS}
 
 
 def as_levels(images: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -34,33 +27,6 @@ def as_levels(images: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         if (np.abs(levels - np.rint(levels)) > 255 * ROUNDING).any():
             return images
     return {name: np.rint(array * 255).astype(np.uint8) for name, array in images.items()}
-
-
-def check_images(images: "ImageSet") -> None:
-    """Raise a DataError that names the data set, the split and the fault."""
-    if images.binarize not in BLACK_AND_WHITE:
-        raise DataError(f"{images.name}: binarize is {images.binarize!r}, not one of {', '.join(BLACK_AND_WHITE)}")
-    for split in SPLITS:
-        x, what = getattr(images, split), f"{images.name}: {split}"
-        check_shape(x.shape, what)
-        if x.shape[1:] != images.train.shape[1:]:
-            ours, trains = ("×".join(map(str, y.shape[1:])) for y in (x, images.train))
-            raise DataError(f"{what} images are {ours}, but train's are {trains}: all splits need one image shape")
-        _check_values(x, what)
-        if split in BLACK_AND_WHITE[images.binarize] and (x.dtype != torch.uint8 or ((x != 0) & (x != 255)).any()):
-            raise DataError(
-                f"{what} has other values than the bytes 0 and 255, which {images.binarize} binarisation leaves: "
-                "begin with binarize='none' and call .binarized"
-            )
-    for split, labels in images.labels.items():
-        if split not in SPLITS:
-            raise DataError(f"{images.name}: labels of {split!r}, which is not one of {', '.join(SPLITS)}")
-        expected = (len(getattr(images, split)),)
-        if labels.dtype != torch.int64 or labels.shape != expected:
-            raise DataError(
-                f"{images.name}: {split} labels are {labels.dtype} of shape {tuple(labels.shape)}, "
-                f"expected torch.int64 of shape {expected}, one for each image"
-            )
 
 
 def check_shape(sizes: Sequence[int], what: str) -> None:
@@ -95,7 +61,8 @@ def has_channels_last(sizes: Sequence[int]) -> bool:
     return last <= USUAL_CHANNELS or last < min(first, second) or first == second != last
 
 
-def _check_values(x: Tensor, what: str) -> None:
+def check_values(x: Tensor, what: str) -> None:
+    """Raise a DataError where a tensor is neither uint8 nor float32 in [0, 1]."""
     if x.dtype == torch.uint8:
         return
     if x.dtype != torch.float32:

@@ -13,20 +13,20 @@ from vampyro.metrics.classifier import evaluate
 def class_distribution(
     classifier: Callable[[Tensor], Tensor], samples: Float[Tensor, " n *image"]
 ) -> Float64[Tensor, " classes"]:
-    """p(y) = 1/N Σ_n p(y | x_n), the classes' shares of samples   (as in Salimans et al. 2016, arXiv:1606.03498).
+    """Return p(y) = 1/N Σ_n p(y | x_n), the shares of the classes   (as in Salimans et al. 2016, arXiv:1606.03498).
 
     Doubtful samples count for several classes, each by its probability. An image that is no digit at all gets some
     class as well: this finds classes that are missing, not images that are bad.
 
     Args:
         classifier: images → logits (N, classes).
-        samples: (N, channels, height, width), of the kind that the classifier was trained on.
+        samples: of the kind that the classifier was trained on.
 
     Returns:
         (classes,) float64, on the CPU.
 
     Raises:
-        ValueError: where there are no samples.
+        ValueError: there are no samples.
 
     >>> logits = torch.tensor([[0.0, 0.0], [math.log(3), 0.0]])
     >>> class_distribution(lambda x: logits, torch.zeros(2, 1, 1, 1))
@@ -43,7 +43,7 @@ def total_variation(p: Tensor, q: Tensor | None = None) -> float:
             do a little, give their own distribution.
 
     Raises:
-        ValueError: where one of them is no distribution, or they differ in shape.
+        ValueError: one of them is not a distribution, or they differ in shape.
 
     >>> total_variation(torch.tensor([1.0, 0.0]))
     0.5
@@ -58,11 +58,8 @@ def total_variation(p: Tensor, q: Tensor | None = None) -> float:
 def entropy(p: Tensor) -> float:
     """-Σ_y p(y) log p(y) in nats: 0 where one class is all, log(classes) where all are equal.
 
-    Args:
-        p: probabilities (classes,).
-
     Raises:
-        ValueError: where p is no distribution.
+        ValueError: p is not a distribution (classes,).
 
     >>> math.exp(entropy(torch.tensor([0.5, 0.0, 0.5])))
     2.0

@@ -65,7 +65,6 @@ def train_classifier(
     labels: Tensor,
     *,
     batch: Callable[[Tensor], Tensor] | None = None,
-    classes: int | None = None,
     hidden: int = 256,
     dropout: float = 0.2,
     epochs: int = 10,
@@ -82,11 +81,10 @@ def train_classifier(
         labels: int64 (N,), from 0.
         batch: indices (B,) → their images; unless given, `images[indices]`. `ImageSet.batch` draws the pixels of a
             dynamic binarisation anew.
-        classes: how many; unless given, the largest label and one.
         seed: of the weights, the order and the dropout; the caller's generators go on as if nothing had run.
 
     Raises:
-        ValueError: where there is not one label for each image, or a label is outside 0 … classes - 1.
+        ValueError: there is not one label for each image, or a label is negative.
 
     >>> x = torch.rand(200, 1, 4, 4)
     >>> y = (x[:, 0, 0, 0] > 0.5).long()
@@ -94,14 +92,12 @@ def train_classifier(
     True
     """
     _check_labels(images, labels)
-    classes = int(labels.max()) + 1 if classes is None else classes
-    if labels.min() < 0 or labels.max() >= classes:
-        raise ValueError(
-            f"labels in {labels.min()}…{labels.max()}, expected 0…{classes - 1}: number the classes from 0"
-        )
+    low, high = int(labels.min()), int(labels.max())
+    if low < 0:
+        raise ValueError(f"labels in {low}…{high}, expected 0…{high}: number the classes from 0")
     batch = batch or images.__getitem__
     with seeded(seed, device=images.device):
-        classifier = Classifier(images.shape[1:], classes, hidden=hidden, dropout=dropout).to(images.device)
+        classifier = Classifier(images.shape[1:], high + 1, hidden=hidden, dropout=dropout).to(images.device)
         optimizer = torch.optim.Adam(classifier.parameters(), lr, fused=True)
         steps = epochs * math.ceil(len(images) / batch_size)
         cooldown = torch.optim.lr_scheduler.LinearLR(optimizer, start_factor=1, end_factor=0, total_iters=steps)
@@ -116,17 +112,12 @@ def train_classifier(
 
 
 def accuracy(classifier: Callable[[Tensor], Tensor], images: Float[Tensor, " n *image"], labels: Tensor) -> float:
-    """Return the share of images whose most probable class is their label.
+    """Return the share of images whose most probable class is their label, int64 (N,).
 
     Of reconstructions, with the labels of their originals: how much of what makes an image its class survives.
 
-    Args:
-        classifier: images → logits.
-        images: (N, channels, height, width).
-        labels: int64 (N,).
-
     Raises:
-        ValueError: where there is not one label for each image.
+        ValueError: there is not one label for each image.
 
     >>> brightest = lambda x: x.flatten(1)
     >>> accuracy(brightest, torch.eye(4).reshape(4, 1, 2, 2), torch.tensor([0, 1, 2, 0]))

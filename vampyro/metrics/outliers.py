@@ -20,7 +20,7 @@ def auroc(inside: Tensor, outside: Tensor) -> float:
         outside: (M,) scores of others, of the same kind and number of samples S.
 
     Raises:
-        ValueError: where one of them is empty, not one-dimensional, or holds a NaN.
+        ValueError: one of them is empty, not one-dimensional, or holds a NaN.
 
     >>> auroc(torch.tensor([-80.0, -90.0]), torch.tensor([-85.0, -500.0]))
     0.75
@@ -40,28 +40,24 @@ def noise_images(image_shape: Sequence[int], count: int, *, seed: int = 0, value
     """Images without any structure: every pixel uniform over its values and independent of all others.
 
     Args:
-        image_shape: (channels, height, width).
-        count: N.
         seed: of the pixels; the caller's generators go on as if nothing had run.
         values: what pixels may be, as `ImageSet.values` says: "binary" 0 or 1, "levels" k/255, "unit" [0, 1).
 
     Returns:
-        (N, *image_shape) float32, on the CPU.
+        (count, *image_shape) float32, on the CPU.
 
     Raises:
-        ValueError: where values is another word, or count below 1.
+        ValueError: `values` is another word, or `count` is below 1.
 
     >>> noise_images((1, 2, 2), 100).unique()
     tensor([0., 1.])
     """
     if count < 1:
         raise ValueError(f"{count} images of noise: at least one is needed")
-    size = (count, *image_shape)
+    if values not in ("binary", "levels", "unit"):
+        raise ValueError(f"noise of values {values!r}: expected binary, levels or unit, as ImageSet.values says")
     with seeded(seed):
-        if values == "binary":
-            return torch.randint(2, size).float()
-        if values == "levels":
-            return torch.randint(256, size).float().div_(255)
         if values == "unit":
-            return torch.rand(size)
-    raise ValueError(f"noise of values {values!r}: expected binary, levels or unit, as ImageSet.values says")
+            return torch.rand(count, *image_shape)
+        top = 1 if values == "binary" else 255
+        return torch.randint(top + 1, (count, *image_shape)).float().div_(top)

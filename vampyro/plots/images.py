@@ -19,24 +19,20 @@ def new_figure(width: float, height: float) -> Figure:
 
 
 def new_axes(
-    width: float, height: float, xlabel: str, ylabel: str, title: str | None = None, integers: bool = False
+    width: float, height: float, xlabel: str, ylabel: str, title: str = "", integers: bool = False
 ) -> tuple[Figure, Axes]:
     """Return a figure and its labelled axes; `integers` marks whole numbers only on the horizontal one."""
     figure = new_figure(width, height)
     axes = figure.subplots()
     axes.set(xlabel=xlabel, ylabel=ylabel)
-    axes.set_title(title or "", fontsize=10)
+    axes.set_title(title, fontsize=10)
     if integers:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     return figure, axes
 
 
 def image_grid(
-    images: Tensor,
-    columns: int | None = None,
-    title: str | None = None,
-    gap: int = 2,
-    captions: Sequence[object] | None = None,
+    images: Tensor, columns: int | None = None, title: str = "", gap: int = 2, captions: Sequence[object] | None = None
 ) -> Figure:
     """Plot images (N, channels, height, width) in [0, 1] side by side, row by row.
 
@@ -179,7 +175,7 @@ def beside_nearest(samples: Tensor, neighbours: Tensor, columns: int = 12) -> Fi
 
 
 def score_histograms(
-    inside: Tensor, outside: Tensor, auroc: float, names: tuple[str, str] = ("data", "others")
+    inside: Tensor, outside: Tensor, auroc: float, names: Sequence[str] = ("data", "others")
 ) -> Figure:
     """Plot how log p̂(x) is distributed over images of the data and over others, with the AUROC in the title.
 

@@ -10,7 +10,10 @@ from torch import Tensor
 from vampyro.plots.images import new_axes
 
 LogProb = Callable[[Tensor], Tensor]
+Range = tuple[float, float]
+Grid = tuple[Tensor, Tensor, Tensor]  # horizontal and vertical coordinates, and the density at their pairs
 ACTIVE, INACTIVE = "C0", "0.75"
+TITLE = "z ~ q(z | x)"
 
 
 def kl_bars(kl: Tensor, active: Tensor | None = None, title: str = "KL of each latent") -> Figure:
@@ -64,11 +67,7 @@ def component_bars(use: Tensor, share: float = 0.1, title: str = "use of each co
 
 
 def latent_plane(
-    z: Tensor,
-    labels: Tensor | None = None,
-    log_prob: LogProb | None = None,
-    count: int = 200,
-    title: str = "z ~ q(z | x)",
+    z: Tensor, labels: Tensor | None = None, log_prob: LogProb | None = None, count: int = 200, title: str = TITLE
 ) -> Figure:
     """Plot samples of the aggregated posterior in the plane, over contours of the prior's density.
 
@@ -100,9 +99,7 @@ def latent_plane(
     return figure
 
 
-def _density_in_frame(
-    log_prob: LogProb, width: tuple[float, float], height: tuple[float, float], count: int, like: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
+def _density_in_frame(log_prob: LogProb, width: Range, height: Range, count: int, like: Tensor) -> Grid:
     """Return a grid and the density over its peak, in a frame that is widened until little of it lies outside."""
     for _ in range(12):
         *_, density = _on_grid(log_prob, width, height, min(count, 50), like)
@@ -113,9 +110,7 @@ def _density_in_frame(
     return _on_grid(log_prob, width, height, count, like)
 
 
-def _on_grid(
-    log_prob: LogProb, width: tuple[float, float], height: tuple[float, float], count: int, like: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
+def _on_grid(log_prob: LogProb, width: Range, height: Range, count: int, like: Tensor) -> Grid:
     horizontal, vertical = torch.linspace(*width, count), torch.linspace(*height, count)
     grid = torch.cartesian_prod(vertical, horizontal).flip(-1).to(like)
     with torch.no_grad():

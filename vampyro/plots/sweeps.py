@@ -13,11 +13,10 @@ from vampyro.plots.images import new_figure
 
 LOGARITHMIC_FROM = 20  # an axis is logarithmic where its largest value is so many times the smallest
 Bar = tuple[float, float | None]  # a value, and half the length of its error bar
+Point = tuple[float, float, float | None]  # the same, after what varies
 
 
-def error_curves(
-    panels: Mapping[str, Mapping[str, Sequence[tuple[float, float, float | None]]]], x: str, note: str | None = None
-) -> Figure:
+def error_curves(panels: Mapping[str, Mapping[str, Sequence[Point]]], x: str, note: str = "") -> Figure:
     """Plot metrics against what varies, with error bars; a panel each.
 
     Args:
@@ -57,9 +56,7 @@ def error_curves(
     return figure
 
 
-def error_bars(
-    panels: Mapping[str, Mapping[str, Mapping[str, Bar]]], y: str | None = None, note: str | None = None
-) -> Figure:
+def error_bars(panels: Mapping[str, Mapping[str, Mapping[str, Bar]]], y: str = "", note: str = "") -> Figure:
     """Plot metrics of things that have no order, with error bars: a colour for each series, a panel for each metric.
 
     Bars that lie, so that names fit; and points instead, each with its number, where bars from zero would be all alike.
@@ -99,17 +96,14 @@ def error_bars(
     return figure
 
 
-def _plot_series(
-    axes: Axes, at: list[float], bars: Mapping[str, Bar], height: float, as_points: bool, **style: Any
-) -> None:
+def _plot_series(axes: Axes, at: list[float], bars: Mapping[str, Bar], height: float, dots: bool, **style: Any) -> None:
     """Bars from zero, or points, and behind the error bar of each its number."""
     values, errors = zip(*((value, bar or 0) for value, bar in bars.values()))
     style |= {"xerr": errors if any(errors) else None, "capsize": 2}
-    if as_points:
+    if dots:
         axes.errorbar(values, at, fmt="o", markersize=4, **style)
     else:
         axes.barh(at, values, height, **style)
     for value, error, place in zip(values, errors, at):
-        axes.annotate(
-            f"{value:.2f}", (value + error, place), xytext=(5, 0), textcoords="offset points", va="center", fontsize=7
-        )
+        end = (value + error, place)
+        axes.annotate(f"{value:.2f}", end, xytext=(5, 0), textcoords="offset points", va="center", fontsize=7)
