@@ -5,10 +5,9 @@ import io
 import math
 import os
 import zipfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -18,7 +17,7 @@ from vampyro.data.image_set import ImageSet
 from vampyro.data.names import SPLITS
 from vampyro.data.validate import as_levels
 from vampyro.errors import DataError
-from vampyro.memory import check_fits
+from vampyro.memory import CapacityError, check_fits
 
 EXPECTED = "expected an .npz file as numpy.savez(FILE, train=…, valid=…, test=…) writes it"
 LABELS = tuple(f"{split}_labels" for split in SPLITS)
@@ -64,8 +63,7 @@ def load(name: str) -> ImageSet:
     return ImageSet.from_arrays(name, arrays, {path.name: hashlib.sha256(raw).hexdigest()})
 
 
-@dataclass(frozen=True)
-class Header:
+class Header(NamedTuple):
     """What an array of the file says of itself: its member's name, shape and dtype."""
 
     member: str
@@ -79,28 +77,21 @@ class Header:
 
 def _read(name: str, raw: bytes) -> Arrays:
     """{name: array} of the arrays that are used, checked by their headers before any is unpacked."""
-    with _damage_named(name):
+    try:
         archive = zipfile.ZipFile(io.BytesIO(raw))
         headers = _headers(archive)
-    missing = [split for split in SPLITS if split not in headers]
-    if missing:
-        raise DataError(f"{name} has no {', '.join(missing)}, but {', '.join(headers) or 'nothing'}; {EXPECTED}")
-    headers = {key: header for key, header in headers.items() if key in (*SPLITS, *LABELS)}
-    _check_images(name, {split: headers[split] for split in SPLITS})
-    for key, header in headers.items():
-        if key in LABELS and header.dtype.kind not in "iu":
-            raise DataError(f"{name}: {key} are {header.dtype}, expected integers: save {key}.astype('int64')")
-    pixels = sum(math.prod(headers[split].shape) for split in SPLITS)  # copied as float32, or as bytes
-    check_fits(name, sum(header.nbytes for header in headers.values()) + 4 * pixels, REMEDY)
-    with _damage_named(name):
+        if missing := [split for split in SPLITS if split not in headers]:
+            raise DataError(f"{name} has no {', '.join(missing)}, but {', '.join(headers) or 'nothing'}; {EXPECTED}")
+        headers = {key: header for key, header in headers.items() if key in (*SPLITS, *LABELS)}
+        _check_images(name, {split: headers[split] for split in SPLITS})
+        for key, header in headers.items():
+            if key in LABELS and header.dtype.kind not in "iu":
+                raise DataError(f"{name}: {key} are {header.dtype}, expected integers: save {key}.astype('int64')")
+        pixels = sum(math.prod(headers[split].shape) for split in SPLITS)  # copied as float32, or as bytes
+        check_fits(name, sum(header.nbytes for header in headers.values()) + 4 * pixels, REMEDY)
         return {key: _unpacked(archive, header) for key, header in headers.items()}
-
-
-@contextmanager
-def _damage_named(name: str) -> Iterator[None]:
-    """Around the reading of a zip file: whatever is wrong with it becomes a DataError."""
-    try:
-        yield
+    except (DataError, CapacityError):
+        raise
     except Exception as error:  # zipfile, zlib and numpy each have several for a damaged file
         raise DataError(f"{name} is damaged, or holds more than plain arrays ({error}); {EXPECTED}") from error
 

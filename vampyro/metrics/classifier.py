@@ -1,6 +1,7 @@
 """The classifier that images are measured with, trained once for each data set."""
 
 import hashlib
+import inspect
 import logging
 import math
 import os
@@ -15,9 +16,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from vampyro import files
 from vampyro.programs.modes import evaluation_mode
 from vampyro.programs.randomness import seeded
-from vampyro.training.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from vampyro.training.checkpoint import CheckpointError, load_checkpoint
 
 if TYPE_CHECKING:
     from vampyro.data import ImageSet
@@ -153,6 +155,9 @@ def _check_labels(images: Tensor, labels: Tensor) -> None:
         )
 
 
+DEFAULTS = str(inspect.signature(train_classifier))  # a classifier of other defaults is another classifier
+
+
 def folder() -> Path:
     """Return the folder of the trained classifiers."""
     return platformdirs.user_cache_path("vampyro") / "classifiers"
@@ -163,11 +168,8 @@ def cached_classifier(
     *,
     hidden: int = 256,
     dropout: float = 0.2,
-    epochs: int = 10,
-    batch_size: int = 100,
-    lr: float = 3e-3,
-    seed: int = 0,
     root: str | os.PathLike[str] | None = None,
+    **training: Any,
 ) -> Classifier:
     """Return the `Classifier` of a data set's training images and labels, from the disk if it has been trained before.
 
@@ -178,13 +180,13 @@ def cached_classifier(
     Args:
         images: a `data.ImageSet`; the classifier is on its device.
         root: folder of the classifiers; the user's cache folder unless given. One that cannot be written is no error.
-        the others: as in `train_classifier`.
+        hidden, dropout, training: as in `train_classifier`.
 
     Raises:
         data.DataError: the training images have no labels. Samples of static-mnist are classified by the classifier
             of mnist.
 
-    >>> from vampyro import data, tempfile
+    >>> import tempfile; from vampyro import data
     >>> images, root = data.load("mnist5k"), tempfile.mkdtemp()
     >>> classifier = cached_classifier(images, hidden=8, epochs=1, root=root)
     >>> again = cached_classifier(images, hidden=8, epochs=1, root=root)  # from the disk
@@ -192,8 +194,8 @@ def cached_classifier(
     True
     """
     labels = images.labels_of("train")
-    training: dict[str, Any] = dict(dropout=dropout, epochs=epochs, batch_size=batch_size, lr=lr, seed=seed)
-    digest = hashlib.sha256(repr((images.binarize, images.noise, hidden, training)).encode())
+    settings = hidden, dropout, sorted(training.items()), DEFAULTS
+    digest = hashlib.sha256(repr((images.binarize, images.noise, settings)).encode())
     for tensor in images.train, labels:
         digest.update(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.cpu().numpy().tobytes())
@@ -205,8 +207,9 @@ def cached_classifier(
             return classifier.to(images.device).eval()
         except (CheckpointError, RuntimeError) as error:
             logger.info("the classifier in %s is damaged and will be trained again: %s", path, error)
-    classifier = train_classifier(images.images("train"), labels, batch=images.batch, hidden=hidden, **training)
-    with suppress(OSError):  # a folder that cannot be written costs time only
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_checkpoint(path, classifier.state_dict())
+    x = images.images("train")
+    classifier = train_classifier(x, labels, batch=images.batch, hidden=hidden, dropout=dropout, **training)
+    # A folder that cannot be written costs time only; on a full disk, torch raises a RuntimeError.
+    with suppress(OSError, RuntimeError), files.writing(path) as file:
+        torch.save(classifier.state_dict(), file)
     return classifier

@@ -29,7 +29,7 @@ def classifier_frechet_distance(
         a float, 0 or more, in squared units of the features.
 
     Raises:
-        ValueError: where images or samples are not more than the features, or not finite.
+        ValueError: there are not more images or samples than features, or they are not finite.
 
     >>> x = torch.rand(50, 1, 4, 4)
     >>> classifier_frechet_distance(Classifier((1, 4, 4), hidden=8), x, x) < 1e-6

@@ -26,7 +26,7 @@ def knn_accuracy(
         k: neighbours, at most N; without test codes N - 1.
 
     Raises:
-        ValueError: where k is not, or codes and labels do not belong together.
+        ValueError: k is another number, or codes and labels do not belong together.
 
     >>> codes = torch.tensor([[0.0], [0.1], [5.0], [5.1]])
     >>> knn_accuracy(codes, torch.tensor([0, 0, 1, 1]), k=1)
@@ -76,7 +76,7 @@ def nearest(samples: Float[Tensor, " n *image"], training: Float[Tensor, "m ..."
         `Neighbours`, on the CPU. A copy is at distance 0 exactly.
 
     Raises:
-        ValueError: where the shapes differ, there are no samples, or k is not in 1…M.
+        ValueError: the shapes differ, there are no samples, or k is not in 1…M.
 
     >>> training = torch.rand(20, 1, 4, 4)
     >>> nearest(training[[7, 3]], training)

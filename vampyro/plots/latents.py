@@ -101,21 +101,18 @@ def latent_plane(
 
 def _density_in_frame(log_prob: LogProb, width: Range, height: Range, count: int, like: Tensor) -> Grid:
     """Return a grid and the density over its peak, in a frame that is widened until little of it lies outside."""
-    for _ in range(12):
-        *_, density = _on_grid(log_prob, width, height, min(count, 50), like)
+    for step in range(13):
+        side = min(count, 50) if step < 12 else count  # the last grid is the one that is shown
+        horizontal, vertical = torch.linspace(*width, side), torch.linspace(*height, side)
+        with torch.no_grad():
+            density = log_prob(torch.cartesian_prod(vertical, horizontal).flip(-1).to(like))
+        density = density.reshape(side, side).double().cpu()
+        density = (density - density.max()).exp()
         edges = [density[:, 0], density[:, -1], density[0], density[-1]]
         left, right, low, high = (0.2 * (edge.max() > 0.01).item() for edge in edges)
         (a, b), (c, d) = width, height
         width, height = (a - left * (b - a), b + right * (b - a)), (c - low * (d - c), d + high * (d - c))
-    return _on_grid(log_prob, width, height, count, like)
-
-
-def _on_grid(log_prob: LogProb, width: Range, height: Range, count: int, like: Tensor) -> Grid:
-    horizontal, vertical = torch.linspace(*width, count), torch.linspace(*height, count)
-    grid = torch.cartesian_prod(vertical, horizontal).flip(-1).to(like)
-    with torch.no_grad():
-        density = log_prob(grid).reshape(count, count).double().cpu()
-    return horizontal, vertical, (density - density.max()).exp()
+    return horizontal, vertical, density
 
 
 def tsne_map(
