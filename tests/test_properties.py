@@ -250,7 +250,7 @@ def test_a_damaged_idx_file_is_refused_unless_it_is_the_published_one(tmp_path_f
     path = tmp_path_factory.getbasetemp() / ("idx.gz" if zipped else "idx")
     path.write_bytes(raw)
     try:
-        assert checked.contents(path, hashlib.sha256(IDX).hexdigest()) == IDX
+        assert checked.contents(path, f"sha256:{hashlib.sha256(IDX).hexdigest()}") == IDX
     except DataError as error:
         assert str(path) in str(error)
 

@@ -70,10 +70,6 @@ SHA256 = hashlib.sha256(BODY).hexdigest()
 CHECKSUM = f"sha256:{SHA256}"
 
 
-def read(path):
-    return download.contents(path, SHA256)
-
-
 # --- fetch
 
 
@@ -124,9 +120,9 @@ def test_a_broken_file_is_replaced(server, tmp_path, broken):
     path.write_bytes(broken)
     server.files = {"/file": BODY}
     urls = [f"{server.url}/gone", f"{server.url}/file"]
-    assert download.provide(path, urls, CHECKSUM, read) == BODY
+    assert download.provide(path, urls, CHECKSUM) == BODY
     assert path.read_bytes() == BODY and list(tmp_path.iterdir()) == [path]
-    assert download.provide(path, urls, CHECKSUM, read) == BODY
+    assert download.provide(path, urls, CHECKSUM) == BODY
     assert server.asked == ["/gone", "/file"]  # a whole file is not asked for again
 
 
@@ -138,7 +134,7 @@ def test_a_broken_file_stays_until_its_successor_is_whole(server, tmp_path, serv
     server.truncated = {"/file"} if served == "cut" else set()
     actual = hashlib.sha256(b"broken").hexdigest()
     with pytest.raises(DataError) as error:
-        download.provide(path, [f"{server.url}/file"], CHECKSUM, read)
+        download.provide(path, [f"{server.url}/file"], CHECKSUM)
     for said in (
         f"{path} is not the published file: its contents' sha256 is {actual}, expected {SHA256}",
         "and it cannot be replaced: cannot download file, tried",
@@ -154,7 +150,7 @@ def test_a_broken_file_behind_a_link_is_replaced_and_the_other_end_left_alone(se
     theirs.write_bytes(b"broken")
     ours.symlink_to(theirs)
     server.files = {"/file": BODY}
-    download.provide(ours, [f"{server.url}/file"], CHECKSUM, read)
+    download.provide(ours, [f"{server.url}/file"], CHECKSUM)
     assert ours.read_bytes() == BODY and theirs.read_bytes() == b"broken"
 
 
@@ -165,7 +161,7 @@ def test_a_broken_file_in_a_folder_that_cannot_be_written_is_named(server, tmp_p
     path.write_bytes(b"broken")
     path.parent.chmod(0o500)
     with pytest.raises(DataError, match="is not the published file(.|\n)*it cannot be replaced: .*denied"):
-        download.provide(path, [f"{server.url}/file"], CHECKSUM, read)
+        download.provide(path, [f"{server.url}/file"], CHECKSUM)
 
 
 @pytest.mark.parametrize("before", [None, b"broken"])
@@ -187,7 +183,7 @@ def test_a_download_that_is_killed_half_way_counts_for_nothing(server, tmp_path,
     child.wait()
     assert (path.read_bytes() if path.exists() else None) == before
     server.stalled = set()
-    assert download.provide(path, [f"{server.url}/file"], CHECKSUM, read) == BODY
+    assert download.provide(path, [f"{server.url}/file"], CHECKSUM) == BODY
 
 
 # --- the sources' own files

@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import platformdirs
@@ -15,16 +15,15 @@ import platformdirs
 from vampyro import files
 from vampyro.errors import DataError
 
-T = TypeVar("T")
 Arrays = dict[str, np.ndarray]
 TIMEOUT = (5, 30)  # seconds to connect, and between two pieces: without a network, it shows at once
 
 
-def contents(path: Path, digest: str, algorithm: str = "sha256") -> bytes:
+def contents(path: Path, checksum: str) -> bytes:
     """Return the bytes of a file, uncompressed where its name ends in .gz.
 
     Args:
-        digest: hexadecimal digest of the uncompressed contents.
+        checksum: "sha256:…" or "md5:…", of the uncompressed contents.
 
     Raises:
         DataError: the file is damaged, or another one.
@@ -34,6 +33,7 @@ def contents(path: Path, digest: str, algorithm: str = "sha256") -> bytes:
         raw = gzip.decompress(raw) if path.suffix == ".gz" else raw
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise DataError(f"{path} is damaged: {error}") from error
+    algorithm, _, digest = checksum.partition(":")
     actual = hashlib.new(algorithm, raw).hexdigest()
     if actual != digest:
         raise DataError(f"{path} is not the published file: its contents' {algorithm} is {actual}, expected {digest}")
@@ -66,14 +66,16 @@ def remember(name: str, sha256: Mapping[str, str], parse: Callable[[], Arrays]) 
     return arrays
 
 
-def provide(path: Path, urls: Iterable[str], checksum: str, read: Callable[[Path], T], first: Iterable[Path] = ()) -> T:
-    """Return what `read` makes of the file at `path`; download it where it is missing, or where `read` rejects it.
+def provide(
+    path: Path, urls: Iterable[str], checksum: str, unpacked: str | None = None, first: Iterable[Path] = ()
+) -> bytes:
+    """Return the `contents` of a published file, downloaded where it is missing or damaged.
 
     A damaged file stays until its successor is complete.
 
     Args:
         urls, checksum: as in `fetch`.
-        read: path → anything; raises a DataError that says what is wrong with the file.
+        unpacked: checksum of the contents where the file is compressed.
         first: other paths that may have the contents, tried before `path`.
 
     Raises:
@@ -84,7 +86,7 @@ def provide(path: Path, urls: Iterable[str], checksum: str, read: Callable[[Path
     for copy in (*first, path):
         if copy.exists():
             try:
-                return read(copy)
+                return contents(copy, unpacked or checksum)
             except DataError as fault:
                 faults.append(str(fault))
     try:
@@ -93,7 +95,7 @@ def provide(path: Path, urls: Iterable[str], checksum: str, read: Callable[[Path
         if not faults:
             raise
         raise DataError("\n".join([*faults, f"and it cannot be replaced: {error}"])) from error
-    return read(path)
+    return contents(path, unpacked or checksum)
 
 
 def fetch(path: Path, urls: Iterable[str], checksum: str) -> None:

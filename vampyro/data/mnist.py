@@ -6,7 +6,7 @@ from types import ModuleType
 import torch
 
 from vampyro import files
-from vampyro.data.download import contents, provide
+from vampyro.data.download import provide
 from vampyro.data.image_set import ImageSet
 from vampyro.data.names import DATA_SETS
 
@@ -60,14 +60,17 @@ def load_fashion_mnist(root: Path) -> ImageSet:
 def _load(name: str, folder: str, root: Path) -> ImageSet:
     datasets = torchvision().datasets
     source = getattr(datasets, folder)
-    raw = root / folder / "raw"
+    unpacked = root / folder / "raw"
     for zipped, md5 in source.resources:
-        path = raw / zipped.removesuffix(".gz")
+        path = unpacked / zipped.removesuffix(".gz")
         urls = [mirror + zipped for mirror in source.mirrors]
-        provide(raw / zipped, urls, f"md5:{md5}", lambda copy: _unpack(copy, path, SHA256[folder][path.name]), [path])
+        raw = provide(unpacked / zipped, urls, f"md5:{md5}", f"sha256:{SHA256[folder][path.name]}", first=[path])
+        if not path.exists() or path.read_bytes() != raw:
+            with files.writing(path) as file:
+                file.write(raw)
     read = datasets.mnist
-    images, test = (read.read_image_file(raw / f"{part}-images-idx3-ubyte")[:, None] for part in ("train", "t10k"))
-    labels, test_labels = (read.read_label_file(raw / f"{part}-labels-idx1-ubyte") for part in ("train", "t10k"))
+    images, test = (read.read_image_file(unpacked / f"{part}-images-idx3-ubyte")[:, None] for part in ("train", "t10k"))
+    labels, test_labels = (read.read_label_file(unpacked / f"{part}-labels-idx1-ubyte") for part in ("train", "t10k"))
     count = DATA_SETS[name].counts[0]
     return ImageSet(
         name,
@@ -77,11 +80,3 @@ def _load(name: str, folder: str, root: Path) -> ImageSet:
         labels={"train": labels[:count], "valid": labels[count:], "test": test_labels},
         sha256=SHA256[folder],
     )
-
-
-def _unpack(copy: Path, path: Path, sha256: str) -> None:
-    """Write the checked contents of `copy` to `path`, unless it is `path`."""
-    raw = contents(copy, sha256)
-    if copy != path:
-        with files.writing(path) as file:
-            file.write(raw)

@@ -155,5 +155,7 @@ def _mode(name: str) -> int | None:
         return os.stat(os.path.expanduser(name)).st_mode
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:  # a loop of links, a name too long; the second for a null byte
-        raise SpecError(f"cannot read {quote(name)}: {getattr(error, 'strerror', error)}") from None
+    except OSError as error:  # a loop of links, a name too long
+        raise SpecError(f"cannot read {quote(name)}: {error.strerror}") from None
+    except ValueError as error:  # a null byte
+        raise SpecError(f"cannot read {quote(name)}: {error}") from None

@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from PIL import Image
 
-from vampyro.data.download import Arrays, contents, provide, remember
+from vampyro.data.download import Arrays, provide, remember
 from vampyro.data.image_set import ImageSet, split_arrays
 
 MIRRORS = (
@@ -39,8 +39,7 @@ def _parse(root: Path) -> Arrays:
     drawings: dict[tuple[int, str, str], np.ndarray] = {}
     for name, sha256 in SHA256.items():
         urls = [mirror + name for mirror in MIRRORS]
-        raw = provide(root / "omniglot" / name, urls, f"sha256:{sha256}", lambda path: contents(path, sha256))
-        drawings |= _drawings(raw)
+        drawings |= _drawings(provide(root / "omniglot" / name, urls, f"sha256:{sha256}"))
     keys = sorted(drawings)
     alphabets = sorted({alphabet for _, alphabet, _ in keys})
     images = np.stack([shrunk(drawings[key]) for key in keys])[:, None]

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vampyro.data.download import contents, provide, remember
+from vampyro.data.download import provide, remember
 from vampyro.data.image_set import ImageSet
 from vampyro.data.names import SPLITS
 
@@ -28,8 +28,7 @@ def load(root: Path) -> ImageSet:
 def _read(root: Path, split: str) -> np.ndarray:
     name = f"binarized_mnist_{split}.amat"
     path = root / "static_mnist" / name
-    urls = [mirror + name for mirror in MIRRORS]
-    zipped = path.with_name(f"{name}.gz")
-    text = provide(path, urls, f"sha256:{SHA256[name]}", lambda copy: contents(copy, SHA256[name]), [zipped])
+    urls, zipped = [mirror + name for mirror in MIRRORS], path.with_name(f"{name}.gz")
+    text = provide(path, urls, f"sha256:{SHA256[name]}", first=[zipped])
     # Lines of digits 0 or 1: every digit has one character after it, a space or the end of the line.
     return (np.frombuffer(text, np.uint8)[::2] == ord("1")).reshape(-1, 1, 28, 28)
