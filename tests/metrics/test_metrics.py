@@ -388,8 +388,7 @@ def test_neighbours_that_are_not_there_are_refused():
         nearest(torch.rand(5, 1, 2, 2), torch.rand(5, 1, 4, 1))
 
 
-def test_nearest_images_are_those_of_brute_force_chunk_by_chunk(monkeypatch):
-    monkeypatch.setattr(measures.neighbours, "CHUNK", 13)
+def test_nearest_images_are_those_of_brute_force():
     samples, training = torch.rand(40, 2, 4, 3), torch.rand(90, 2, 4, 3)
     apart = (samples[:, None] - training).double().square().sum((2, 3, 4)).sqrt()
     distances, indices = apart.sort(1)

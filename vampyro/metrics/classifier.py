@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import platformdirs
 import torch
@@ -17,12 +17,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from vampyro import files
+from vampyro.data import ImageSet
 from vampyro.programs.modes import evaluation_mode
 from vampyro.programs.randomness import seeded
 from vampyro.training.checkpoint import CheckpointError, load_checkpoint
-
-if TYPE_CHECKING:
-    from vampyro.data import ImageSet
 
 CHUNK = 1000  # images at a time, where a network is only evaluated
 logger = logging.getLogger(__name__)
@@ -164,7 +162,7 @@ def folder() -> Path:
 
 
 def cached_classifier(
-    images: "ImageSet",
+    images: ImageSet,
     *,
     hidden: int = 256,
     dropout: float = 0.2,

@@ -7,8 +7,6 @@ import torch
 from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
-CHUNK = 500  # samples whose neighbours are compared with them at a time
-
 
 def knn_accuracy(
     codes: Tensor, labels: Tensor, test_codes: Tensor | None = None, test_labels: Tensor | None = None, *, k: int = 5
@@ -91,18 +89,13 @@ def nearest(samples: Float[Tensor, " n *image"], training: Float[Tensor, "m ..."
         )
     if not 1 <= k <= len(training):
         raise ValueError(f"k = {k} neighbours, expected 1 to {len(training)}, as there are training images")
-    rows = torch.from_numpy(_rows(training))
+    x, rows = torch.from_numpy(_rows(samples)), torch.from_numpy(_rows(training))
     search = NearestNeighbors(n_neighbors=k, algorithm="brute").fit(rows.numpy())
-    indices, distances = [], []
-    for chunk in samples.split(CHUNK):
-        x = torch.from_numpy(_rows(chunk))
-        found = torch.from_numpy(search.kneighbors(x.numpy(), return_distance=False)).long()
-        # Found by ‖x‖² - 2 x·y + ‖y‖², which has lost a copy's zero; so those that are found are subtracted.
-        apart = torch.stack([(x - rows[column]).norm(dim=1) for column in found.T], 1)
-        order = apart.argsort(dim=1, stable=True)
-        indices.append(found.gather(1, order))
-        distances.append(apart.gather(1, order))
-    return Neighbours(torch.cat(indices), torch.cat(distances))
+    indices = torch.from_numpy(search.kneighbors(x.numpy(), return_distance=False)).long()
+    # Found by ‖x‖² - 2 x·y + ‖y‖², which has lost the zero of a copy; so those that are found are subtracted.
+    distances = torch.stack([(x - rows[column]).norm(dim=1) for column in indices.T], 1)
+    order = distances.argsort(dim=1, stable=True)
+    return Neighbours(indices.gather(1, order), distances.gather(1, order))
 
 
 def _rows(x: Tensor) -> np.ndarray:
