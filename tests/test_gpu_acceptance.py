@@ -15,7 +15,7 @@ from benchmarks.gpu_acceptance_programs import COMPILED, PROGRAMS, SCORED, SMALL
 from benchmarks.gpu_acceptance_rows import Rows, Skip, Task
 from benchmarks.handmade import captured_step, handmade_step
 from vampyro import data
-from vampyro.data import ImageSet
+from vampyro.data import ImageSet, static_mnist
 from vampyro.distributions import gemm
 from vampyro.programs import compile as staged
 from vampyro.training.engines.eager import EagerStep
@@ -118,7 +118,7 @@ def test_noise_is_the_same_in_every_precision():
 
 
 def test_the_command_imports_no_package_that_a_gpu_image_may_lack(packed, tmp_path):
-    missing = ["beartype", "joblib", "mlxtend", "pooch", "requests", "scipy", "sklearn", "torchmetrics", "torchvision"]
+    missing = ["beartype", "joblib", "mlxtend", "pooch", "requests", "scipy", "sklearn", "torchvision"]
     code = (
         "import sys\n"
         f"sys.modules |= dict.fromkeys({missing})\n"  # importing one of them raises
@@ -202,7 +202,7 @@ def test_no_row_stops_the_others_and_each_is_written_at_once(tmp_path, capsys):
 def test_static_mnist_is_packed_as_it_is(tmp_path, monkeypatch, capsys):
     bits = torch.randint(2, (9, 1, 28, 28), dtype=torch.uint8) * 255
     source = ImageSet("static-mnist", train=bits, valid=bits[:4], test=bits[5:], binarize="fixed")
-    monkeypatch.setitem(data.SOURCES, "static-mnist", lambda root: source)
+    monkeypatch.setattr(static_mnist, "load", lambda root: source)
     file = tmp_path / "packed.npz"
     assert gpu_acceptance.main(["--pack", str(tmp_path), "--data", str(file)]) == 0
     packed = data.load(file)

@@ -168,12 +168,6 @@ def test_what_is_no_data_set_says_what_is_supported(name, files):
         data.load(name)
 
 
-def test_the_names_that_are_checked_without_torch_are_those_that_load():
-    from vampyro.data import names as sources
-
-    assert tuple(data.SOURCES) == sources.NAMES
-
-
 def test_the_advice_on_other_files_works(files):
     """The lines of numpy that errors give."""
     import PIL.Image

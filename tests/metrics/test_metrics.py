@@ -29,10 +29,14 @@ from vampyro.metrics import (
     total_variation,
     train_classifier,
 )
+from vampyro.metrics import classifier as classifying
 
 
-class Pixels(nn.Module):
+class Pixels(Classifier):
     """Its features are the pixels, and so are its logits."""
+
+    def __init__(self):
+        nn.Module.__init__(self)
 
     def features(self, x):
         return x.flatten(1)
@@ -159,11 +163,11 @@ def trained_anew(monkeypatch):
     """The classifiers that are trained from here on."""
     calls = []
 
-    def counted(*args, train=measures.cached.train_classifier, **kwargs):
+    def counted(*args, train=classifying.train_classifier, **kwargs):
         calls.append(kwargs)
         return train(*args, **kwargs)
 
-    monkeypatch.setattr(measures.cached, "train_classifier", counted)
+    monkeypatch.setattr(classifying, "train_classifier", counted)
     return calls
 
 
@@ -225,7 +229,7 @@ def test_a_folder_that_cannot_be_written_costs_only_time(striped, tmp_path):
 
 
 def test_the_users_cache_folder_is_the_default(striped, tmp_path, monkeypatch):
-    monkeypatch.setattr(measures.cached, "folder", lambda: tmp_path / "classifiers")
+    monkeypatch.setattr(classifying, "folder", lambda: tmp_path / "classifiers")
     cached_classifier(striped, **SMALL)
     assert [path.suffix for path in (tmp_path / "classifiers").iterdir()] == [".pt"]
 
@@ -292,6 +296,29 @@ def test_the_distance_is_the_closed_form_of_the_features():
     with torch.no_grad():
         classifier.hidden.weight.mul_(2), classifier.hidden.bias.mul_(2)
     assert classifier_frechet_distance(classifier, x, y) == pytest.approx(4 * expected, rel=1e-6)
+
+
+def test_the_distance_of_gaussian_features_is_the_one_of_torchmetrics():
+    """FrechetInceptionDistance of torchmetrics 1.9.0 gave these numbers, with the pixels as features, in float64."""
+    random = np.random.RandomState(0)
+    x, y = (random.normal(size=(count, 6)) for count in (2500, 1200))
+    y = y @ random.normal(size=(6, 6)) + 0.5
+    constant = y * [1, 1, 1, 0, 0, 0]  # half of the features do not vary: this covariance is singular
+    for samples, expected in (y, 13.093473508446973), (constant, 6.249750931096038):
+        images = [torch.from_numpy(array).reshape(-1, 1, 2, 3) for array in (x, samples)]
+        assert classifier_frechet_distance(Pixels(), *images) == pytest.approx(expected, abs=1e-6)
+        assert classifier_frechet_distance(Pixels(), *images[::-1]) == pytest.approx(expected, abs=1e-6)
+
+
+def test_the_distance_of_two_normals_is_their_closed_form():
+    """Of N(m, diag a²) and N(m', diag b²): ‖m - m'‖² + Σ (a - b)²; samples of exactly these moments."""
+    random = np.random.RandomState(1)
+    white = random.normal(size=(500, 4))
+    white = np.linalg.solve(np.linalg.cholesky(np.cov(white, rowvar=False)), (white - white.mean(0)).T).T
+    a, b, shift = np.array([1.0, 2.0, 0.5, 0.0]), np.array([3.0, 0.1, 0.5, 2.0]), np.array([0.0, 1.0, -2.0, 0.3])
+    x, y = (torch.from_numpy(array).reshape(-1, 1, 2, 2) for array in (white * a, white * b + shift))
+    expected = (shift**2).sum() + ((a - b) ** 2).sum()
+    assert classifier_frechet_distance(Pixels(), x, y) == pytest.approx(expected, abs=1e-9)
 
 
 def test_a_shift_alone_is_its_squared_length():
@@ -361,8 +388,7 @@ def test_neighbours_that_are_not_there_are_refused():
         nearest(torch.rand(5, 1, 2, 2), torch.rand(5, 1, 4, 1))
 
 
-def test_nearest_images_are_those_of_brute_force_chunk_by_chunk(monkeypatch):
-    monkeypatch.setattr(measures.neighbours, "CHUNK", 13)
+def test_nearest_images_are_those_of_brute_force():
     samples, training = torch.rand(40, 2, 4, 3), torch.rand(90, 2, 4, 3)
     apart = (samples[:, None] - training).double().square().sum((2, 3, 4)).sqrt()
     distances, indices = apart.sort(1)

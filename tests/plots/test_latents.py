@@ -6,6 +6,7 @@ import torch
 from matplotlib.colors import to_rgb
 
 from vampyro import plots
+from vampyro.plots import latents
 
 
 def heights(figure):
@@ -17,7 +18,7 @@ def test_kl_is_sorted_and_inactive_dimensions_are_grey():
     figure = plots.kl_bars(kl, active=torch.tensor([False, True, True, False]))
     assert heights(figure) == pytest.approx([3.0, 1.2, 0.1, 0.05])
     colors = [bar.get_facecolor()[:3] for bar in sorted(figure.axes[0].patches, key=lambda bar: bar.get_x())]
-    assert colors == [to_rgb(plots.ACTIVE)] * 2 + [to_rgb(plots.INACTIVE)] * 2
+    assert colors == [to_rgb(latents.ACTIVE)] * 2 + [to_rgb(latents.INACTIVE)] * 2
     assert heights(plots.kl_bars(kl)) == pytest.approx([3.0, 1.2, 0.1, 0.05])
 
 

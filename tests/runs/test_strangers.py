@@ -16,7 +16,7 @@ from tests.cli.test_train import SMALL, call, npz
 from tests.training.test_checkpoint import Hostile, same
 from vampyro import data
 from vampyro.data import download as cache
-from vampyro.data import matlab
+from vampyro.data import omniglot
 from vampyro.errors import DataError
 from vampyro.runs import training_run as training
 from vampyro.runs.partial_scores import Partial
@@ -75,9 +75,13 @@ def test_code_in_an_npz_does_not_run(write, tmp_path):
         assert (tmp_path / "ran").exists()
 
 
-def test_code_in_a_matlab_file_does_not_run(tmp_path):
-    with pytest.raises(DataError, match="or not a MATLAB file"):
-        matlab.read("strange.mat", pickle.dumps(Hostile(tmp_path / "ran")), {"data": (1, 1)})
+def test_code_in_a_matlab_file_does_not_run(tmp_path, monkeypatch):
+    path = tmp_path / "omniglot" / "chardata.mat"
+    path.parent.mkdir()
+    path.write_bytes(pickle.dumps(Hostile(tmp_path / "ran")))
+    monkeypatch.setattr(omniglot, "URLS", ())
+    with pytest.raises(DataError, match="chardata.mat is not the published file"):
+        data.load("omniglot", tmp_path)
     assert not (tmp_path / "ran").exists()
 
 

@@ -1,20 +1,26 @@
 """A data set of images in memory."""
 
 import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+import numpy as np
 import torch
+from torch import Tensor
 
-from vampyro.data import validate
-from vampyro.data.validate import SPLITS
+from vampyro.data.names import DATA_SETS, SPLITS
+from vampyro.data.validate import check_shape, check_values
 from vampyro.errors import DataError
 
+LABELLED = f"a data set with labels ({', '.join(row.name for row in DATA_SETS.values() if row.classes)})"
 # Not the run's seed: validation and test images have to be the same in every run for the runs to compare.
 SEEDS = {"train": 1, "valid": 2, "test": 3}
+# binarize → the splits that hold 0 and 255 only.
+BLACK_AND_WHITE = {"none": (), "dynamic": ("valid", "test"), "threshold": SPLITS, "fixed": SPLITS}
 
 
-def scaled(images):
-    """Bytes 0..255 as float32 in [0, 1]; floats as they are.
+def scaled(images: Tensor) -> Tensor:
+    """Return bytes 0..255 as float32 in [0, 1], and floats as they are.
 
     >>> scaled(torch.tensor([0, 51, 255], dtype=torch.uint8))
     tensor([0.0000, 0.2000, 1.0000])
@@ -22,23 +28,24 @@ def scaled(images):
     return images if images.is_floating_point() else images.float().div_(255)
 
 
-def as_bytes(bits):
-    """False and True, or 0 and 1, as the bytes 0 and 255."""
+def as_bytes(bits: Tensor) -> Tensor:
+    """Return False and True, or 0 and 1, as the bytes 0 and 255."""
     return bits.to(torch.uint8) * 255
 
 
-def thresholded(images):
-    """255 where the intensity is above 1/2, else 0."""
-    return as_bytes(scaled(images) > 0.5)
+def sample_once(images: Tensor, split: str) -> Tensor:
+    """Return one sample of 255 with probability the intensity, else 0; the same at every call.
 
-
-def drawn(images, split):
-    """One draw of 255 with probability the intensity, else 0; the same at every call.
-
-    Drawn on the CPU, because each kind of device would draw other pixels from the same seed.
+    It is sampled on the CPU, because each kind of device would give other pixels from the same seed.
     """
     generator = torch.Generator().manual_seed(SEEDS[split])
     return as_bytes(torch.bernoulli(scaled(images.cpu()), generator=generator)).to(images.device)
+
+
+def split_arrays(images: np.ndarray, labels: np.ndarray, indices: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return the arrays of `ImageSet.from_arrays`: the images and labels at the indices of each split."""
+    labels = labels.astype(np.int64)
+    return {s: images[i] for s, i in indices.items()} | {f"{s}_labels": labels[i] for s, i in indices.items()}
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -72,35 +79,69 @@ class ImageSet:
     """
 
     name: str
-    train: torch.Tensor
-    valid: torch.Tensor
-    test: torch.Tensor
-    labels: dict[str, torch.Tensor] = field(default_factory=dict)
+    train: Tensor
+    valid: Tensor
+    test: Tensor
+    labels: Mapping[str, Tensor] = field(default_factory=dict)
     binarize: str = "none"
-    sha256: dict[str, str] = field(default_factory=dict)
+    sha256: Mapping[str, str] = field(default_factory=dict)
     noise: float = 0.0
     classes: int | None = None
 
-    def __post_init__(self):
-        validate.splits(self)
+    def __post_init__(self) -> None:
+        if self.binarize not in BLACK_AND_WHITE:
+            raise DataError(f"{self.name}: binarize is {self.binarize!r}, not one of {', '.join(BLACK_AND_WHITE)}")
+        for split in SPLITS:
+            x, what = getattr(self, split), f"{self.name}: {split}"
+            check_shape(x.shape, what)
+            if x.shape[1:] != self.image_shape:
+                own, trains = ("×".join(map(str, shape)) for shape in (x.shape[1:], self.image_shape))
+                raise DataError(f"{what} images are {own}, but train's are {trains}: all splits need one image shape")
+            check_values(x, what)
+            if split in BLACK_AND_WHITE[self.binarize] and (x.dtype != torch.uint8 or ((x != 0) & (x != 255)).any()):
+                raise DataError(
+                    f"{what} has other values than the bytes 0 and 255, which {self.binarize} binarisation leaves: "
+                    "begin with binarize='none' and call .binarized"
+                )
+        for split, labels in self.labels.items():
+            if split not in SPLITS:
+                raise DataError(f"{self.name}: labels of {split!r}, which is not one of {', '.join(SPLITS)}")
+            found, expected = (labels.dtype, tuple(labels.shape)), (torch.int64, (len(getattr(self, split)),))
+            if found != expected:
+                raise DataError(
+                    f"{self.name}: {split} labels are {found[0]} of shape {found[1]}, "
+                    f"expected {expected[0]} of shape {expected[1]}, one for each image"
+                )
+
+    @classmethod
+    def from_arrays(cls, name: str, arrays: Mapping[str, np.ndarray], sha256: Mapping[str, str]) -> "ImageSet":
+        """Return the set of the arrays train, valid and test, and their labels train_labels, … where there are any.
+
+        Boolean images become the bytes 0 and 255 of a set that is binary.
+        """
+        tensors = {key: torch.from_numpy(array) for key, array in arrays.items()}
+        binary = tensors["train"].dtype == torch.bool
+        train, valid, test = (as_bytes(tensors[split]) if binary else tensors[split] for split in SPLITS)
+        labels = {split: tensors[f"{split}_labels"] for split in SPLITS if f"{split}_labels" in tensors}
+        return cls(name, train, valid, test, labels, "fixed" if binary else "none", dict(sha256))
 
     @property
-    def image_shape(self):
+    def image_shape(self) -> tuple[int, ...]:
         """(channels, height, width)."""
         return tuple(self.train.shape[1:])
 
     @property
-    def input_shape(self):
+    def input_shape(self) -> tuple[int, ...]:
         """Of what the model sees of one image: the image's, or (pixels + classes,) with its label beside it."""
         return self.image_shape if self.classes is None else (math.prod(self.image_shape) + self.classes,)
 
     @property
-    def binary(self):
+    def binary(self) -> bool:
         """Whether the model sees nothing but 0 and 1."""
         return self.binarize != "none"
 
     @property
-    def values(self):
+    def values(self) -> str:
         """What the model sees, for a likelihood to agree or refuse:
 
             "binary": nothing but 0 and 1.
@@ -122,23 +163,23 @@ class ImageSet:
         return {1: "grey", 3: "colour", 4: "colour"}.get(self.image_shape[0], "multi-channel")
 
     @property
-    def device(self):
+    def device(self) -> torch.device:
         """Where the images are, and batches are drawn."""
         return self.train.device
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         counts = " / ".join(str(len(getattr(self, split))) for split in SPLITS)
         values = f"{self.binarize} binarisation" if self.binary else self.kind
         values += "" if self.classes is None else f", {self.classes} labels"
         return f"ImageSet({self.name}: {counts} images of {'×'.join(map(str, self.image_shape))}, {values})"
 
-    def to(self, device):
+    def to(self, device: torch.device | str) -> "ImageSet":
         """The same data on another device, still as bytes."""
-        moved = {split: getattr(self, split).to(device) for split in SPLITS}
+        train, valid, test = (images.to(device) for images in (self.train, self.valid, self.test))
         labels = {split: labels.to(device) for split, labels in self.labels.items()}
-        return replace(self, labels=labels, **moved)
+        return replace(self, train=train, valid=valid, test=test, labels=labels)
 
-    def binarized(self, how):
+    def binarized(self, how: str) -> "ImageSet":
         """A grey data set with the binarisation "dynamic", "threshold" or "none"; "none" changes no data set.
 
         Raises:
@@ -153,14 +194,15 @@ class ImageSet:
         if how == "none":
             return self
         if self.binary:
-            raise DataError(
-                f"binarize={how!r} needs grey or colour images, and {self.name} is binary already: leave it out"
-            )
-        if how == "threshold":
-            return replace(self, binarize=how, **{split: thresholded(getattr(self, split)) for split in SPLITS})
-        return replace(self, binarize=how, valid=drawn(self.valid, "valid"), test=drawn(self.test, "test"))
+            wanted = f"binarize={how!r} needs grey or colour images"
+            raise DataError(f"{wanted}, and {self.name} is binary already: leave it out")
+        if how == "dynamic":
+            valid, test = sample_once(self.valid, "valid"), sample_once(self.test, "test")
+            return replace(self, binarize=how, valid=valid, test=test)
+        train, valid, test = (as_bytes(scaled(images) > 0.5) for images in (self.train, self.valid, self.test))
+        return replace(self, binarize=how, train=train, valid=valid, test=test)
 
-    def batches(self, size):
+    def batches(self, size: int) -> Iterator[Tensor]:
         """One epoch: every training image once, in random order, as float32 in [0, 1] of shape (size, *input_shape).
 
         The last batch is smaller where `size` does not divide the number of images. The order, and the pixels of
@@ -175,18 +217,23 @@ class ImageSet:
         for indices in self.order().split(size):
             yield self.batch(indices)
 
-    def order(self):
+    def order(self) -> Tensor:
         """The training images' indices in random order: an epoch."""
         return torch.randperm(len(self.train), device=self.device)
 
-    def batch(self, indices):
+    def batch(self, indices: Tensor | Sequence[int]) -> Tensor:
         """Training images as the model sees them; a dynamic binarisation draws their pixels anew."""
         batch = scaled(self.train[indices])
-        batch = torch.bernoulli(batch) if self.binarize == "dynamic" else batch
-        batch = self._with_noise(batch) if self.noise else batch
+        if self.binarize == "dynamic":
+            batch = torch.bernoulli(batch)
+        if self.noise and self.binary:
+            batch = torch.where(torch.rand_like(batch) < self.noise, 1 - batch, batch)
+        elif self.noise:
+            batch = (batch + self.noise * torch.randn_like(batch)).clamp(0, 1)
+            batch = (255 * batch).round() / 255 if self.values == "levels" else batch
         return batch if self.classes is None else self.inputs(batch, self.labels["train"][indices])
 
-    def noisy(self, noise):
+    def noisy(self, noise: float) -> "ImageSet":
         """The same data with noise on every training image each time it is drawn; `images` stay as they are.
 
         Args:
@@ -205,15 +252,10 @@ class ImageSet:
             raise DataError(f"a noise of {noise}: it must be in [0, 1]")
         return replace(self, noise=noise)
 
-    def _with_noise(self, batch):
-        if self.binary:
-            return torch.where(torch.rand_like(batch) < self.noise, 1 - batch, batch)
-        batch = (batch + self.noise * torch.randn_like(batch)).clamp(0, 1)
-        return (255 * batch).round() / 255 if self.values == "levels" else batch
+    def labelled(self) -> "ImageSet":
+        """Return the same data, with each image as one vector of its pixels and its one-hot label.
 
-    def labelled(self):
-        """The same data, of which the model is given the labels too: of each image one vector, its pixels and then its
-        label as 1 of `classes` places. Binarisation and noise are the pixels' alone.
+        Binarisation and noise concern the pixels only.
 
         Raises:
             DataError: where a split has no labels, or one is negative or larger than there are images.
@@ -229,30 +271,27 @@ class ImageSet:
         if missing:
             raise DataError(
                 f"{self.name} has no labels of {missing}, and a model that is given labels needs those of every split: "
-                "use a labelled set, mnist5k say, or an .npz file with train_labels, valid_labels and test_labels"
+                f"use {LABELLED}, or an .npz file with train_labels, valid_labels and test_labels"
             )
         labels = torch.cat(list(self.labels.values()))
-        if labels.min() < 0:
-            raise DataError(f"{self.name} has a label {labels.min()}: number the classes from 0")
-        if labels.max() >= len(labels):  # most classes would be empty, and each takes a place beside every image
-            raise DataError(
-                f"{self.name} has a label {labels.max()}, and only {len(labels)} images: number the classes from 0 "
-                "without gaps"
-            )
-        return replace(self, classes=labels.max().item() + 1)
+        low, high = int(labels.min()), int(labels.max())
+        if low < 0 or high >= len(labels):  # most classes would be empty, and each takes a place next to every image
+            found = f"a label {low if low < 0 else high}, and only {len(labels)} images"
+            raise DataError(f"{self.name} has {found}: number the classes from 0 without gaps")
+        return replace(self, classes=high + 1)
 
-    def unlabelled(self):
+    def unlabelled(self) -> "ImageSet":
         """The same data, of which the model is given images alone."""
         return replace(self, classes=None)
 
-    def inputs(self, pictures, labels):
+    def inputs(self, pictures: Tensor, labels: Tensor) -> Tensor:
         """Any images (N, *image_shape), with labels (N,), as the model is given them: (N, *input_shape)."""
         if self.classes is None:
             return pictures
         places = torch.arange(self.classes, device=pictures.device)
         return torch.cat([pictures.flatten(1), (labels.unsqueeze(1) == places).to(pictures.dtype)], 1)
 
-    def pictures(self, inputs):
+    def pictures(self, inputs: Tensor) -> Tensor:
         """The images in what the model is given: (N, *input_shape) to (N, *image_shape).
 
         >>> from vampyro import data
@@ -264,7 +303,7 @@ class ImageSet:
             return inputs
         return inputs[:, : math.prod(self.image_shape)].unflatten(1, self.image_shape)
 
-    def labels_of(self, split):
+    def labels_of(self, split: str) -> Tensor:
         """The labels of a split's images, in their order: int64 (N,), as `labels` has them.
 
         Raises:
@@ -274,25 +313,25 @@ class ImageSet:
         >>> data.load("mnist5k").labels_of("test")[:12]
         tensor([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 0, 1])
         """
-        self._known(split)
+        self._check_split(split)
         if split not in self.labels:
             others = f"only of {', '.join(self.labels)}" if self.labels else "of no split: its source has none"
-            raise DataError(f"{self.name} has no labels of {split!r}, {others}; use a labelled set, mnist5k say")
+            raise DataError(f"{self.name} has no labels of {split!r}, {others}; use {LABELLED}")
         return self.labels[split]
 
-    def images(self, split):
+    def images(self, split: str) -> Tensor:
         """A whole split as the model is evaluated on it: float32 in [0, 1], (N, *input_shape), always the same.
 
         >>> from vampyro import data
         >>> data.load("mnist5k").images("test").unique()
         tensor([0., 1.])
         """
-        self._known(split)
+        self._check_split(split)
         images = getattr(self, split)
         if split == "train" and self.binarize == "dynamic":
-            images = drawn(images, split)
+            images = sample_once(images, split)
         return scaled(images) if self.classes is None else self.inputs(scaled(images), self.labels[split])
 
-    def _known(self, split):
+    def _check_split(self, split: str) -> None:
         if split not in SPLITS:
             raise DataError(f"no split {split!r}: there are {', '.join(SPLITS)}")

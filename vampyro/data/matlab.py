@@ -1,42 +1,37 @@
-"""MATLAB files of 28×28 pictures: what is in them is checked, since it decides whether the file is whole."""
+"""MATLAB files of 28×28 pictures, read by scipy behind a checksum."""
+
+import hashlib
+import io
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 
-from vampyro.data import mat5
-from vampyro.errors import DataError
+from vampyro.data.download import Arrays, provide, remember
+from vampyro.data.image_set import ImageSet
 
 
-def read(path, raw, shapes, optional=None):
-    """The numeric arrays of a .mat file.
+def load(name: str, path: Path, urls: Sequence[str], md5: str, parse: Callable[[Arrays], Arrays]) -> ImageSet:
+    """Return the data set of a published file, downloaded where it is missing or where another file is at `path`.
 
     Args:
-        path: of the file, for messages.
-        raw: its bytes.
-        shapes: name → shape, of the arrays that have to be there.
-        optional: the same, of those that may be missing: then all of them are left out.
-
-    Raises:
-        DataError: where the file is damaged, or another.
+        md5: of the file. scipy never sees another one: a damaged file can crash its parser, and Python with it.
+        parse: the file's arrays → those of `ImageSet.from_arrays`.
     """
-    optional = optional or {}
-    try:
-        arrays = mat5.arrays(raw)
-    except Exception as error:  # struct, zlib and numpy each have their own for a file that is cut off or no such file
-        raise DataError(f"{path} is damaged, or not a MATLAB file: {error}") from error
-    if all(name in arrays for name in optional):
-        shapes = {**shapes, **optional}
-    for name, shape in shapes.items():
-        if name not in arrays:
-            raise DataError(f"{path} is not the published file, or not all of it: it has no array {name!r} of numbers")
-        array = arrays[name]
-        if not (isinstance(array, np.ndarray) and array.dtype.kind in "buif" and array.shape == shape):
-            found = f"{getattr(array, 'dtype', type(array).__name__)} of shape {getattr(array, 'shape', ())}"
-            raise DataError(f"{path} is not the published file: {name} is {found}, expected numbers of shape {shape}")
-    return {name: arrays[name] for name in shapes}
+    raw = provide(path, urls, f"md5:{md5}")
+    sha256 = {path.name: hashlib.sha256(raw).hexdigest()}
+    return ImageSet.from_arrays(name, remember(name, sha256, lambda: parse(read(raw))), sha256)
 
 
-def pictures(rows):
-    """Rows of 784 pixels, column after column as MATLAB stores a picture, as (N, 1, 28, 28).
+def read(raw: bytes) -> Arrays:
+    """Return the arrays of a .mat file."""
+    from scipy.io import loadmat  # only here: data that are in the cache do not need it
+
+    return loadmat(io.BytesIO(raw))
+
+
+def pictures(rows: np.ndarray) -> np.ndarray:
+    """Return rows of 784 pixels, column after column as MATLAB stores a picture, as (N, 1, 28, 28).
 
     >>> pictures(np.arange(784)[None])[0, 0, :2, :2]
     array([[ 0, 28],

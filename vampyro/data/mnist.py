@@ -1,34 +1,14 @@
 """MNIST and Fashion-MNIST, by torchvision."""
 
+from pathlib import Path
+from types import ModuleType
+
 import torch
 
-from vampyro import files as atomic
-from vampyro.data.download import contents, provide
+from vampyro import files
+from vampyro.data.download import provide
 from vampyro.data.image_set import ImageSet
-
-_operators: list[torch.library.Library] = []  # declared where torchvision's own do not load: they last as long as this
-
-
-def torchvision():
-    """The package torchvision, imported, so that others who import it find it sound.
-
-    >>> torchvision().datasets.MNIST.__name__
-    'MNIST'
-    """
-    # Imported when needed, not at the top: it takes a second or more.
-    try:
-        import torchvision
-    except RuntimeError:
-        # The wheel of the package index does not load its compiled operators beside a torch that was built without
-        # CUDA, and then stops where it describes two of them. Data sets and measures use neither, so it is enough to
-        # declare that they exist.
-        library = torch.library.Library("torchvision", "DEF")
-        for operator in ("nms", "qnms"):
-            library.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-        _operators.append(library)
-        import torchvision
-    return torchvision
-
+from vampyro.data.names import DATA_SETS
 
 # Of the uncompressed files; torchvision has only the compressed ones' md5.
 SHA256 = {
@@ -45,45 +25,58 @@ SHA256 = {
         "t10k-labels-idx1-ubyte": "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
     },
 }
+_operators: list[torch.library.Library] = []  # a declared operator lives as long as its library
 
 
-def load_mnist(root):
+def torchvision() -> ModuleType:
+    """Import the package torchvision, so that it also works for whoever imports it later.
+
+    >>> torchvision().datasets.MNIST.__name__
+    'MNIST'
+    """
+    # Imported when needed, not at the top: it takes a second or more.
+    try:
+        import torchvision
+    except RuntimeError:
+        # The wheel of the package index cannot load its compiled operators next to a torch that was built without
+        # CUDA, and the import fails where two of them are described. Data sets use neither, so declare them only.
+        _operators.append(torch.library.Library("torchvision", "DEF"))
+        for operator in ("nms", "qnms"):
+            _operators[-1].define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        import torchvision
+    return torchvision
+
+
+def load_mnist(root: Path) -> ImageSet:
     """50,000 / 10,000 / 10,000 grey digits, 28×28; the last 10,000 of the 60,000 training images are validation."""
     return _load("mnist", "MNIST", root)
 
 
-def load_fashion_mnist(root):
+def load_fashion_mnist(root: Path) -> ImageSet:
     """50,000 / 10,000 / 10,000 grey pictures of clothes, 28×28, split as MNIST is."""
     return _load("fashion-mnist", "FashionMNIST", root)
 
 
-def _load(name, folder, root):
+def _load(name: str, folder: str, root: Path) -> ImageSet:
     datasets = torchvision().datasets
     source = getattr(datasets, folder)
-    raw = root / folder / "raw"
+    unpacked = root / folder / "raw"
     for zipped, md5 in source.resources:
-        file = zipped.removesuffix(".gz")
-        _provide(raw / file, [mirror + zipped for mirror in source.mirrors], md5, SHA256[folder][file])
+        path = unpacked / zipped.removesuffix(".gz")
+        urls = [mirror + zipped for mirror in source.mirrors]
+        raw = provide(unpacked / zipped, urls, f"md5:{md5}", f"sha256:{SHA256[folder][path.name]}", first=[path])
+        if not path.exists() or path.read_bytes() != raw:
+            with files.writing(path) as file:
+                file.write(raw)
     read = datasets.mnist
-    images, test = (read.read_image_file(raw / f"{part}-images-idx3-ubyte")[:, None] for part in ("train", "t10k"))
-    labels, test_labels = (read.read_label_file(raw / f"{part}-labels-idx1-ubyte") for part in ("train", "t10k"))
+    images, test = (read.read_image_file(unpacked / f"{part}-images-idx3-ubyte")[:, None] for part in ("train", "t10k"))
+    labels, test_labels = (read.read_label_file(unpacked / f"{part}-labels-idx1-ubyte") for part in ("train", "t10k"))
+    count = DATA_SETS[name].counts[0]
     return ImageSet(
         name,
-        train=images[:50_000],
-        valid=images[50_000:],
+        train=images[:count],
+        valid=images[count:],
         test=test,
-        labels={"train": labels[:50_000], "valid": labels[50_000:], "test": test_labels},
-        sha256=dict(SHA256[folder]),
+        labels={"train": labels[:count], "valid": labels[count:], "test": test_labels},
+        sha256=SHA256[folder],
     )
-
-
-def _provide(path, urls, md5, sha256):
-    """Makes sure that the uncompressed file is at `path`, and is the published one."""
-
-    def unpack(copy):
-        raw = contents(copy, sha256)
-        if copy != path:
-            with atomic.writing(path) as file:
-                file.write(raw)
-
-    provide(path.with_name(f"{path.name}.gz"), urls, f"md5:{md5}", read=unpack, first=[path])

@@ -4,65 +4,29 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from vampyro.errors import DataError
 
-ERROR = 1e-6  # of k/255 in float32, and of what a resize or a scaling adds to it
+ROUNDING = 1e-6  # error of k/255 in float32, and of what a resize or a scaling adds to it
+USUAL_CHANNELS = 4  # of images as people usually have them
 
 
-def as_levels(images):
-    """The images of a dict as uint8 k where each float of every one of them is some k/255, else as they are.
+def as_levels(images: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return the images of a dict as uint8 k where each float of every one of them is some k/255, else as they are.
 
     >>> as_levels({"train": np.float32([0, 0.2]), "test": np.float32([1])})
     {'train': array([ 0, 51], dtype=uint8), 'test': array([255], dtype=uint8)}
     >>> as_levels({"train": np.float32([0, 0.2]), "test": np.float32([0.5])})["train"].dtype
     dtype('float32')
     """
-    if all(_on_the_grid(array) for array in images.values()):
-        return {name: np.rint(array * 255).astype(np.uint8) for name, array in images.items()}
-    return images
-
-
-def _on_the_grid(array):
-    if array.dtype.kind != "f" or not ((array >= 0) & (array <= 1)).all():  # NaN is neither
-        return False
-    levels = array * 255
-    return bool((np.abs(levels - np.rint(levels)) <= 255 * ERROR).all())
-
-
-SPLITS = ("train", "valid", "test")
-USUAL_CHANNELS = 4  # of images as people usually have them
-
-
-# The splits that hold 0 and 255 only.
-BLACK_AND_WHITE = {"none": (), "dynamic": ("valid", "test"), "threshold": SPLITS, "fixed": SPLITS}
-
-
-def splits(images):
-    """Raises a DataError that names the data set, the split and the fault."""
-    if images.binarize not in BLACK_AND_WHITE:
-        raise DataError(f"{images.name}: binarize is {images.binarize!r}, not one of {', '.join(BLACK_AND_WHITE)}")
-    for split in SPLITS:
-        x, what = getattr(images, split), f"{images.name}: {split}"
-        check_shape(x.shape, what)
-        if x.shape[1:] != images.train.shape[1:]:
-            ours, trains = ("×".join(map(str, y.shape[1:])) for y in (x, images.train))
-            raise DataError(f"{what} images are {ours}, but train's are {trains}: all splits need one image shape")
-        _values(x, what)
-        if split in BLACK_AND_WHITE[images.binarize] and (x.dtype != torch.uint8 or ((x != 0) & (x != 255)).any()):
-            raise DataError(
-                f"{what} has other values than the bytes 0 and 255, which {images.binarize} binarisation leaves: "
-                "begin with binarize='none' and call .binarized"
-            )
-    for split, labels in images.labels.items():
-        if split not in SPLITS:
-            raise DataError(f"{images.name}: labels of {split!r}, which is not one of {', '.join(SPLITS)}")
-        expected = (len(getattr(images, split)),)
-        if labels.dtype != torch.int64 or labels.shape != expected:
-            raise DataError(
-                f"{images.name}: {split} labels are {labels.dtype} of shape {tuple(labels.shape)}, "
-                f"expected torch.int64 of shape {expected}, one for each image"
-            )
+    for array in images.values():
+        if array.dtype.kind != "f" or not ((array >= 0) & (array <= 1)).all():  # NaN is neither
+            return images
+        levels = array * 255
+        if (np.abs(levels - np.rint(levels)) > 255 * ROUNDING).any():
+            return images
+    return {name: np.rint(array * 255).astype(np.uint8) for name, array in images.items()}
 
 
 def check_shape(sizes: Sequence[int], what: str) -> None:
@@ -97,7 +61,8 @@ def has_channels_last(sizes: Sequence[int]) -> bool:
     return last <= USUAL_CHANNELS or last < min(first, second) or first == second != last
 
 
-def _values(x, what):
+def check_values(x: Tensor, what: str) -> None:
+    """Raise a DataError where a tensor is neither uint8 nor float32 in [0, 1]."""
     if x.dtype == torch.uint8:
         return
     if x.dtype != torch.float32:

@@ -1,38 +1,41 @@
 """Which classes samples are of, and how evenly."""
 
 import math
+from collections.abc import Callable
 
 import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
-from vampyro.metrics.classifier import evaluated
+from vampyro.metrics.classifier import evaluate
 
 
-def class_distribution(classifier, samples: Float[Tensor, " n *image"]) -> Float64[Tensor, " classes"]:
-    """p(y) = 1/N Σ_n p(y | x_n), the classes' shares of samples   (as in Salimans et al. 2016, arXiv:1606.03498).
+def class_distribution(
+    classifier: Callable[[Tensor], Tensor], samples: Float[Tensor, " n *image"]
+) -> Float64[Tensor, " classes"]:
+    """Return p(y) = 1/N Σ_n p(y | x_n), the shares of the classes   (as in Salimans et al. 2016, arXiv:1606.03498).
 
     Doubtful samples count for several classes, each by its probability. An image that is no digit at all gets some
     class as well: this finds classes that are missing, not images that are bad.
 
     Args:
         classifier: images → logits (N, classes).
-        samples: (N, channels, height, width), of the kind that the classifier was trained on.
+        samples: of the kind that the classifier was trained on.
 
     Returns:
         (classes,) float64, on the CPU.
 
     Raises:
-        ValueError: where there are no samples.
+        ValueError: there are no samples.
 
     >>> logits = torch.tensor([[0.0, 0.0], [math.log(3), 0.0]])
     >>> class_distribution(lambda x: logits, torch.zeros(2, 1, 1, 1))
     tensor([0.6250, 0.3750], dtype=torch.float64)
     """
-    return evaluated(classifier, samples).double().softmax(1).mean(0).cpu()
+    return evaluate(classifier, samples).double().softmax(1).mean(0).cpu()
 
 
-def total_variation(p, q=None):
+def total_variation(p: Tensor, q: Tensor | None = None) -> float:
     """½ Σ_y |p(y) - q(y)|: 0 where they are the same, 1 where they share nothing.
 
     Args:
@@ -40,7 +43,7 @@ def total_variation(p, q=None):
             do a little, give their own distribution.
 
     Raises:
-        ValueError: where one of them is no distribution, or they differ in shape.
+        ValueError: one of them is not a distribution, or they differ in shape.
 
     >>> total_variation(torch.tensor([1.0, 0.0]))
     0.5
@@ -52,14 +55,11 @@ def total_variation(p, q=None):
     return 0.5 * (p - q).abs().sum().item()
 
 
-def entropy(p):
+def entropy(p: Tensor) -> float:
     """-Σ_y p(y) log p(y) in nats: 0 where one class is all, log(classes) where all are equal.
 
-    Args:
-        p: probabilities (classes,).
-
     Raises:
-        ValueError: where p is no distribution.
+        ValueError: p is not a distribution (classes,).
 
     >>> math.exp(entropy(torch.tensor([0.5, 0.0, 0.5])))
     2.0
@@ -67,8 +67,8 @@ def entropy(p):
     return torch.special.entr(_probabilities(p)).sum().item()
 
 
-def _probabilities(p):
-    p = torch.as_tensor(p).double().cpu()
+def _probabilities(p: Tensor) -> Tensor:
+    p = p.double().cpu()
     if p.ndim != 1 or not (p >= 0).all() or not math.isclose(p.sum().item(), 1, abs_tol=1e-5):
         raise ValueError(
             f"got values in [{p.min():g}, {p.max():g}] of shape {tuple(p.shape)} that sum to {p.sum():g}, expected "

@@ -1,12 +1,14 @@
 """The classifier that images are measured with, trained once for each data set."""
 
 import hashlib
-import io
-import json
+import inspect
 import logging
 import math
+import os
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import platformdirs
 import torch
@@ -14,11 +16,14 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from vampyro import files as atomic
+from vampyro import files
+from vampyro.data import ImageSet
 from vampyro.programs.modes import evaluation_mode
 from vampyro.programs.randomness import seeded
+from vampyro.training.checkpoint import CheckpointError, load_checkpoint
 
 CHUNK = 1000  # images at a time, where a network is only evaluated
+logger = logging.getLogger(__name__)
 
 
 class Classifier(nn.Module):
@@ -36,52 +41,50 @@ class Classifier(nn.Module):
     torch.Size([5, 10])
     """
 
-    def __init__(self, image_shape, classes=10, *, hidden=256, dropout=0.2):
+    def __init__(self, image_shape: Sequence[int], classes: int = 10, *, hidden: int = 256, dropout: float = 0.2):
         super().__init__()
         self.image_shape = tuple(image_shape)
         self.hidden = nn.Linear(torch.Size(self.image_shape).numel(), hidden)
         self.dropout = nn.Dropout(dropout)
         self.output = nn.Linear(hidden, classes)
 
-    def features(self, x):
+    def features(self, x: Tensor) -> Tensor:
         """The penultimate layer h, (N, hidden)."""
         if x.ndim != 4 or x.shape[1:] != self.image_shape:
             expected = ", ".join(map(str, self.image_shape))
             raise ValueError(f"images are of shape {tuple(x.shape)}, this classifier expects (N, {expected})")
         return self.hidden(x.flatten(1)).relu()
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         return self.output(self.dropout(self.features(x)))
 
 
 @torch.enable_grad()
 def train_classifier(
-    images,
-    labels,
+    images: Tensor,
+    labels: Tensor,
     *,
-    batch=None,
-    classes=None,
-    hidden=256,
-    dropout=0.2,
-    epochs=10,
-    batch_size=100,
-    lr=3e-3,
-    seed=0,
-):
-    """A `Classifier` trained on the cross-entropy, in evaluation mode; about 98 % of MNIST's test digits are right.
+    batch: Callable[[Tensor], Tensor] | None = None,
+    hidden: int = 256,
+    dropout: float = 0.2,
+    epochs: int = 10,
+    batch_size: int = 100,
+    lr: float = 3e-3,
+    seed: int = 0,
+) -> Classifier:
+    """Return a `Classifier` trained on the cross-entropy, in evaluation mode.
 
-    Adam, its learning rate falling to 0 in a straight line.
+    About 98 % of MNIST's test digits are right. The learning rate of Adam falls to 0 linearly.
 
     Args:
         images: (N, channels, height, width) in [0, 1]: train it on what it will see, binary images or grey ones.
         labels: int64 (N,), from 0.
         batch: indices (B,) → their images; unless given, `images[indices]`. `ImageSet.batch` draws the pixels of a
             dynamic binarisation anew.
-        classes: how many; unless given, the largest label and one.
         seed: of the weights, the order and the dropout; the caller's generators go on as if nothing had run.
 
     Raises:
-        ValueError: where there is not one label for each image, or a label is outside 0 … classes - 1.
+        ValueError: there is not one label for each image, or a label is negative.
 
     >>> x = torch.rand(200, 1, 4, 4)
     >>> y = (x[:, 0, 0, 0] > 0.5).long()
@@ -89,14 +92,12 @@ def train_classifier(
     True
     """
     _check_labels(images, labels)
-    classes = labels.max().item() + 1 if classes is None else classes
-    if labels.min() < 0 or labels.max() >= classes:
-        raise ValueError(
-            f"labels in {labels.min()}…{labels.max()}, expected 0…{classes - 1}: number the classes from 0"
-        )
+    low, high = int(labels.min()), int(labels.max())
+    if low < 0:
+        raise ValueError(f"labels in {low}…{high}, expected 0…{high}: number the classes from 0")
     batch = batch or images.__getitem__
     with seeded(seed, device=images.device):
-        classifier = Classifier(images.shape[1:], classes, hidden=hidden, dropout=dropout).to(images.device)
+        classifier = Classifier(images.shape[1:], high + 1, hidden=hidden, dropout=dropout).to(images.device)
         optimizer = torch.optim.Adam(classifier.parameters(), lr, fused=True)
         steps = epochs * math.ceil(len(images) / batch_size)
         cooldown = torch.optim.lr_scheduler.LinearLR(optimizer, start_factor=1, end_factor=0, total_iters=steps)
@@ -110,46 +111,41 @@ def train_classifier(
     return classifier.eval()
 
 
-def accuracy(classifier, images: Float[Tensor, " n *image"], labels):
-    """The share of images whose most probable class is their label.
+def accuracy(classifier: Callable[[Tensor], Tensor], images: Float[Tensor, " n *image"], labels: Tensor) -> float:
+    """Return the share of images whose most probable class is their label, int64 (N,).
 
     Of reconstructions, with the labels of their originals: how much of what makes an image its class survives.
 
-    Args:
-        classifier: images → logits.
-        images: (N, channels, height, width).
-        labels: int64 (N,).
-
     Raises:
-        ValueError: where there is not one label for each image.
+        ValueError: there is not one label for each image.
 
     >>> brightest = lambda x: x.flatten(1)
     >>> accuracy(brightest, torch.eye(4).reshape(4, 1, 2, 2), torch.tensor([0, 1, 2, 0]))
     0.75
     """
     _check_labels(images, labels)
-    return (evaluated(classifier, images).argmax(1) == labels).double().mean().item()
+    return (evaluate(classifier, images).argmax(1) == labels).double().mean().item()
 
 
-def features(classifier, images: Float[Tensor, " n *image"]) -> Float[Tensor, "n hidden"]:
-    """The classifier's penultimate layer, (N, hidden), without dropout and gradients.
+def features(classifier: Classifier, images: Float[Tensor, " n *image"]) -> Float[Tensor, "n hidden"]:
+    """Return the classifier's penultimate layer, (N, hidden), without dropout and gradients.
 
     >>> features(Classifier((1, 4, 4), hidden=7), torch.rand(3, 1, 4, 4)).shape
     torch.Size([3, 7])
     """
-    return evaluated(classifier, images, classifier.features)
+    return evaluate(classifier.features, images, classifier)
 
 
 @torch.no_grad()
-def evaluated(classifier, images, function=None):
-    """What `function`, the classifier itself unless given, makes of images, chunk by chunk in evaluation mode."""
+def evaluate(function: Callable[[Tensor], Tensor], images: Tensor, classifier: object = None) -> Tensor:
+    """Return what a function makes of images, chunk by chunk; meanwhile it, or `classifier`, is in evaluation mode."""
     if len(images) < 1:
         raise ValueError("there are no images to classify: at least one is needed")
-    with evaluation_mode(classifier):
-        return torch.cat([(function or classifier)(x) for x in images.split(CHUNK)])
+    with evaluation_mode(function, classifier):
+        return torch.cat([function(x) for x in images.split(CHUNK)])
 
 
-def _check_labels(images, labels):
+def _check_labels(images: Tensor, labels: Tensor) -> None:
     if labels.dtype != torch.int64 or labels.shape != images.shape[:1] or len(labels) < 1:
         raise ValueError(
             f"labels are {labels.dtype} of shape {tuple(labels.shape)} for images of shape {tuple(images.shape)}, "
@@ -157,29 +153,36 @@ def _check_labels(images, labels):
         )
 
 
-logger = logging.getLogger(__name__)
+DEFAULTS = str(inspect.signature(train_classifier))  # a classifier of other defaults is another classifier
 
 
-def folder():
-    """Where the trained classifiers are."""
+def folder() -> Path:
+    """Return the folder of the trained classifiers."""
     return platformdirs.user_cache_path("vampyro") / "classifiers"
 
 
-def cached_classifier(images, *, hidden=256, dropout=0.2, epochs=10, batch_size=100, lr=3e-3, seed=0, root=None):
-    """The `Classifier` of a data set's training images and labels, from the disk if it has been trained before.
+def cached_classifier(
+    images: ImageSet,
+    *,
+    hidden: int = 256,
+    dropout: float = 0.2,
+    root: str | os.PathLike[str] | None = None,
+    **training: Any,
+) -> Classifier:
+    """Return the `Classifier` of a data set's training images and labels, from the disk if it has been trained before.
 
-    It sees what the model sees: bits where the set is binarised, drawn anew in each epoch where that is dynamic. A
-    file is named by the digest of everything that it was trained with, images, labels and settings, and begins with
-    the digest of its contents: one that is damaged is trained anew, and the log of this module says so.
+    It sees what the model sees: bits where the set is binarised, drawn again in each epoch where that is dynamic. A
+    file is named by the digest of everything that the classifier was trained with: images, labels and settings. A
+    damaged file is replaced, and the log of this module says so.
 
     Args:
         images: a `data.ImageSet`; the classifier is on its device.
         root: folder of the classifiers; the user's cache folder unless given. One that cannot be written is no error.
-        the others: as in `train_classifier`.
+        hidden, dropout, training: as in `train_classifier`.
 
     Raises:
-        data.DataError: where the training images have no labels. Samples of static-mnist are classified by the
-            classifier of mnist.
+        data.DataError: the training images have no labels. Samples of static-mnist are classified by the classifier
+            of mnist.
 
     >>> import tempfile; from vampyro import data
     >>> images, root = data.load("mnist5k"), tempfile.mkdtemp()
@@ -189,51 +192,22 @@ def cached_classifier(images, *, hidden=256, dropout=0.2, epochs=10, batch_size=
     True
     """
     labels = images.labels_of("train")
-    settings = {
-        "hidden": hidden,
-        "dropout": dropout,
-        "epochs": epochs,
-        "batch_size": batch_size,
-        "lr": lr,
-        "seed": seed,
-    }
-    path = Path(root or folder()) / f"{Path(images.name).stem}-{_key(images, labels, settings)[:16]}.pt"
-    classifier = Classifier(images.image_shape, labels.max().item() + 1, hidden=hidden, dropout=dropout)
-    try:
-        classifier.load_state_dict(_read(path))
-    except FileNotFoundError:
-        logger.info("no classifier of %s yet: training one", images.name)
-    except Exception as error:  # torch has a dozen for a file that is not its own
-        logger.info("the classifier in %s is damaged, training it anew: %s", path, error)
-    else:
-        return classifier.to(images.device).eval()
-    classifier = train_classifier(images.images("train"), labels, batch=images.batch, **settings)
-    with suppress(OSError):  # a folder that cannot be written costs time, and nothing else
-        _write(path, classifier.state_dict())
-    return classifier
-
-
-def _key(images, labels, settings):
-    """The hexadecimal digest of what a classifier depends on."""
-    digest = hashlib.sha256()
+    settings = hidden, dropout, sorted(training.items()), DEFAULTS
+    digest = hashlib.sha256(repr((images.binarize, images.noise, settings)).encode())
     for tensor in images.train, labels:
         digest.update(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.cpu().contiguous().numpy())
-    digest.update(json.dumps({"binarize": images.binarize, "noise": images.noise, **settings}, sort_keys=True).encode())
-    return digest.hexdigest()
-
-
-def _write(path, state):
-    contents = io.BytesIO()
-    torch.save(state, contents)
-    with atomic.writing(path) as file:
-        file.write(hashlib.sha256(contents.getvalue()).digest())
-        file.write(contents.getvalue())
-
-
-def _read(path):
-    raw = path.read_bytes()
-    digest, contents = raw[:32], raw[32:]
-    if hashlib.sha256(contents).digest() != digest:
-        raise ValueError("its contents have another digest than it says")
-    return torch.load(io.BytesIO(contents), map_location="cpu", weights_only=True)
+        digest.update(tensor.cpu().numpy().tobytes())
+    path = Path(root or folder()) / f"{Path(images.name).stem}-{digest.hexdigest()[:16]}.pt"
+    if path.exists():
+        classifier = Classifier(images.image_shape, int(labels.max()) + 1, hidden=hidden, dropout=dropout)
+        try:
+            classifier.load_state_dict(load_checkpoint(path))
+            return classifier.to(images.device).eval()
+        except (CheckpointError, RuntimeError) as error:
+            logger.info("the classifier in %s is damaged and will be trained again: %s", path, error)
+    x = images.images("train")
+    classifier = train_classifier(x, labels, batch=images.batch, hidden=hidden, dropout=dropout, **training)
+    # A folder that cannot be written costs time only; on a full disk, torch raises a RuntimeError.
+    with suppress(OSError, RuntimeError), files.writing(path) as file:
+        torch.save(classifier.state_dict(), file)
+    return classifier

@@ -2,15 +2,16 @@
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
-CHUNK = 500  # samples whose neighbours are compared with them at a time
 
-
-def knn_accuracy(codes, labels, test_codes=None, test_labels=None, *, k=5):
-    """The share of codes whose label is the most frequent among their k nearest neighbours', Euclidean.
+def knn_accuracy(
+    codes: Tensor, labels: Tensor, test_codes: Tensor | None = None, test_labels: Tensor | None = None, *, k: int = 5
+) -> float:
+    """Return the share of codes whose label is the most frequent among their k nearest neighbours', Euclidean.
 
     Says how well a latent space keeps classes apart that the model was never told of. Chance is the largest class's
     share. Equal votes go to the smaller label.
@@ -23,7 +24,7 @@ def knn_accuracy(codes, labels, test_codes=None, test_labels=None, *, k=5):
         k: neighbours, at most N; without test codes N - 1.
 
     Raises:
-        ValueError: where k is not, or codes and labels do not belong together.
+        ValueError: k is another number, or codes and labels do not belong together.
 
     >>> codes = torch.tensor([[0.0], [0.1], [5.0], [5.1]])
     >>> knn_accuracy(codes, torch.tensor([0, 0, 1, 1]), k=1)
@@ -31,13 +32,12 @@ def knn_accuracy(codes, labels, test_codes=None, test_labels=None, *, k=5):
     >>> knn_accuracy(codes, torch.tensor([0, 0, 1, 1]), torch.tensor([[1.0], [4.0]]), torch.tensor([0, 0]), k=1)
     0.5
     """
-    # Imported when needed, as it takes a while.
-    from sklearn.neighbors import KNeighborsClassifier
+    from sklearn.neighbors import KNeighborsClassifier  # only here: it takes a while
 
     if (test_codes is None) != (test_labels is None):
         raise ValueError("test codes and test labels belong together: give both, or neither to leave one out at a time")
     for name, x, y in ("", codes, labels), ("test ", test_codes, test_labels):
-        if x is not None and (x.ndim < 2 or len(x) < 1 or y.shape != x.shape[:1]):
+        if x is not None and y is not None and (x.ndim < 2 or len(x) < 1 or y.shape != x.shape[:1]):
             raise ValueError(
                 f"{name}codes are of shape {tuple(x.shape)} and {name}labels of shape {tuple(y.shape)}, "
                 "expected (N, latent) and (N,)"
@@ -46,9 +46,8 @@ def knn_accuracy(codes, labels, test_codes=None, test_labels=None, *, k=5):
     if not 1 <= k <= most:
         raise ValueError(f"k = {k} neighbours, expected 1 to {most}, as {len(codes)} codes have")
     search = KNeighborsClassifier(k, algorithm="brute").fit(_rows(codes), labels.cpu().numpy())
-    if test_codes is None:
-        return float(search.score(None, labels.cpu().numpy()))
-    return float(search.score(_rows(test_codes), test_labels.cpu().numpy()))
+    rows, y = (None, labels) if test_codes is None or test_labels is None else (_rows(test_codes), test_labels)
+    return float(search.score(rows, y.cpu().numpy()))  # of no rows each is left out in turn
 
 
 @dataclass(frozen=True)
@@ -59,8 +58,8 @@ class Neighbours:
     distances: Float64[Tensor, "n k"]
 
 
-def nearest(samples: Float[Tensor, " n *image"], training: Float[Tensor, "m ..."], *, k=1):
-    """The k training images nearest to each sample, Euclidean over all pixels.
+def nearest(samples: Float[Tensor, " n *image"], training: Float[Tensor, "m ..."], *, k: int = 1) -> Neighbours:
+    """Return the k training images nearest to each sample, Euclidean over all pixels.
 
     Shows memorising: compare the samples' distances with those of test images, which cannot have been memorised. Far
     smaller ones are copies. Larger ones acquit nobody, since a copy moved by a pixel is far away
@@ -75,14 +74,13 @@ def nearest(samples: Float[Tensor, " n *image"], training: Float[Tensor, "m ..."
         `Neighbours`, on the CPU. A copy is at distance 0 exactly.
 
     Raises:
-        ValueError: where the shapes differ, there are no samples, or k is not in 1…M.
+        ValueError: the shapes differ, there are no samples, or k is not in 1…M.
 
     >>> training = torch.rand(20, 1, 4, 4)
     >>> nearest(training[[7, 3]], training)
     Neighbours(indices=tensor([[7], [3]]), distances=tensor([[0.], [0.]], dtype=torch.float64))
     """
-    # Imported when needed, as it takes a while.
-    from sklearn.neighbors import NearestNeighbors
+    from sklearn.neighbors import NearestNeighbors  # only here: it takes a while
 
     if len(samples) < 1 or samples.shape[1:] != training.shape[1:]:
         raise ValueError(
@@ -91,19 +89,14 @@ def nearest(samples: Float[Tensor, " n *image"], training: Float[Tensor, "m ..."
         )
     if not 1 <= k <= len(training):
         raise ValueError(f"k = {k} neighbours, expected 1 to {len(training)}, as there are training images")
-    rows = torch.from_numpy(_rows(training))
+    x, rows = torch.from_numpy(_rows(samples)), torch.from_numpy(_rows(training))
     search = NearestNeighbors(n_neighbors=k, algorithm="brute").fit(rows.numpy())
-    indices, distances = [], []
-    for chunk in samples.split(CHUNK):
-        x = torch.from_numpy(_rows(chunk))
-        found = torch.from_numpy(search.kneighbors(x.numpy(), return_distance=False)).long()
-        # Found by ‖x‖² - 2 x·y + ‖y‖², which has lost a copy's zero; so those that are found are subtracted.
-        apart = torch.stack([(x - rows[column]).norm(dim=1) for column in found.T], 1)
-        order = apart.argsort(dim=1, stable=True)
-        indices.append(found.gather(1, order))
-        distances.append(apart.gather(1, order))
-    return Neighbours(torch.cat(indices), torch.cat(distances))
+    indices = torch.from_numpy(search.kneighbors(x.numpy(), return_distance=False)).long()
+    # Found by ‖x‖² - 2 x·y + ‖y‖², which has lost the zero of a copy; so those that are found are subtracted.
+    distances = torch.stack([(x - rows[column]).norm(dim=1) for column in indices.T], 1)
+    order = distances.argsort(dim=1, stable=True)
+    return Neighbours(indices.gather(1, order), distances.gather(1, order))
 
 
-def _rows(x):
+def _rows(x: Tensor) -> np.ndarray:
     return x.detach().cpu().double().flatten(1).numpy()

@@ -1,16 +1,23 @@
 """Pictures of many runs: functions from numbers to a matplotlib Figure, as in `plots`."""
 
 import math
+from collections.abc import Mapping, Sequence
 from itertools import chain
+from typing import Any
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullLocator
 
-WIDE = 20  # an axis is logarithmic where its largest value is so many times the smallest
+from vampyro.plots.images import new_figure
+
+LOGARITHMIC_FROM = 20  # an axis is logarithmic where its largest value is so many times the smallest
+Bar = tuple[float, float | None]  # a value, and half the length of its error bar
+Point = tuple[float, float, float | None]  # the same, after what varies
 
 
-def error_curves(panels, x, note=None):
-    """Metrics against what varies, with error bars; a panel each.
+def error_curves(panels: Mapping[str, Mapping[str, Sequence[Point]]], x: str, note: str = "") -> Figure:
+    """Plot metrics against what varies, with error bars; a panel each.
 
     Args:
         panels: {title of the metric: {name of a line: [(x, y, half the length of its bar, or None), …]}}.
@@ -22,27 +29,25 @@ def error_curves(panels, x, note=None):
     """
     columns = min(3, len(panels))
     rows = math.ceil(len(panels) / columns)
-    figure = Figure(figsize=(4.2 * columns, 3.2 * rows), dpi=100, layout="constrained")
+    figure = new_figure(4.2 * columns, 3.2 * rows)
     all_axes = figure.subplots(rows, columns, squeeze=False).ravel()
     for axes in all_axes[len(panels) :]:
         axes.set_axis_off()
     positions = sorted({point[0] for lines in panels.values() for points in lines.values() for point in points})
-    wide = positions[0] > 0 and positions[-1] >= WIDE * positions[0]
+    logarithmic = positions[0] > 0 and positions[-1] >= LOGARITHMIC_FROM * positions[0]
     for axes, (title, lines) in zip(all_axes, panels.items()):
         for name, points in lines.items():
             xs, ys, bars = zip(*sorted(points, key=lambda point: point[0]))
-            bars = None if None in bars else bars
-            axes.errorbar(xs, ys, bars, fmt="o-", capsize=3, ms=4, label=name)
-        if wide:
+            axes.errorbar(xs, ys, None if None in bars else bars, fmt="o-", capsize=3, ms=4, label=name)
+        if logarithmic:
             axes.set_xscale("log")
         if len(positions) <= 10:
-            words, slope = [f"{position:g}" for position in positions], 0 if len(positions) <= 6 else 45
-            axes.set_xticks(positions, words, fontsize=8, rotation=slope)
+            rotation = 0 if len(positions) <= 6 else 45
+            axes.set_xticks(positions, [f"{position:g}" for position in positions], fontsize=8, rotation=rotation)
             axes.xaxis.set_minor_locator(NullLocator())
         else:
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.set_xlabel(x)
-        axes.set_ylabel(title)
+        axes.set(xlabel=x, ylabel=title)
         axes.grid(alpha=0.3)
         if len(lines) > 1:
             axes.legend(fontsize=8)
@@ -51,8 +56,8 @@ def error_curves(panels, x, note=None):
     return figure
 
 
-def error_bars(panels, y=None, note=None):
-    """Metrics of things that have no order, with error bars: a colour for each series, a panel for each metric.
+def error_bars(panels: Mapping[str, Mapping[str, Mapping[str, Bar]]], y: str = "", note: str = "") -> Figure:
+    """Plot metrics of things that have no order, with error bars: a colour for each series, a panel for each metric.
 
     Bars that lie, so that names fit; and points instead, each with its number, where bars from zero would be all alike.
 
@@ -67,20 +72,18 @@ def error_bars(panels, y=None, note=None):
     groups = list(dict.fromkeys(chain.from_iterable(chain.from_iterable(p.values()) for p in panels.values())))
     names = list(dict.fromkeys(chain.from_iterable(panels.values())))
     most = max(map(len, panels.values()))
-    figure = Figure(
-        figsize=(1 + 5.2 * len(panels), 1.2 + len(groups) * (0.12 + 0.15 * most)), dpi=100, layout="constrained"
-    )
+    figure = new_figure(1 + 5.2 * len(panels), 1.2 + len(groups) * (0.12 + 0.15 * most))
     all_axes = figure.subplots(1, len(panels), sharey=True, squeeze=False).ravel()
     for axes, (title, series) in zip(all_axes, panels.items()):
         values = [(value, bar or 0) for bars in series.values() for value, bar in bars.values()]
         low, high = min(value - bar for value, bar in values), max(value + bar for value, bar in values)
-        far = low < 0 or low > 0.5 * high  # from zero
-        start = low - 0.15 * (high - low or abs(low)) if far else 0.0
+        far_from_zero = low < 0 or low > 0.5 * high
+        start = low - 0.15 * (high - low or abs(low)) if far_from_zero else 0.0
         height = 0.8 / len(series)
         for number, (name, bars) in enumerate(series.items()):
             at = [groups.index(group) + (number - (len(series) - 1) / 2) * height for group in bars]
-            _series(axes, at, bars.values(), height, far, label=name, color=f"C{names.index(name)}")
-        axes.set_xlim(start, high + 0.2 * (high - start))  # room for the numbers
+            _plot_series(axes, at, bars, height, far_from_zero, label=name, color=f"C{names.index(name)}")
+        axes.set_xlim(start, high + 0.2 * (high - start))  # the rest is for the numbers
         axes.set_yticks(range(len(groups)), groups, fontsize=8)
         axes.set_xlabel(title)
         axes.grid(axis="x", alpha=0.3)
@@ -93,14 +96,14 @@ def error_bars(panels, y=None, note=None):
     return figure
 
 
-def _series(axes, at, bars, height, far, **look):
-    """Bars from zero, or points where that is `far`, and behind the error bar of each its number."""
-    values, errors = zip(*((value, bar or 0) for value, bar in bars))
-    look |= {"xerr": errors if any(errors) else None, "capsize": 2}
-    if far:
-        axes.errorbar(values, at, fmt="o", markersize=4, **look)
+def _plot_series(axes: Axes, at: list[float], bars: Mapping[str, Bar], height: float, dots: bool, **style: Any) -> None:
+    """Bars from zero, or points, and behind the error bar of each its number."""
+    values, errors = zip(*((value, bar or 0) for value, bar in bars.values()))
+    style |= {"xerr": errors if any(errors) else None, "capsize": 2}
+    if dots:
+        axes.errorbar(values, at, fmt="o", markersize=4, **style)
     else:
-        axes.barh(at, values, height, **look)
+        axes.barh(at, values, height, **style)
     for value, error, place in zip(values, errors, at):
-        end, beside = (value + error, place), {"xytext": (5, 0), "textcoords": "offset points"}
-        axes.annotate(f"{value:.2f}", end, **beside, va="center", fontsize=7)
+        end = (value + error, place)
+        axes.annotate(f"{value:.2f}", end, xytext=(5, 0), textcoords="offset points", va="center", fontsize=7)

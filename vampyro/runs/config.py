@@ -4,7 +4,7 @@ from argparse import SUPPRESS
 
 from vampyro.catalogue.specs import FAMILIES, MANY, parse, usage
 from vampyro.catalogue.supports import check_posterior, resolve_objective
-from vampyro.data.names import check_folder, check_source
+from vampyro.data.names import check_folder, check_source, describe_names
 from vampyro.errors import SpecError
 from vampyro.runs.arguments import COUNT, DEVICES, LARGEST, SEED, Parser, latents, number, path, spec, specs_of, widths
 
@@ -86,7 +86,7 @@ def parser(prog="run.py", description=DESCRIPTION, kind=Parser, many=False):
     add(
         g,
         "--dataset",
-        "mnist5k (in the box), mnist, fashion-mnist, static-mnist, omniglot, caltech101, omniglot-small, or FILE.npz",
+        f"{describe_names()}, or FILE.npz",
         type=path,
         metavar="NAME",
     )

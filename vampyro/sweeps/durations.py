@@ -8,24 +8,13 @@ import torch
 
 from vampyro.catalogue.assemble import PARTS, assemble
 from vampyro.catalogue.specs import parse
-from vampyro.data import ImageSet
+from vampyro.data import DATA_SETS, ImageSet
 from vampyro.likelihood import score, scoring_guide
 from vampyro.programs.randomness import seeded
 from vampyro.runs.device import find_device
 from vampyro.runs.scoring import load_images
 from vampyro.runs.training_run import assembled
 from vampyro.training import make_update, validation
-
-# (training, validation, test) images, so that data sets need not be there to be reckoned with; all are 1×28×28.
-COUNTS = {
-    "mnist5k": (4_000, 500, 500),
-    "mnist": (50_000, 10_000, 10_000),
-    "fashion-mnist": (50_000, 10_000, 10_000),
-    "static-mnist": (50_000, 10_000, 10_000),
-    "omniglot": (23_000, 1_345, 8_070),
-    "caltech101": (4_100, 2_264, 2_307),
-}
-
 
 START = 5  # seconds that a process takes before it trains, about
 
@@ -44,8 +33,8 @@ _TIMES: dict = {}
 
 def sizes(config):
     """((training, validation, test) images, shape of one)."""
-    if config["dataset"] in COUNTS:
-        return COUNTS[config["dataset"]], (1, 28, 28)
+    if row := DATA_SETS.get(config["dataset"]):  # it need not be there to estimate the time
+        return row.counts, row.image_shape
     images = load_images(config)
     return tuple(len(part) for part in (images.train, images.valid, images.test)), images.image_shape
 

@@ -22,9 +22,6 @@ SAMPLES = 5000
 SHOWN = 18
 
 
-LABELLED = {"static-mnist": ("mnist", "mnist5k")}  # where a set has no labels of its own, those of the same images
-
-
 SETTINGS = ()  # beside those of every measure
 
 
@@ -96,7 +93,8 @@ def labelled(subject):
     """The images with their labels, or others of the same kind that have some, or None."""
     if {"train", "test"} <= set(subject.images.labels):
         return subject.images.unlabelled()
-    for name in LABELLED.get(subject.images.name, ()):
+    row = data.DATA_SETS.get(subject.images.name)
+    for name in row.labelled_as if row else ():
         try:
             return data.load(name, subject.config["data_dir"], "dynamic").to(subject.x.device)
         except data.DataError:  # neither there nor to be had
