@@ -1,13 +1,13 @@
 """The amortised guide: one network infers z for every image."""
 
-import pyro
-from jaxtyping import Float
 from torch import Tensor, nn
+from torch.distributions import Distribution
+from vampyro.guides.base import AmortizedGuide
 
 from vampyro.distributions import FlowDistribution
 
 
-class Guide(nn.Module):
+class Guide(AmortizedGuide):
     """q(z | x) = T_h # N(loc(h), diag(scale(h)²)), h = body(x)   (arXiv:1312.6114, arXiv:1505.05770).
 
     Args:
@@ -24,20 +24,16 @@ class Guide(nn.Module):
     DiagonalNormal(batch 5, event 2)
     """
 
-    def __init__(self, body, head, flow=None):
+    def __init__(self, body: nn.Module, head: nn.Module, flow: nn.Module | None = None):
         super().__init__()
         self.body, self.head, self.flow = body, head, flow
 
-    def q(self, x):
+    def q(self, x: Tensor | tuple[Tensor, Tensor]) -> Distribution:
         """q(z | x): batch shape (...) of x (..., channels, height, width), event shape (latent,)."""
         h = self.body(x)
         base = self.head(h)
         return base if self.flow is None else FlowDistribution(base, self.flow(h))
 
-    def base(self, x):
+    def base(self, x: Tensor | tuple[Tensor, Tensor]) -> Distribution:
         """N(loc(h), diag(scale(h)²)), the posterior before its flow."""
         return self.head(self.body(x))
-
-    def forward(self, x: Float[Tensor, " images *event"]):
-        with pyro.plate("images", len(x)):
-            return pyro.sample("z", self.q(x))

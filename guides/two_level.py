@@ -2,10 +2,12 @@
 
 import pyro
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
+from torch.distributions import Distribution
+from vampyro.guides.base import AmortizedGuide
 
 
-class TwoLevelGuide(nn.Module):
+class TwoLevelGuide(AmortizedGuide):
     """q(z2 | x) q(z1 | x, z2)   (arXiv:1705.07120).
 
     Args:
@@ -20,19 +22,19 @@ class TwoLevelGuide(nn.Module):
     Mixture(50 × DiagonalNormal, equal weights)
     """
 
-    def __init__(self, upper, lower):
+    def __init__(self, upper: AmortizedGuide, lower: AmortizedGuide):
         super().__init__()
         self.upper, self.lower = upper, lower
 
-    def q(self, x):
+    def q(self, x: Tensor) -> Distribution:
         """q(z2 | x): batch shape (...) of x (..., channels, height, width), event shape (latent2,)."""
         return self.upper.q(x)
 
-    def base(self, x):
+    def base(self, x: Tensor) -> Distribution:
         """q(z2 | x) before its flow."""
         return self.upper.base(x)
 
-    def forward(self, x: Float[Tensor, " images *event"]):
+    def forward(self, x: Float[Tensor, " images *event"]) -> tuple[Tensor, Tensor]:
         with pyro.plate("images", len(x)):
             z2 = pyro.sample("z2", self.upper.q(x))
             z1 = pyro.sample("z1", self.lower.q((x, z2)))

@@ -1,5 +1,7 @@
 """The generative program with two levels of latents."""
 
+from typing import Any
+
 import pyro
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -25,11 +27,11 @@ class TwoLevel(nn.Module):
     torch.Size([16, 1, 28, 28])
     """
 
-    def __init__(self, prior, middle, decoder):
+    def __init__(self, prior: nn.Module, middle: nn.Module, decoder: nn.Module):
         super().__init__()
         self.prior, self.middle, self.decoder = prior, middle, decoder
 
-    def forward(self, x: Float[Tensor, " images *event"] | None = None, *, batch=1, **given):
+    def forward(self, x: Float[Tensor, " images *event"] | None = None, *, batch: Any = 1, **given: Any) -> Tensor:
         with pyro.plate("images", plate_size(x, batch)):
             z2 = pyro.sample("z2", self.prior())
             z1 = pyro.sample("z1", self.middle(z2))

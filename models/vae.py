@@ -1,5 +1,7 @@
 """The variational auto-encoder's generative program."""
 
+from typing import Any
+
 import pyro
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -24,11 +26,11 @@ class VAE(nn.Module):
     torch.Size([16, 1, 28, 28])
     """
 
-    def __init__(self, prior, decoder):
+    def __init__(self, prior: nn.Module, decoder: nn.Module):
         super().__init__()
         self.prior, self.decoder = prior, decoder
 
-    def forward(self, x: Float[Tensor, " images *event"] | None = None, *, batch=1, **given):
+    def forward(self, x: Float[Tensor, " images *event"] | None = None, *, batch: Any = 1, **given: Any) -> Tensor:
         with pyro.plate("images", plate_size(x, batch)):
             z = pyro.sample("z", self.prior())
             p = self.decoder(z, **given)

@@ -2,6 +2,7 @@
 
 import sys
 
+from vampyro.priors.base import Prior
 from vampyro.priors.codes import AutoregressivePrior, UniformCodes
 from vampyro.priors.flow import FlowPrior
 from vampyro.priors.gmm import FittedMixture
@@ -14,6 +15,7 @@ __all__ = [
     "FittedMixture",
     "FlowPrior",
     "MixtureOfGaussians",
+    "Prior",
     "StandardBernoulli",
     "StandardNormal",
     "UniformCodes",
@@ -21,5 +23,5 @@ __all__ = [
 ]
 
 if __name__ == "priors":  # imported by its short name, from a checkout: the same modules and classes under both names
-    for name in ("codes", "flow", "gmm", "mog", "standard", "vamp"):
+    for name in ("base", "codes", "flow", "gmm", "mog", "standard", "vamp"):
         sys.modules[f"priors.{name}"] = sys.modules[f"vampyro.priors.{name}"]

@@ -1,20 +1,39 @@
 """Priors over vectors of codes: uniform, and learned, one code given those before it."""
 
+from collections.abc import Callable
+
 import torch
-from torch import nn
+from torch import Tensor
+from vampyro.priors.base import Prior
 
 from vampyro.distributions import AutoregressiveCodes, Codes
-from vampyro.nets.context import ContextMLP
+from vampyro.nets.context import ContextMLP, autoregressive
 
 UNITS = 32  # hidden units that see the first m codes, for each m = 0 … M - 1
 
 
-class UniformCodes(nn.Module):
+class CodesPrior(Prior):
+    """A prior over vectors of M codes of a codebook that it does not own.
+
+    Args:
+        codebook: () → (K, d), borrowed: pass the bound method `guide.head.codebook`.
+        positions: M.
+    """
+
+    def __init__(self, codebook: Callable[[], Tensor], positions: int):
+        super().__init__()
+        self.codebook, self.positions = codebook, positions
+
+    def __repr__(self) -> str:
+        count, dimension = self.codebook().shape
+        return f"{type(self).__name__}({count}^{self.positions} vectors, {self.positions * dimension})"
+
+
+class UniformCodes(CodesPrior):
     """p(z) = K^-M on every vector of M codes   (van den Oord et al. 2017, arXiv:1711.00937, while training).
 
     Args:
-        codebook: () → (K, d), borrowed, not owned: pass the bound method `guide.head.codebook`.
-        positions: M.
+        codebook, positions: as for `CodesPrior`.
 
     forward: () → Codes, batch shape (), event shape (M·d,).
 
@@ -23,19 +42,12 @@ class UniformCodes(nn.Module):
     UniformCodes(64^10 vectors, 40)
     """
 
-    def __init__(self, codebook, positions):
-        super().__init__()
-        self.codebook, self.positions = codebook, positions
-
-    def forward(self):
+    def forward(self) -> Codes:
         codebook = self.codebook()
         return Codes(codebook.new_zeros(self.positions, len(codebook)), codebook)
 
-    def __repr__(self):
-        return _repr(self)
 
-
-class AutoregressivePrior(nn.Module):
+class AutoregressivePrior(CodesPrior):
     """p(z) = Π_m p(k_m | k_1 … k_{m-1}), z = (e_{k_1}, …, e_{k_M}), all by one masked network   (MADE, Germain et al.
     2015, arXiv:1502.03509).
 
@@ -43,8 +55,7 @@ class AutoregressivePrior(nn.Module):
     moves leaves it as it is. Starts as uniform.
 
     Args:
-        codebook: () → (K, d), borrowed, not owned: pass the bound method `guide.head.codebook`.
-        positions: M.
+        codebook, positions: as for `CodesPrior`.
 
     forward: () → AutoregressiveCodes, batch shape (), event shape (M·d,).
 
@@ -53,27 +64,13 @@ class AutoregressivePrior(nn.Module):
     AutoregressivePrior(64^10 vectors, 40)
     """
 
-    def __init__(self, codebook, positions):
-        super().__init__()
-        self.codebook, self.positions = codebook, positions
+    def __init__(self, codebook: Callable[[], Tensor], positions: int):
+        super().__init__(codebook, positions)
         size = positions * (count := len(codebook()))
-        self.net = ContextMLP(size, 0, size, UNITS * positions, shared=True, masks=autoregressive(positions, count))
+        masks = autoregressive(positions, count, UNITS, count)
+        self.net = ContextMLP(size, 0, size, UNITS * positions, shared=True, masks=masks)
         with torch.no_grad():
             self.net.w.mul_(count**0.5)  # one of K inputs is 1, the others 0
 
-    def forward(self):
+    def forward(self) -> AutoregressiveCodes:
         return AutoregressiveCodes(self.net(None), self.codebook(), self.positions)
-
-    def __repr__(self):
-        return _repr(self)
-
-
-def autoregressive(positions, codes):
-    """Masks of W and U: unit m·UNITS + n sees the codes before m, outputs m see the units that see no more than m."""
-    sees, position = torch.arange(positions).repeat_interleave(UNITS), torch.arange(positions).repeat_interleave(codes)
-    return (position < sees[:, None]).float(), (sees <= position[:, None]).float()
-
-
-def _repr(prior):
-    count, dimension = prior.codebook().shape
-    return f"{type(prior).__name__}({count}^{prior.positions} vectors, {prior.positions * dimension})"

@@ -1,12 +1,14 @@
 """A flow as the prior."""
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from vampyro.priors.base import Prior
 
 from vampyro.distributions import DiagonalNormal, FlowDistribution
+from vampyro.flows import Flow
 
 
-class FlowPrior(nn.Module):
+class FlowPrior(Prior):
     """p(z) = N(x; 0, I) |det ∂T(x)/∂x|⁻¹, z = T(x), T learned   (Chen et al. 2017, arXiv:1611.02731).
 
     Training scores points that the prior did not draw, so each step runs T backwards.
@@ -25,16 +27,19 @@ class FlowPrior(nn.Module):
     FlowPrior(CouplingFlow(length=4, shared), 40)
     """
 
-    def __init__(self, flow, latent):
+    loc: Tensor
+    scale: Tensor
+
+    def __init__(self, flow: nn.Module, latent: int):
         super().__init__()
-        if not getattr(flow, "shared", True):
+        if isinstance(flow, Flow) and not flow.shared:
             raise ValueError(f"FlowPrior expects a flow with shared=True, as there is no h, got {flow}")
         self.flow = flow
         self.register_buffer("loc", torch.zeros(latent))
         self.register_buffer("scale", torch.ones(latent))
 
-    def forward(self):
+    def forward(self) -> FlowDistribution:
         return FlowDistribution(DiagonalNormal(self.loc, self.scale), self.flow(None))
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"FlowPrior({self.flow}, {len(self.loc)})"

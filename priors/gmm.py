@@ -1,12 +1,13 @@
 """A mixture of Gaussians fitted to codes, as the prior."""
 
 import torch
-from torch import nn
+from torch import Tensor
+from vampyro.priors.base import Prior
 
 from vampyro.distributions import FullNormal, Mixture
 
 
-class FittedMixture(nn.Module):
+class FittedMixture(Prior):
     """p(z) = Σ_k π_k N(z; loc_k, L_k L_kᵀ), fitted by EM to the codes of a trained model, and then fixed:
     ex-post density estimation (Ghosh et al. 2020, arXiv:1903.12436).
 
@@ -28,14 +29,18 @@ class FittedMixture(nn.Module):
     torch.Size([4, 3])
     """
 
-    def __init__(self, loc, scale_tril, weights):
+    loc: Tensor
+    scale_tril: Tensor
+    logits: Tensor
+
+    def __init__(self, loc: Tensor, scale_tril: Tensor, weights: Tensor):
         super().__init__()
         self.register_buffer("loc", loc)
         self.register_buffer("scale_tril", scale_tril)
         self.register_buffer("logits", weights.log())
 
     @classmethod
-    def fit(cls, codes, components=10, seed=0):
+    def fit(cls, codes: Tensor, components: int = 10, seed: int = 0) -> "FittedMixture":
         """By scikit-learn's EM in float64, from k-means; in the dtype and on the device of the codes.
 
         Args:
@@ -62,8 +67,8 @@ class FittedMixture(nn.Module):
         loc, covariance, weights = map(torch.from_numpy, (mixture.means_, mixture.covariances_, mixture.weights_))
         return cls(*(tensor.to(codes) for tensor in (loc, torch.linalg.cholesky(covariance), weights)))
 
-    def forward(self):
+    def forward(self) -> Mixture:
         return Mixture(FullNormal(self.loc, scale_tril=self.scale_tril), self.logits)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"FittedMixture({len(self.loc)} components with full covariances, {self.loc.shape[1]})"

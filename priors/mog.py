@@ -2,11 +2,12 @@
 
 import torch
 from torch import nn
+from vampyro.priors.base import Prior
 
 from vampyro.distributions import DiagonalNormal, Mixture
 
 
-class MixtureOfGaussians(nn.Module):
+class MixtureOfGaussians(Prior):
     """p(z) = Σ_k π_k N(z; loc_k, diag(scale_k²)), all learned; π_k = 1/K unless `weighted`.
 
     All components start as nearly N(0, I), side by side, so that each gets a share of every z and of the gradient.
@@ -24,15 +25,15 @@ class MixtureOfGaussians(nn.Module):
     MixtureOfGaussians(10 components, 40, learned weights)
     """
 
-    def __init__(self, latent, components=10, weighted=False):
+    def __init__(self, latent: int, components: int = 10, weighted: bool = False):
         super().__init__()
         self.loc = nn.Parameter(0.1 * torch.randn(components, latent))
         self.log_scale = nn.Parameter(torch.zeros(components, latent))
         self.logits = nn.Parameter(torch.zeros(components)) if weighted else None
 
-    def forward(self):
+    def forward(self) -> Mixture:
         return Mixture(DiagonalNormal(self.loc, self.log_scale.exp()), self.logits)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         weights = "equal" if self.logits is None else "learned"
         return f"MixtureOfGaussians({len(self.loc)} components, {self.loc.shape[1]}, {weights} weights)"

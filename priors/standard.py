@@ -1,12 +1,13 @@
 """The standard priors: Normal for real latents, Bernoulli for binary ones."""
 
 import torch
-from torch import nn
+from torch import Tensor
+from vampyro.priors.base import Prior
 
 from vampyro.distributions import BernoulliVector, DiagonalNormal
 
 
-class StandardNormal(nn.Module):
+class StandardNormal(Prior):
     """p(z) = N(z; 0, I)   (Kingma & Welling 2014, arXiv:1312.6114).
 
     Args:
@@ -20,19 +21,22 @@ class StandardNormal(nn.Module):
     torch.Size([3, 40])
     """
 
-    def __init__(self, latent):
+    loc: Tensor
+    scale: Tensor
+
+    def __init__(self, latent: int):
         super().__init__()
         self.register_buffer("loc", torch.zeros(latent))
         self.register_buffer("scale", torch.ones(latent))
 
-    def forward(self):
+    def forward(self) -> DiagonalNormal:
         return DiagonalNormal(self.loc, self.scale)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"StandardNormal({len(self.loc)})"
 
 
-class StandardBernoulli(nn.Module):
+class StandardBernoulli(Prior):
     """p(z) = Π_d Ber(z_d; ½) = 2^-latent: every code is as likely as any other.
 
     Args:
@@ -46,12 +50,14 @@ class StandardBernoulli(nn.Module):
     tensor(0.2500)
     """
 
-    def __init__(self, latent):
+    logits: Tensor
+
+    def __init__(self, latent: int):
         super().__init__()
         self.register_buffer("logits", torch.zeros(latent))
 
-    def forward(self):
+    def forward(self) -> BernoulliVector:
         return BernoulliVector(self.logits)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"StandardBernoulli({len(self.logits)})"

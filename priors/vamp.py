@@ -1,13 +1,17 @@
 """The VampPrior: a mixture of the guide's own posteriors."""
 
+from collections.abc import Callable, Sequence
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.distributions import Distribution
+from vampyro.priors.base import Prior
 
 from vampyro.distributions import Mixture
 
 
-class VampPrior(nn.Module):
+class VampPrior(Prior):
     """p(z) = 1/K Σ_k q(z | u_k)   (Tomczak & Welling 2018, arXiv:1705.07120).
 
     The prior that maximises the ELBO is the aggregated posterior 1/N Σ_n q(z | x_n); this is its
@@ -41,12 +45,12 @@ class VampPrior(nn.Module):
 
     def __init__(
         self,
-        q,
-        shape,
-        components=500,
+        q: Callable[[Tensor], Distribution],
+        shape: Sequence[int],
+        components: int = 500,
         images: Float[Tensor, " components *event"] | None = None,
-        trainable=True,
-        weighted=False,
+        trainable: bool = True,
+        weighted: bool = False,
     ):
         super().__init__()
         if isinstance(q, nn.Module):
@@ -75,10 +79,10 @@ class VampPrior(nn.Module):
         """u: (K, channels, height, width), inside [0, 1]."""
         return self.pseudo_logits.sigmoid() if self.fixed is None else self.fixed
 
-    def forward(self):
+    def forward(self) -> Mixture:
         return Mixture(self.q(self.pseudo_inputs()), self.logits)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         count, *shape = self.pseudo_inputs().shape
         fixed = "" if self.fixed is None else ", fixed"
         weights = "" if self.logits is None else ", learned weights"

@@ -121,6 +121,36 @@ def test_parts_do_not_know_their_device(name):
         assert devices(MODULES[name].read_text()) == []
 
 
+# Where a module may ask whether an object of somebody else's has an attribute, and why.
+ASKED = {
+    "vampyro.cli": "the encoding of a stream that may be no terminal",
+    "vampyro.cli.sweep": "the same",
+    "vampyro.cli.train": "the same",
+    "vampyro.runs.signals": "signal.SIGHUP, which Windows lacks",
+    "vampyro.data.matlab": "what a file holds, for an error",
+    "vampyro.data.names": "strerror of an OSError, for an error",
+    "vampyro.programs.layout": "the name of any callable, for an error",
+    "vampyro.programs.checks": "torch's leaves of a graph, and Pyro's mark on a tensor of its store",
+    "vampyro.training.engines.svi": "Pyro's mark on a tensor of its store",
+    "vampyro.diagnostics.local_guide": "the arguments of any torch distribution",
+    "vampyro.sweeps.table": "the parts of a figure, an Estimate or a number",
+}
+
+
+def questions(source: str) -> list[int]:
+    """Line numbers of `hasattr(…)` and of `getattr` with a default."""
+    nodes = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)]
+    asks = {"hasattr": 2, "getattr": 3}
+    return [n.lineno for n in nodes if isinstance(n.func, ast.Name) and len(n.args) == asks.get(n.func.id)]
+
+
+@each_module
+def test_capabilities_are_contracts_and_no_attributes_to_look_for(name):
+    """A base class with a default method, or isinstance of one, says what a part can do."""
+    if name not in ASKED:
+        assert questions(MODULES[name].read_text()) == []
+
+
 def test_no_two_modules_import_each_other():
     graph = {
         name: {
@@ -167,5 +197,6 @@ def test_the_rules_see_what_they_forbid():
     assert upward("vampyro.priors.x", SAMPLE) == {"guides", "cli"}
     assert calls(SAMPLE, "print") == [9]
     assert devices(SAMPLE) == [9, 9]
+    assert questions("hasattr(a, 'b')\ngetattr(a, 'b')\ngetattr(a, 'b', None)") == [1, 3]
     with pytest.raises(AssertionError, match="in full"):
         imported("from . import sibling")

@@ -40,7 +40,7 @@ def check(tmp_path, **parts):
     where it can."""
     x = images(parts.get("likelihood", "bernoulli").split(":")[0], parts.get("condition", "none"))
     losses, after = [], []
-    engines = [engine for engine in ("svi", "eager") if engine in getattr(build(**parts)[-1], "engines", ENGINES)]
+    engines = [engine for engine in ("svi", "eager") if engine in (build(**parts)[-1].engines or ENGINES)]
     for engine in engines:
         with seeded(0):
             model, guide, both, objective = build(**parts)

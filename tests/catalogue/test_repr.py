@@ -25,7 +25,7 @@ def one_line(part, *words):
 @pytest.mark.parametrize("spec", every("prior", 7))
 def test_prior_says_its_size_and_options(spec):
     prior, spec = build(prior=spec)[0].prior, specs.parse("prior", spec)
-    shape = "1×8×8" if hasattr(prior, "pseudo_inputs") else "3"
+    shape = "1×8×8" if prior.pseudo_inputs() is not None else "3"
     one_line(prior, shape, *([str(spec.n)] if spec.n else []))
     assert ("learned weights" in repr(prior)) == ("weighted" in spec.options)
     assert ("fixed" in repr(prior)) == ("fixed" in spec.options)

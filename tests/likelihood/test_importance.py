@@ -208,7 +208,7 @@ def test_scoring_builds_the_prior_once(prior, monkeypatch):
     guide.body.register_forward_hook(lambda module, inputs, output: encoded.append(inputs[0]))
     score(model, guide, x, 10, rows=2)  # five blocks of one image, five chunks each
     assert len(calls) == 1
-    pseudo = [model.prior.pseudo_inputs()] if hasattr(model.prior, "pseudo_inputs") else []
+    pseudo = [] if model.prior.pseudo_inputs() is None else [model.prior.pseudo_inputs()]
     assert len(encoded) == 1 + 5 + len(pseudo)  # one to see where the images lie
     assert all(any(torch.equal(u, inputs) for inputs in encoded) for u in [*x.split(1), *pseudo])
 

@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vampyro.diagnostics.top_level import check_one_prior, examined
+from vampyro.distributions import CodeDistribution, Mixture
 from vampyro.programs.traces import precise
 
 BLOCK = 2**24  # points × components
@@ -36,8 +37,8 @@ class ComponentUse:
 def component_use(model, guide, images: Float[Tensor, " images *event"], samples=10, *, seed=0, batch_size=500):
     """1/(NS) Σ_n Σ_s p(k | z_ns), z_ns ~ q(z | x_n), p(k | z) = π_k p_k(z) / p(z): component k's mean responsibility.
 
-    For any prior whose distribution has `component_log_prob` (z → (..., K), log π_k p_k(z)); of several levels
-    for the top one. A component that no posterior reaches costs nothing but was paid for in training.
+    For any prior that is a `Mixture`; of several levels for the top one. A component that no posterior
+    reaches costs nothing but was paid for in training.
 
     Args:
         model, guide: Pyro programs over a batch of images; `nn.Module`s are put in evaluation mode meanwhile.
@@ -58,9 +59,9 @@ def component_use(model, guide, images: Float[Tensor, " images *event"], samples
         raise ValueError(f"component_use expects samples ≥ 1, got {samples}")
     with examined(model, guide, images, seed, batch_size) as (name, p, posteriors):
         check_one_prior(model, name, images, batch_size)
-        if not hasattr(p, "component_log_prob"):
+        if not isinstance(p, Mixture):
             raise ValueError(
-                f"the prior of {name!r} is a {type(p).__name__} and has no component_log_prob: "
+                f"the prior of {name!r} is a {type(p).__name__} and no Mixture: "
                 "component_use is for a model whose prior is a mixture"
             )
         points = torch.cat([q.sample((samples,)).flatten(0, 1) for q in posteriors])
@@ -84,7 +85,7 @@ def code_use(model, guide, images: Float[Tensor, " images *event"], samples=10, 
         batch_size: images encoded at a time.
 
     Raises:
-        ValueError: where the prior's distribution has no `one_hot`, S < 1, or as `top_level`.
+        ValueError: where the prior's distribution is no `CodeDistribution`, S < 1, or as `top_level`.
 
     >>> from vampyro import assemble
     >>> model, guide = assemble(posterior="vq:16", hidden=(8,), latent=8, shape=(1, 4, 4))
@@ -94,7 +95,7 @@ def code_use(model, guide, images: Float[Tensor, " images *event"], samples=10, 
     if samples < 1:
         raise ValueError(f"code_use expects samples ≥ 1, got {samples}")
     with examined(model, guide, images, seed, batch_size) as (name, p, posteriors):
-        if not hasattr(p, "one_hot"):
+        if not isinstance(p, CodeDistribution):
             raise ValueError(f"the prior of {name!r} is a {type(p).__name__}: no codes to count")
         shares = [p.one_hot(q.sample((samples,))).double().mean((0, -2)) for q in posteriors]
     return ComponentUse(name, torch.cat(shares).mean(0))

@@ -11,7 +11,7 @@ from torch.distributions import transform_to
 from torch.nn.modules.module import register_module_forward_hook
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
-from vampyro.programs.traces import is_delta, sample_sites, trace_of
+from vampyro.programs.traces import WRAPPERS, is_delta, sample_sites, trace_of
 
 
 class Shifts(Messenger):
@@ -67,7 +67,7 @@ def shifted(fn, offsets):
 
 def _wraps(fn):
     """Whether the parameters are those of `base_dist`. A LogNormal has its own, although it has a `base_dist` too."""
-    return hasattr(fn, "base_dist") and not fn.arg_constraints
+    return isinstance(fn, WRAPPERS) and not fn.arg_constraints
 
 
 def _arguments(fn):

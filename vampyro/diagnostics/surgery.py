@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vampyro.diagnostics.top_level import check_one_prior, examined
+from vampyro.distributions import pairwise_log_prob
 from vampyro.programs.estimate import Estimate
 from vampyro.programs.traces import is_delta, precise
 
@@ -94,12 +95,7 @@ def aggregated_log_prob(posteriors, z):
     count = sum(q.batch_shape[0] for q in posteriors)
     points = z.reshape(-1, *event)
     some = max(1, BLOCK // (max(q.batch_shape[0] for q in posteriors) * event.numel()))
-    log_prob = [torch.stack([_pairwise(q, block).logsumexp(-1) for q in posteriors]) for block in points.split(some)]
+    log_prob = [
+        torch.stack([pairwise_log_prob(q, block).logsumexp(-1) for q in posteriors]) for block in points.split(some)
+    ]
     return torch.cat(log_prob, -1).logsumexp(0).reshape(z.shape[: z.ndim - len(event)]) - math.log(count)
-
-
-def _pairwise(q, z):
-    """Every point under every distribution of the batch: (P, *event) → (P, K)."""
-    if hasattr(q, "pairwise_log_prob"):
-        return q.pairwise_log_prob(z)
-    return q.log_prob(z.unsqueeze(-1 - len(q.event_shape)))

@@ -1,8 +1,10 @@
 """What torch and Pyro lack: mixtures at the price of a GEMM, likelihoods of grey images that keep their digits."""
 
+from vampyro.distributions.base import Distribution, pairwise_log_prob
 from vampyro.distributions.bernoulli import LinearBernoulli
+from vampyro.distributions.bijection import Bijection
 from vampyro.distributions.binary import BernoulliVector
-from vampyro.distributions.codes import AutoregressiveCodes, Codes, Quantised
+from vampyro.distributions.codes import AutoregressiveCodes, CodeDistribution, Codes, Quantised
 from vampyro.distributions.continuous_bernoulli import ContinuousBernoulli
 from vampyro.distributions.flow import FlowDistribution
 from vampyro.distributions.labelled import LabelledImages
@@ -13,14 +15,18 @@ from vampyro.distributions.normal import DiagonalNormal, FullNormal
 __all__ = [
     "AutoregressiveCodes",
     "BernoulliVector",
+    "Bijection",
+    "CodeDistribution",
     "Codes",
     "ContinuousBernoulli",
     "DiagonalNormal",
     "DiscretisedLogistic",
+    "Distribution",
     "FlowDistribution",
     "FullNormal",
     "LabelledImages",
     "LinearBernoulli",
     "Mixture",
     "Quantised",
+    "pairwise_log_prob",
 ]

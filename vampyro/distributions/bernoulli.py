@@ -2,7 +2,6 @@
 
 import math
 
-import pyro.distributions as dist
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -10,11 +9,10 @@ from torch.distributions import constraints
 from torch.fx.experimental.proxy_tensor import get_proxy_mode
 from torch.nn.functional import binary_cross_entropy_with_logits, linear, softplus
 
-from vampyro.distributions.base import Estimable
-from vampyro.distributions.shapes import check_expand
+from vampyro.distributions.base import Distribution
 
 
-class LinearBernoulli(Estimable, dist.TorchDistribution):
+class LinearBernoulli(Distribution):
     """Π_i Ber(x_i; σ(l_i)), l = W h + b.
 
     log p(x) = Σ_i x_i l_i - softplus(l_i), and Σ_i x_i l_i = h·(Wᵀx) + x·b: where many h explain one x, as in
@@ -70,15 +68,6 @@ class LinearBernoulli(Estimable, dist.TorchDistribution):
     def variance(self):
         return self.logits.sigmoid() * (-self.logits).sigmoid()
 
-    def expand(self, batch_shape, _instance=None):
-        # The shape alone, as a plate asks for it; h stays what it is.
-        check_expand(self, batch_shape)
-        new = self._get_checked_instance(LinearBernoulli, _instance)
-        new.h, new.weight, new.bias = self.h, self.weight, self.bias
-        super(LinearBernoulli, new).__init__(torch.Size(batch_shape), self.event_shape, validate_args=False)
-        new._validate_args = self._validate_args
-        return new
-
     def log_prob(self, x):
         if self._validate_args:
             self._validate_sample(x)
@@ -94,10 +83,6 @@ class LinearBernoulli(Estimable, dist.TorchDistribution):
     @torch.no_grad()
     def sample(self, sample_shape=torch.Size()):
         return torch.bernoulli(self.mean.expand(self._extended_shape(sample_shape)))
-
-    def __repr__(self):
-        batch, event = ("×".join(map(str, shape)) for shape in (self.batch_shape, self.event_shape))
-        return f"LinearBernoulli(batch {batch or '()'}, event {event})"
 
 
 def _sum_of_softplus(logits, lanes=16):

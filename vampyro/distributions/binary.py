@@ -7,10 +7,12 @@ from torch import Tensor
 from torch.distributions import register_kl
 from torch.nn.functional import logsigmoid
 
+from vampyro.distributions.base import Distribution
+
 MOST_BITS = 12  # that are enumerated: 4096 values
 
 
-class BernoulliVector(dist.Independent):
+class BernoulliVector(Distribution, dist.Independent):
     """Π_d Ber(z_d; σ(l_d)): the last dimension is one event.
 
     log p(z) = Σ_d z_d l_d + log σ(-l_d), in the precision of z or of the logits, whichever is finer.
@@ -40,10 +42,8 @@ class BernoulliVector(dist.Independent):
     def logits(self):
         return self.base_dist.logits
 
-    def expand(self, batch_shape, _instance=None):
-        new = type(self)(self.logits.expand(torch.Size(batch_shape) + self.event_shape), validate_args=False)
-        new._validate_args = self._validate_args
-        return new
+    def changed(self, change):
+        return type(self)(change(self.logits), validate_args=False)
 
     def log_prob(self, z):
         if self._validate_args:
@@ -57,10 +57,6 @@ class BernoulliVector(dist.Independent):
         """σ(l) against a uniform number, which a compiled graph draws as Python does."""
         probs = self.logits.sigmoid().expand(self._extended_shape(sample_shape))
         return (torch.rand_like(probs) < probs).to(probs.dtype)
-
-    def select(self, index, dtype=None):
-        """Those of the batch, by their index, in that precision or their own."""
-        return type(self)(self.logits[index].to(dtype or self.logits.dtype), validate_args=False)
 
     def pairwise_log_prob(self, z: Float[Tensor, "*points latent"]) -> Float[Tensor, "*points components"]:
         """log p_k(z_n) = z_n·l_k + Σ_d log σ(-l_kd) for every point and component: one matrix product.
@@ -98,11 +94,6 @@ class BernoulliVector(dist.Independent):
         new = StraightThroughBernoulli(self.logits, validate_args=False)
         new._validate_args = self._validate_args
         return new
-
-    def __repr__(self):
-        return (
-            f"{type(self).__name__}(batch {'×'.join(map(str, self.batch_shape)) or '()'}, event {self.event_shape[0]})"
-        )
 
 
 class StraightThroughBernoulli(BernoulliVector):

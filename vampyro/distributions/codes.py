@@ -4,12 +4,10 @@ import math
 
 import torch
 from jaxtyping import Bool, Float
-from pyro.distributions import TorchDistribution
 from torch import Tensor
 from torch.distributions import Categorical, constraints, register_kl
 
-from vampyro.distributions.base import Estimable
-from vampyro.distributions.shapes import check_expand
+from vampyro.distributions.base import Distribution, times
 
 
 def one_hot(z: Float[Tensor, "*batch latent"], codebook: Float[Tensor, "codes d"]) -> Bool[Tensor, "*batch m codes"]:
@@ -52,7 +50,27 @@ class CodeVectors(constraints.Constraint):
         return f"CodeVectors({len(self.codebook)} codes)"  # torch's own drops the first letter
 
 
-class Codes(Estimable, TorchDistribution):
+class CodeDistribution(Distribution):
+    """A distribution over vectors of M codes of a codebook (K, d), an attribute: event shape (M·d,)."""
+
+    codebook: Tensor
+    arg_constraints = {}
+
+    @property
+    def support(self):
+        return CodeVectors(self.codebook)
+
+    def one_hot(self, z: Float[Tensor, "*batch latent"]) -> Bool[Tensor, "*batch m codes"]:
+        """Which code each vector of z is."""
+        return one_hot(z, self.codebook)
+
+    def __repr__(self):
+        (count, dimension), (event,) = self.codebook.shape, self.event_shape
+        batch = f"batch {times(self.batch_shape)}, " if self.batch_shape else ""
+        return f"{type(self).__name__}({count}^{event // dimension} vectors, {batch}event {event})"
+
+
+class Codes(CodeDistribution):
     """Π_m Cat(k_m; softmax(logits_m)), z = (e_{k_1}, …, e_{k_M}): every vector a code, drawn by itself.
 
     `log_prob` is -∞ off the K^M points, and computes in the precision of z.
@@ -68,35 +86,17 @@ class Codes(Estimable, TorchDistribution):
     tensor([-5.4931, -5.4931])
     """
 
-    arg_constraints = {}
-
     def __init__(self, logits: Float[Tensor, "*batch m codes"], codebook: Float[Tensor, "codes d"], validate_args=None):
         self.log_probs, self.codebook = logits.log_softmax(-1), codebook
         event = torch.Size([logits.shape[-2] * codebook.shape[-1]])
         super().__init__(logits.shape[:-2], event, validate_args=validate_args)
 
-    @property
-    def support(self):
-        return CodeVectors(self.codebook)
-
-    def expand(self, batch_shape, _instance=None):
-        new = self._get_checked_instance(Codes, _instance)
-        new.log_probs = self.log_probs.expand(*batch_shape, *self.log_probs.shape[-2:])
-        new.codebook = self.codebook
-        super(Codes, new).__init__(torch.Size(batch_shape), self.event_shape, validate_args=False)
-        new._validate_args = self._validate_args
-        return new
-
-    def select(self, index, dtype=None):
-        """Those of the batch, by their index, in that precision or their own."""
-        return Codes(self.log_probs[index].to(dtype or self.log_probs.dtype), self.codebook, validate_args=False)
+    def changed(self, change):
+        log_probs = change(self.log_probs)
+        return self.reshaped(log_probs.shape[:-2], log_probs=log_probs)
 
     def sample(self, sample_shape=torch.Size()):
         return self.codebook[_drawn(self.log_probs, sample_shape)].flatten(-2)
-
-    def one_hot(self, z):
-        """(..., M, K)."""
-        return one_hot(z, self.codebook)
 
     def log_prob(self, z):
         if self._validate_args:
@@ -125,11 +125,8 @@ class Codes(Estimable, TorchDistribution):
     def entropy(self):
         return -_expected(self.log_probs, self.log_probs)
 
-    def __repr__(self):
-        return _repr(self, self.log_probs.shape[-2])
 
-
-class AutoregressiveCodes(Estimable, TorchDistribution):
+class AutoregressiveCodes(CodeDistribution):
     """Π_m Cat(k_m; softmax(logits_m(k_1 … k_{m-1}))), z = (e_{k_1}, …, e_{k_M}).
 
     `log_prob` takes one call of the network, a draw takes M.
@@ -144,22 +141,10 @@ class AutoregressiveCodes(Estimable, TorchDistribution):
     tensor([-5.4931, -5.4931])
     """
 
-    arg_constraints = {}
-
     def __init__(self, logits, codebook, positions, batch_shape=torch.Size(), validate_args=None):
         self.logits, self.codebook, self.positions = logits, codebook, positions
         event = torch.Size([positions * codebook.shape[-1]])
         super().__init__(torch.Size(batch_shape), event, validate_args=validate_args)
-
-    @property
-    def support(self):
-        return CodeVectors(self.codebook)
-
-    def expand(self, batch_shape, _instance=None):
-        check_expand(self, batch_shape)
-        new = AutoregressiveCodes(self.logits, self.codebook, self.positions, batch_shape, validate_args=False)
-        new._validate_args = self._validate_args
-        return new
 
     @torch.no_grad()
     def sample(self, sample_shape=torch.Size()):
@@ -171,10 +156,6 @@ class AutoregressiveCodes(Estimable, TorchDistribution):
             hot[..., m, :].scatter_(-1, index.unsqueeze(-1), 1.0)
         return self.codebook[hot.argmax(-1)].flatten(-2)
 
-    def one_hot(self, z):
-        """(..., M, K)."""
-        return one_hot(z, self.codebook)
-
     def log_prob(self, z):
         if self._validate_args:
             self._validate_sample(z)
@@ -184,11 +165,8 @@ class AutoregressiveCodes(Estimable, TorchDistribution):
         log_prob = log_prob.masked_fill(~hot.any(-1).all(-1), -math.inf)
         return log_prob.expand(torch.broadcast_shapes(log_prob.shape, self.batch_shape))
 
-    def __repr__(self):
-        return _repr(self, self.positions)
 
-
-class Quantised(Estimable, TorchDistribution):
+class Quantised(CodeDistribution):
     """The point mass on the codes nearest to `encoded`, z_m = e_k, k = argmin_k ‖encoded_m - e_k‖².
 
     `rsample` copies the gradient by z to `encoded`, as if z were that (the straight-through estimator of van den Oord
@@ -203,7 +181,6 @@ class Quantised(Estimable, TorchDistribution):
     (tensor([1., 1., 0., 0.]), tensor(0.))
     """
 
-    arg_constraints = {}
     has_rsample = True
 
     def __init__(self, encoded: Float[Tensor, "*batch latent"], codebook: Float[Tensor, "codes d"], validate_args=None):
@@ -211,17 +188,9 @@ class Quantised(Estimable, TorchDistribution):
         self.codes = codebook[squared_distances(encoded.detach(), codebook).argmin(-1)].flatten(-2)
         super().__init__(encoded.shape[:-1], encoded.shape[-1:], validate_args=validate_args)
 
-    @property
-    def support(self):
-        return CodeVectors(self.codebook)
-
-    def expand(self, batch_shape, _instance=None):
-        new = self._get_checked_instance(Quantised, _instance)
-        shape = torch.Size(batch_shape) + self.event_shape
-        new.encoded, new.codebook, new.codes = self.encoded.expand(shape), self.codebook, self.codes.expand(shape)
-        super(Quantised, new).__init__(torch.Size(batch_shape), self.event_shape, validate_args=False)
-        new._validate_args = self._validate_args
-        return new
+    def changed(self, change):
+        encoded = change(self.encoded)
+        return self.reshaped(encoded.shape[:-1], encoded=encoded, codes=change(self.codes))
 
     def rsample(self, sample_shape=torch.Size()):
         # The difference is zero, and not only nearly: z is a code to the last bit.
@@ -242,9 +211,6 @@ class Quantised(Estimable, TorchDistribution):
     def variance(self):
         return torch.zeros_like(self.codes)
 
-    def __repr__(self):
-        return _repr(self, self.event_shape[0] // self.codebook.shape[-1])
-
 
 @register_kl(Codes, Codes)
 def _kl(q, p):
@@ -255,8 +221,3 @@ def _kl(q, p):
 def _expected(log_probs, values):
     """Σ_m Σ_k q_m(k) values, where 0 · ±∞ is 0."""
     return (log_probs.exp() * values.masked_fill(log_probs == -math.inf, 0.0)).sum((-1, -2))
-
-
-def _repr(fn, positions):
-    batch = f"batch {'×'.join(map(str, fn.batch_shape))}, " if fn.batch_shape else ""
-    return f"{type(fn).__name__}({len(fn.codebook)}^{positions} vectors, {batch}event {fn.event_shape[0]})"

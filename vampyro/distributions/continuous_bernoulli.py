@@ -1,12 +1,11 @@
 """The continuous Bernoulli, normalised for every logit."""
 
-import pyro.distributions as dist
 import torch
 from torch.distributions import constraints
 
-from vampyro.distributions.base import Estimable
+from vampyro.distributions.base import Distribution
 
-NEAR = 0.5  # below it the closed forms' gradients lose digits, and six terms of the series are exact in float64
+SERIES_BELOW = 0.5  # below it the closed forms' gradients lose digits, and six terms of the series are exact in float64
 
 
 # log(sinh(l/2)/(l/2)) = Σ_n B₂ₙ l²ⁿ/(2n (2n)!), with B the Bernoulli numbers: the coefficients of l², l⁴, …
@@ -25,7 +24,7 @@ def power_series(coefficients, x):
     return total
 
 
-class ContinuousBernoulli(Estimable, dist.TorchDistribution):
+class ContinuousBernoulli(Distribution):
     """p(x) = C(λ) λ^x (1 - λ)^(1-x), λ = σ(logits), x in [0, 1]   (arXiv:1907.06845).
 
     With l = logit λ this is e^(l (x - ½)) (l/2)/sinh(l/2): an exponential in the distance from the end that l favours,
@@ -58,7 +57,7 @@ class ContinuousBernoulli(Estimable, dist.TorchDistribution):
 
     def _split(self, logits):
         """Where |l| is small; l there, else 0; |l| elsewhere, else a number that gives no NaN."""
-        near = logits.abs() < NEAR
+        near = logits.abs() < SERIES_BELOW
         return near, logits.masked_fill(~near, 0), logits.abs().masked_fill(near, 1)
 
     @property
@@ -77,10 +76,8 @@ class ContinuousBernoulli(Estimable, dist.TorchDistribution):
         away = size.square().reciprocal() - (-size).exp() / torch.expm1(-size).square()
         return torch.where(near, series, away)
 
-    def expand(self, batch_shape, _instance=None):
-        new = ContinuousBernoulli(self.logits.expand(batch_shape), validate_args=False)
-        new._validate_args = self._validate_args
-        return new
+    def changed(self, change):
+        return ContinuousBernoulli(change(self.logits), validate_args=False)
 
     def log_prob(self, x):
         """log p(x), nats, in the precision of x and the logits, whichever is finer."""
@@ -100,6 +97,3 @@ class ContinuousBernoulli(Estimable, dist.TorchDistribution):
         size = self.logits.abs().clamp_min(1e-6)
         distance = (-torch.log1p(u * torch.expm1(-size)) / size).clamp(0, 1)  # which rounding may miss by a bit
         return torch.where(self.logits > 0, 1 - distance, distance)
-
-    def __repr__(self):
-        return f"ContinuousBernoulli(batch {'×'.join(map(str, self.batch_shape)) or '()'})"

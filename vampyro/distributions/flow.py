@@ -7,13 +7,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vampyro.distributions.base import Estimable, blocks
+from vampyro.distributions.base import Distribution, blocks
+from vampyro.distributions.bijection import Bijection
 from vampyro.distributions.normal import DiagonalNormal
 
 TOLERANCE = 1e-4  # of a point that goes through the inverse and back through the map, relative where it is above 1
 
 
-class FlowDistribution(Estimable, dist.TransformedDistribution):
+class FlowDistribution(Distribution, dist.TransformedDistribution):
     """log q(z) = log base(x) - log |det ∂T(x)/∂x|, z = T(x)   (Rezende & Mohamed 2015, arXiv:1505.05770).
 
     Args:
@@ -35,7 +36,12 @@ class FlowDistribution(Estimable, dist.TransformedDistribution):
 
     symbol = "q"
 
-    def __init__(self, base, transform, validate_args=None):
+    def __init__(
+        self,
+        base: torch.distributions.Distribution,
+        transform: torch.distributions.Transform,
+        validate_args: bool | None = None,
+    ):
         super().__init__(base, [transform], validate_args=validate_args)
         self.transform = transform
 
@@ -46,10 +52,12 @@ class FlowDistribution(Estimable, dist.TransformedDistribution):
 
     @torch.no_grad()
     def _check_inverse(self, z):
-        push = getattr(self.transform, "push", None)
-        if not self._validate_args or push is None or torch._C._are_functorch_transforms_active():
+        map_is_ours = isinstance(self.transform, Bijection)
+        if not self._validate_args or not map_is_ours or torch._C._are_functorch_transforms_active():
             return
-        error = (push(self.transform.inv(z))[0] - z).abs() / z.abs().clamp(min=1)  # the inverse is remembered
+        error = (self.transform.push(self.transform.inv(z))[0] - z).abs() / z.abs().clamp(
+            min=1
+        )  # the inverse is remembered
         if (error > TOLERANCE).any():
             warnings.warn(
                 f"{self.transform} is too steep for {z.dtype}: the map takes the inverse of a point to another, "
@@ -58,39 +66,30 @@ class FlowDistribution(Estimable, dist.TransformedDistribution):
                 stacklevel=4,
             )
 
+    @property
+    def _has_algebra(self) -> bool:
+        """Whether there is more to do than to broadcast: the base's algebra and a map whose batch is known."""
+        return isinstance(self.base_dist, DiagonalNormal) and isinstance(self.transform, Bijection)
+
     def expand(self, batch_shape, _instance=None):
         new = FlowDistribution(self.base_dist.expand(batch_shape), self.transform, validate_args=False)
         new._validate_args = self._validate_args
         return new
 
-    @property
-    def select(self):
-        """(index, dtype) → those of the batch, by their index, in that precision or their own.
-
-        Missing where the base has none.
-        """
-        if not isinstance(self.base_dist, DiagonalNormal):
-            raise AttributeError("select")
-        return self._select
-
-    def _select(self, index, dtype=None):
+    def select(self, index, dtype=None):
+        if not self._has_algebra:
+            return None
         base = self.base_dist.select(index, dtype)
         return FlowDistribution(base, self.transform.select(index, base.loc.dtype), validate_args=False)
 
     @property
-    def log_prob_of(self):
-        """(z, n, k) → log q_k(z_n) for the pairs at those indices, (P,); z is (N, latent).
+    def costly(self):
+        """Where each component has a map of its own."""
+        return self._has_algebra and bool(self.transform.batch_shape)
 
-        Missing where it is not needed, as one map serves all components, or not possible.
-        """
-        if not self.transform.batch_shape or not isinstance(self.base_dist, DiagonalNormal):
-            raise AttributeError("log_prob_of")
-        return self._log_prob_of
-
-    def _log_prob_of(self, z, point, component):
-        if hasattr(self.transform, "pairwise_log_prob"):
-            return self.transform.pairwise_log_prob(self.base_dist, z, (point, component))
-        return self.select(component, z.dtype).log_prob(z[point])
+    def log_prob_of(self, z, point, component):
+        log_prob = self.transform.pairwise_log_prob(self.base_dist, z, (point, component))
+        return super().log_prob_of(z, point, component) if log_prob is None else log_prob
 
     def pairwise_log_prob(self, z: Float[Tensor, "*points latent"]) -> Float[Tensor, "*points components"]:
         """log q_k(z_n) for every point and component, in the precision of `z`.
@@ -101,15 +100,15 @@ class FlowDistribution(Estimable, dist.TransformedDistribution):
         Returns:
             (..., K), nats.
         """
-        if not isinstance(self.base_dist, DiagonalNormal):  # whose algebra both fast forms are
-            return self.log_prob(z.unsqueeze(-2))
+        if not self._has_algebra:
+            return super().pairwise_log_prob(z)
         if not self.transform.batch_shape:
             # One map for all components: invert once, then the base's mixture.
             x = self.transform.inv(z)
             self._check_inverse(z)
             return self.base_dist.pairwise_log_prob(x) - self.transform.log_abs_det_jacobian(x, z).unsqueeze(-1)
-        if hasattr(self.transform, "pairwise_log_prob"):
-            return self.transform.pairwise_log_prob(self.base_dist, z)
+        if (log_prob := self.transform.pairwise_log_prob(self.base_dist, z)) is not None:
+            return log_prob
         points = z.reshape(-1, 1, z.shape[-1])
         # Without gradients nothing need be kept: so many points at a time that (points, K, latent) stays small.
         portions = [points] if torch.is_grad_enabled() else blocks(points, self.base_dist.loc.numel())

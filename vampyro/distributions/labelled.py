@@ -2,12 +2,10 @@
 
 import math
 
-import pyro.distributions as dist
 import torch
 from torch.distributions import constraints
 
-from vampyro.distributions.base import Estimable
-from vampyro.distributions.shapes import broadcasts_to, check_expand
+from vampyro.distributions.base import Distribution, broadcasts_to, times
 
 
 def join(x, y):
@@ -41,7 +39,7 @@ def one_hot(labels, classes):
     return (labels.unsqueeze(-1) == torch.arange(classes, device=labels.device)).float()
 
 
-class LabelledImages(Estimable, dist.TorchDistribution):
+class LabelledImages(Distribution):
     """p(x | z, y) for every label y: a distribution over images with their labels, as `join` puts them side by side.
 
     log_prob is log p(x | z, y), of the image given the label beside it; the label itself is not scored. A draw takes
@@ -59,6 +57,7 @@ class LabelledImages(Estimable, dist.TorchDistribution):
     Raises:
         ValueError: where `labels` are no whole numbers in 0 … classes - 1, or do not broadcast.
 
+    >>> import pyro.distributions as dist
     >>> def decode(z, y): return dist.Bernoulli((z * y).unflatten(-1, (1, 1, 2))).to_event(3)
     >>> p = LabelledImages(decode, torch.ones(3, 2), (1, 1, 2), classes=2, labels=1)
     >>> p
@@ -112,16 +111,6 @@ class LabelledImages(Estimable, dist.TorchDistribution):
         y = y.expand(*batch, -1)
         return join(self.decode(self.z, y).sample(), y)
 
-    def expand(self, batch_shape, _instance=None):
-        # The shape alone, as a plate asks for it; z stays what it is.
-        check_expand(self, batch_shape)
-        new = self._get_checked_instance(LabelledImages, _instance)
-        new.decode, new.z, new.shape_of_images, new.classes = self.decode, self.z, self.shape_of_images, self.classes
-        new.labels = self.labels
-        super(LabelledImages, new).__init__(torch.Size(batch_shape), self.event_shape, validate_args=False)
-        new._validate_args = self._validate_args
-        return new
-
     def __repr__(self):
-        batch, shape = ("×".join(map(str, shape)) for shape in (self.batch_shape, self.shape_of_images))
-        return f"LabelledImages(batch {batch or '()'}, images {shape}, {self.classes} classes)"
+        batch, shape = times(self.batch_shape), times(self.shape_of_images)
+        return f"LabelledImages(batch {batch}, images {shape}, {self.classes} classes)"

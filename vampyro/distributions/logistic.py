@@ -1,11 +1,10 @@
 """A logistic that is rounded to grey levels."""
 
-import pyro.distributions as dist
 import torch
 from torch.distributions import constraints
 from torch.nn.functional import logsigmoid, softplus
 
-from vampyro.distributions.base import Estimable
+from vampyro.distributions.base import Distribution, times
 
 
 class Levels(constraints.Constraint):
@@ -25,7 +24,7 @@ class Levels(constraints.Constraint):
         return f"Levels(k/{self.levels - 1} for k = 0 … {self.levels - 1})"
 
 
-class DiscretisedLogistic(Estimable, dist.TorchDistribution):
+class DiscretisedLogistic(Distribution):
     """P(x) = F((x + δ/2 - loc)/scale) - F((x - δ/2 - loc)/scale), F(y) = 1/(1 + e^-y), δ = 1/(levels - 1).
 
     The first and last level take the tails, so that the probabilities of the levels 0, δ, …, 1 sum to 1: a logistic
@@ -76,11 +75,8 @@ class DiscretisedLogistic(Estimable, dist.TorchDistribution):
         distance = distance.clamp(0, 1)  # which rounding may miss by a bit
         return torch.where(above, 1 - distance, distance)
 
-    def expand(self, batch_shape, _instance=None):
-        loc, scale = self.loc.expand(batch_shape), self.scale.expand(batch_shape)
-        new = DiscretisedLogistic(loc, scale, self.levels, validate_args=False)
-        new._validate_args = self._validate_args
-        return new
+    def changed(self, change):
+        return DiscretisedLogistic(change(self.loc), change(self.scale), self.levels, validate_args=False)
 
     def log_prob(self, x):
         """log P(x), nats, in the precision of x and the parameters, whichever is finer.
@@ -107,4 +103,4 @@ class DiscretisedLogistic(Estimable, dist.TorchDistribution):
         return (x * (self.levels - 1)).round().clamp(0, self.levels - 1) / (self.levels - 1)
 
     def __repr__(self):
-        return f"DiscretisedLogistic(batch {'×'.join(map(str, self.batch_shape)) or '()'}, {self.levels} levels)"
+        return f"DiscretisedLogistic(batch {times(self.batch_shape)}, {self.levels} levels)"

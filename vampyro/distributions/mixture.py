@@ -2,35 +2,26 @@
 
 import math
 
-import pyro.distributions as dist
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from vampyro.distributions import gemm
-from vampyro.distributions.base import Estimable, blocks
-from vampyro.distributions.shapes import check_expand
+from vampyro.distributions.base import Distribution, blocks, pairwise_log_prob
 
-FEW = 32  # components, of which all are scored in float64 to its last digit
-
-
-SHARE = 1e-6  # of the largest component, below which float32 is exact enough
-
-
-MANY = 1 / 16  # of all pairs of point and component: if more of them matter, all are scored in float64
+SCREENED_FROM = 32  # components; of fewer all are scored in float64, to its last digit
+NEGLIGIBLE_SHARE = 1e-6  # of the largest component, below which float32 is exact enough
+MOST_PAIRS = 1 / 16  # of all pairs of point and component: if more of them matter, all are scored in float64
+PAIRS_AT_A_TIME = 4096  # about
 
 
-PAIRS = 4096  # scored at a time, about
-
-
-class Mixture(Estimable, dist.TorchDistribution):
+class Mixture(Distribution):
     """p(z) = Σ_k π_k p_k(z), with π_k = 1/K or softmax(logits)_k.
 
     Args:
-        components: a distribution of batch shape (K,). If it has a method
-            `pairwise_log_prob(z)`, (..., *event) → (..., K), that is how it is scored;
-            otherwise by broadcasting. If it has `select(index)`, (N,) → those of the batch, N points
-            cost one draw of each; otherwise every component draws as often as the busiest.
+        components: a distribution of batch shape (K,). A `Distribution` is scored by its `pairwise_log_prob`, any
+            other by broadcasting. Where it can `select` those of the batch, N points cost one draw of each; elsewhere
+            every component draws as often as the busiest.
         logits: (K,), or None for equal weights.
 
     `log_prob` computes in the precision of its argument: `log_prob(z.double())` is how a
@@ -62,22 +53,9 @@ class Mixture(Estimable, dist.TorchDistribution):
     def support(self):
         return self.components.support
 
-    def expand(self, batch_shape, _instance=None):
-        # Record the shape and nothing else: Pyro's plate expands every site, and a materialised
-        # expansion would hold every component once for each image.
-        check_expand(self, batch_shape)
-        return self._with(batch_shape, _instance)
-
     def unbatched(self) -> "Mixture":
         """Return the same mixture with batch shape (), as it was before it was expanded."""
-        return self._with(())
-
-    def _with(self, batch_shape, instance=None):
-        new = self._get_checked_instance(Mixture, instance)
-        new.components, new.logits = self.components, self.logits
-        super(Mixture, new).__init__(torch.Size(batch_shape), self.event_shape, validate_args=False)
-        new._validate_args = self._validate_args
-        return new
+        return self.reshaped(torch.Size())
 
     @property
     def mean(self):
@@ -112,10 +90,7 @@ class Mixture(Estimable, dist.TorchDistribution):
             )
         z = z.float() if z.dtype in (torch.float16, torch.bfloat16) else z  # their rounding costs nats
         with torch.autocast(z.device.type, enabled=False):
-            if hasattr(self.components, "pairwise_log_prob"):
-                log_prob = self.components.pairwise_log_prob(z)
-            else:
-                log_prob = self.components.log_prob(z.unsqueeze(-1 - len(self.event_shape)))
+            log_prob = pairwise_log_prob(self.components, z)
         return log_prob + self._log_weight(z.dtype)
 
     def _log_weight(self, dtype, index=slice(None)):
@@ -139,23 +114,24 @@ class Mixture(Estimable, dist.TorchDistribution):
     @property
     def refines(self):
         """Whether float64 is so dear that `log_prob` first finds the components that matter, in float32."""
-        return self.components.batch_shape[0] >= FEW and hasattr(self.components, "log_prob_of")
+        ours = isinstance(self.components, Distribution)
+        return self.components.batch_shape[0] >= SCREENED_FROM and ours and self.components.costly
 
     def _without_gradient(self, z):
         """log p(z_n), (N,); for components that are dear in float64, there for those alone that matter to a point.
 
-        All are scored in float32 first. Those that have more than SHARE of the largest one are scored again in
-        float64, and the others' sum is added as it is: it is less than K·SHARE of the whole, and a few
+        All are scored in float32 first. Those that have more than NEGLIGIBLE_SHARE of the largest one are scored again
+        in float64, and the others' sum is added as it is: it is less than K·NEGLIGIBLE_SHARE of the whole, and a few
         thousandths of that, as far as float32 can be off, are no more than the rounding of what is reported.
         """
-        if z.dtype != torch.float64 or self.components.batch_shape[0] < FEW or not len(z):
+        if z.dtype != torch.float64 or self.components.batch_shape[0] < SCREENED_FROM or not len(z):
             return self.component_log_prob(z).logsumexp(-1)
         if not self.refines:
             return _logsumexp(self.component_log_prob(z))
         rest, matters = self.find(z.float())
-        if matters.sum() > MANY * matters.numel():
+        if matters.sum() > MOST_PAIRS * matters.numel():
             return _logsumexp(self.component_log_prob(z))
-        pairs = PAIRS if z.device.type == "cpu" else 256 * PAIRS  # a cache's fill, or a GPU's
+        pairs = PAIRS_AT_A_TIME if z.device.type == "cpu" else 256 * PAIRS_AT_A_TIME  # a cache's fill, or a GPU's
         size, fine = max(1, int(len(z) * pairs / matters.sum())), []
         for points, chosen in zip(z.split(size), matters.split(size)):
             n, k = chosen.nonzero(as_tuple=True)
@@ -167,7 +143,7 @@ class Mixture(Estimable, dist.TorchDistribution):
         """(N, K) which components matter to which point, and before it the log of the others' sum, (N,)."""
         rough = self.component_log_prob(z)
         # Not a number, where z left float32's range, matters too.
-        matters = ~(rough - rough.amax(-1, keepdim=True) < math.log(SHARE))
+        matters = ~(rough - rough.amax(-1, keepdim=True) < math.log(NEGLIGIBLE_SHARE))
         return rough.masked_fill(matters, -math.inf).logsumexp(-1), matters
 
     @torch.no_grad()
@@ -179,8 +155,9 @@ class Mixture(Estimable, dist.TorchDistribution):
         count = self.components.batch_shape[0]
         weights = torch.ones(count) if self.logits is None else self.logits.softmax(-1)
         index = torch.multinomial(weights, shape.numel(), replacement=True)
-        if hasattr(self.components, "select"):
-            return self.components.select(index).sample().reshape(shape + self.event_shape)
+        chosen = self.components.select(index) if isinstance(self.components, Distribution) else None
+        if chosen is not None:
+            return chosen.sample().reshape(shape + self.event_shape)
         # Every component draws as often as the busiest one is asked for; point n takes draw number
         # rank[n] of component index[n], where rank counts the earlier points of the same component.
         totals = index.bincount(minlength=count)

@@ -7,8 +7,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from vampyro.distributions.base import Distribution
 
-class DiagonalNormal(dist.Independent):
+
+class DiagonalNormal(Distribution, dist.Independent):
     """N(z; loc, diag(scale²)): a Normal whose last dimension is one event.
 
     Args:
@@ -37,16 +39,8 @@ class DiagonalNormal(dist.Independent):
     def scale(self):
         return self.base_dist.scale
 
-    def expand(self, batch_shape, _instance=None):
-        shape = torch.Size(batch_shape) + self.event_shape
-        new = DiagonalNormal(self.loc.expand(shape), self.scale.expand(shape), validate_args=False)
-        new._validate_args = self._validate_args
-        return new
-
-    def select(self, index, dtype=None):
-        """Those of the batch, by their index, in that precision or their own."""
-        dtype = dtype or self.loc.dtype
-        return DiagonalNormal(self.loc[index].to(dtype), self.scale[index].to(dtype), validate_args=False)
+    def changed(self, change):
+        return DiagonalNormal(change(self.loc), change(self.scale), validate_args=False)
 
     def pairwise_log_prob(self, z: Float[Tensor, "*points latent"]) -> Float[Tensor, "*points components"]:
         """log N(z_n; loc_k, scale_k²) for every point and component, in the precision of `z`.
@@ -72,11 +66,8 @@ class DiagonalNormal(dist.Independent):
         scores = weight @ torch.cat([points.square(), points], -1).T + constant.unsqueeze(-1)
         return scores.T.reshape(*z.shape[:-1], len(loc))
 
-    def __repr__(self):
-        return f"DiagonalNormal(batch {'×'.join(map(str, self.batch_shape)) or '()'}, event {self.event_shape[0]})"
 
-
-class FullNormal(dist.MultivariateNormal):
+class FullNormal(Distribution, dist.MultivariateNormal):
     """N(z; loc, L Lᵀ), scored pairwise in the precision of the points.
 
     Args:
@@ -87,6 +78,8 @@ class FullNormal(dist.MultivariateNormal):
     >>> p.pairwise_log_prob(torch.zeros(5, 2, dtype=torch.float64)).shape       # 5 points under each of 3 components
     torch.Size([5, 3])
     """
+
+    expand = dist.MultivariateNormal.expand
 
     def pairwise_log_prob(self, z: Float[Tensor, "*points latent"]) -> Float[Tensor, "*points components"]:
         """log N(z_n; loc_k, L_k L_kᵀ) for every point and component: -½ ‖L⁻¹(z - loc)‖² - log |L| - ½ D log 2π.
@@ -104,6 +97,3 @@ class FullNormal(dist.MultivariateNormal):
         log_det = scale.diagonal(dim1=-2, dim2=-1).log().sum(-1)
         constant = log_det + 0.5 * z.shape[-1] * math.log(2 * math.pi)
         return (-0.5 * whitened.square().sum(1) - constant.unsqueeze(-1)).T.reshape(*z.shape[:-1], len(loc))
-
-    def __repr__(self):
-        return f"FullNormal(batch {'×'.join(map(str, self.batch_shape)) or '()'}, event {self.event_shape[0]})"

@@ -74,29 +74,3 @@ def plate_size(images, batch):
         drawn = f"; to draw some: model(batch={images})" if isinstance(images, Integral) else ""
         raise TypeError(f"images are {what}, expected a torch.Tensor (N, channels, height, width){drawn}")
     return len(images)
-
-
-def broadcasts_to(shape, batch) -> bool:
-    """Return whether `shape` broadcasts to `batch`."""
-    try:
-        return torch.broadcast_shapes(shape, batch) == tuple(batch)
-    except RuntimeError:
-        return False
-
-
-def check_expand(distribution, batch_shape):
-    """Raise where `distribution.expand(batch_shape)` is not possible.
-
-    Raises:
-        ValueError: names both shapes.
-
-    >>> check_expand(torch.distributions.Normal(torch.zeros(3), 1.0), (2, 4))
-    Traceback (most recent call last):
-    ValueError: batch_shape is (2, 4), expected one that (3,), the batch shape of the Normal, expands to
-    """
-    if not broadcasts_to(distribution.batch_shape, batch_shape):
-        own = tuple(distribution.batch_shape)
-        name = type(distribution).__name__
-        raise ValueError(
-            f"batch_shape is {tuple(batch_shape)}, expected one that {own}, the batch shape of the {name}, expands to"
-        )

@@ -1,136 +1,10 @@
-"""What all flows share: a map and its log-determinant are computed together, and remembered."""
-
-import copy
+"""What all flows share: a module that computes a bijection's parameters, and bijections made of networks."""
 
 import torch
-from torch import nn
-from torch.distributions import Transform, constraints
+from torch import Tensor, nn
 
-
-class Bijection(Transform):
-    """An invertible map of vectors (..., latent) → (..., latent).
-
-    A subclass computes
-
-        push(x) → y, log |det ∂y/∂x|
-        pull(y) → x, log |det ∂y/∂x|, the same sign
-
-    where the log-determinant is (...), or a number where it is the same everywhere: 0.0 of a rotation.
-
-    It has `length`, `latent` (None where it maps vectors of any size), and `batch_shape`, that of its parameters: ()
-    says that one map serves every point, (K,) that component k has its own, and then the points are (..., K, latent).
-    Its tensors stand in attributes, each (*batch_shape, …): a VampPrior scores some components only, and `select`
-    indexes every tensor that it finds. Where one has no such batch, override `_index`.
-
-    It remembers the last pair, as Pyro expects of a transform, so that scoring one's own sample is free. A pair that
-    was computed without gradients is forgotten where they are wanted, and so is one that was changed in place.
-
-    >>> class Mirror(Bijection):
-    ...     batch_shape, length = (), 1
-    ...     def push(self, x):
-    ...         return x.flip(-1), 0.0
-    ...     pull = push
-    >>> Mirror().log_abs_det_jacobian(torch.randn(5, 2), None)
-    tensor([0., 0., 0., 0., 0.])
-    """
-
-    domain = codomain = constraints.real_vector
-    bijective = True
-    latent = None
-
-    def __init__(self):
-        super().__init__(cache_size=1)
-        self._log_det, self._has_graph, self._state = None, False, None  # of the remembered pair
-
-    @property
-    def inv(self):
-        inverse = super().inv
-        self._inv = None  # it knows this map: were it known in turn, a graph would live until garbage is collected
-        return inverse
-
-    def __call__(self, x):
-        self._forget_what_is_stale()
-        y = super().__call__(x)
-        self._state = self._state_of_pair()
-        return y
-
-    def _inv_call(self, y):
-        self._forget_what_is_stale()
-        x = super()._inv_call(y)
-        self._state = self._state_of_pair()
-        return x
-
-    def _forget_what_is_stale(self):
-        without_graph = torch.is_grad_enabled() and not self._has_graph
-        if without_graph or self._state != self._state_of_pair():
-            self._cached_x_y = None, None
-
-    def _state_of_pair(self):
-        """Return a value that differs after one of the two changes in place, as by an optimiser, or needs gradients."""
-        return [t is None or t.is_inference() or (t._version, t.requires_grad) for t in self._cached_x_y]
-
-    def _check(self, x):
-        """Parameters of one dimension would broadcast, and the log-determinant be another map's."""
-        if self.latent not in (None, x.shape[-1]):
-            raise ValueError(
-                f"{self} maps vectors of {self.latent}, got {x.shape[-1]}: build the flow with that latent"
-            )
-
-    def _call(self, x):
-        return self._compute(self.push, x)[0]
-
-    def _inverse(self, y):
-        return self._compute(self.pull, y)[0]
-
-    def _compute(self, way, x):
-        """The other end of the pair, and the log-determinant as a tensor, remembered where a pair is."""
-        self._check(x)
-        other, log_det = way(x)
-        if not isinstance(log_det, torch.Tensor):
-            log_det = x.new_full(x.shape[:-1], log_det)
-        if self._cache_size:
-            self._log_det, self._has_graph = log_det, torch.is_grad_enabled()
-        return other, log_det
-
-    def log_abs_det_jacobian(self, x, y):
-        self._forget_what_is_stale()
-        if not self._cache_size:
-            return self._compute(self.push, x)[1]
-        if self._cached_x_y[0] is not x:
-            self(x)
-        return self._log_det
-
-    def with_cache(self, cache_size=1):
-        """Return the same map that remembers its last pair (1) or none (0)."""
-        if cache_size not in (0, 1):
-            raise ValueError(f"cache_size is {cache_size}, expected 0 or 1")
-        if cache_size == self._cache_size:
-            return self
-        new = self._forgetful()
-        new._cache_size = cache_size
-        return new
-
-    def _forgetful(self):
-        """A copy that has seen nothing and is nobody's inverse."""
-        new = copy.copy(self)
-        new._cached_x_y, new._log_det, new._has_graph, new._state, new._inv = (None, None), None, False, None, None
-        return new
-
-    def select(self, index, dtype):
-        """The maps of those batch members, by their index, in that precision; itself where one map serves all."""
-        if not self.batch_shape:
-            return self
-        new = self._forgetful()
-        new._index(index, dtype)
-        return new
-
-    def _index(self, index, dtype):
-        for name, value in vars(self).items():
-            if isinstance(value, torch.Tensor):
-                setattr(self, name, value[index].to(dtype))
-
-    def __repr__(self):
-        return f"{type(self).__name__}(length={self.length})"
+from vampyro.distributions import Bijection
+from vampyro.nets.context import Perceptron
 
 
 class NetBijection(Bijection):
@@ -141,16 +15,16 @@ class NetBijection(Bijection):
         latent: size of the vectors.
     """
 
-    def __init__(self, nets, latent=None):
+    def __init__(self, nets: list[Perceptron], latent: int | None = None):
         super().__init__()
         self.nets, self.latent = nets, latent
 
     @property
-    def batch_shape(self):
+    def batch_shape(self) -> torch.Size:  # type: ignore[override]
         return self.nets[0].c.shape[:-1]
 
     @property
-    def length(self):
+    def length(self) -> int:  # type: ignore[override]
         return len(self.nets)
 
     def _index(self, index, dtype):  # nets compute in their own precision
@@ -160,14 +34,26 @@ class NetBijection(Bijection):
 class Flow(nn.Module):
     """h → Bijection, its parameters computed from h, or with `shared` one map for all h.
 
+    A subclass computes the map in `forward(h)`; where it is shared h may be None.
+
     Args:
         length: number of layers.
         shared: learn one map for all images instead of computing it from h.
+
+    >>> from vampyro.flows.planar import Planar
+    >>> class Still(Flow):
+    ...     def forward(self, h):
+    ...         return Planar(h.new_zeros(1, 2), h.new_ones(1, 2), h.new_zeros(1))
+    >>> Still(length=1, shared=True), Still(1, True)(torch.zeros(5, 300))
+    (Still(length=1, shared), Planar(length=1))
     """
 
-    def __init__(self, length, shared):
+    def __init__(self, length: int, shared: bool):
         super().__init__()
         self.length, self.shared = length, shared
 
-    def __repr__(self):
+    def forward(self, h: Tensor | None) -> Bijection:
+        raise NotImplementedError
+
+    def __repr__(self) -> str:
         return f"{type(self).__name__}(length={self.length}, {'shared' if self.shared else 'amortised'})"

@@ -2,6 +2,7 @@
 
 from pyro import poutine
 
+from vampyro.distributions import Mixture
 from vampyro.programs.checks import check_event, check_latents, check_support
 from vampyro.programs.compile import Staged
 from vampyro.programs.layout import Layout, check_own, traced
@@ -73,7 +74,8 @@ class Joint:
         Sites that a handler masks stay with the others.
         """
         one, again = (sample_sites(self.trace(x, {n: v[:1] for n, v in values.items()})) for _ in range(2))
-        found = {name: one[name]["fn"].unbatched() for name in values if getattr(one[name]["fn"], "refines", False)}
+        priors = {name: one[name]["fn"] for name in values}
+        found = {name: p.unbatched() for name, p in priors.items() if isinstance(p, Mixture) and p.refines}
         found = {name: fn for name, fn in found.items() if one[name]["mask"] is None}
         found = {name: fn for name, fn in found.items() if again[name]["fn"].components is fn.components}
         for mixture in found.values():

@@ -1,5 +1,6 @@
 """Plain torch: bodies (input → features) and heads (features → distribution)."""
 
+from vampyro.nets.base import Head, Learner
 from vampyro.nets.conditional import ConditionalDecoder, ConditionalEncoder
 from vampyro.nets.conv import ConvDecoder, ConvEncoder
 from vampyro.nets.heads import BinaryHead, DeltaHead, NormalHead
@@ -18,7 +19,9 @@ __all__ = [
     "ConvDecoder",
     "ConvEncoder",
     "DeltaHead",
+    "Head",
     "Join",
+    "Learner",
     "LogisticHead",
     "MLP",
     "NormalHead",

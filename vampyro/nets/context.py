@@ -4,7 +4,7 @@ import math
 from typing import NamedTuple
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.functional import linear
 
 
@@ -83,3 +83,21 @@ class Conditioner(nn.Module):
     def forward(self, h):
         theta = self.bias if self.weight is None else nn.functional.linear(h, self.weight, self.bias)
         return [t.unflatten(-1, shape) for t, shape in zip(theta.split(self.sizes, -1), self.shapes)]
+
+
+def autoregressive(positions: int, inputs: int, units: int, outputs: int, repeat: int = 1) -> tuple[Tensor, Tensor]:
+    """Masks of W and U that let outputs m see the inputs before m alone (MADE, Germain et al. 2015, arXiv:1502.03509).
+
+    Args:
+        positions: M, of each of which there are
+        inputs, units, outputs: so many; the units of m see the inputs before m.
+        repeat: how often the outputs of all positions come, one after the other.
+
+    >>> for mask in autoregressive(positions=2, inputs=1, units=1, outputs=1): mask
+    tensor([[0., 0.],
+            [1., 0.]])
+    tensor([[1., 0.],
+            [1., 1.]])
+    """
+    of_input, of_unit, of_output = (torch.arange(positions).repeat_interleave(n) for n in (inputs, units, outputs))
+    return (of_input < of_unit[:, None]).float(), (of_unit <= of_output[:, None]).float().repeat(repeat, 1)

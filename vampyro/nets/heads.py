@@ -5,13 +5,14 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vampyro.distributions import BernoulliVector, DiagonalNormal
+from vampyro.nets.base import Head
 
 # The log-variances that Tomczak & Welling (2018) allow; q(z | x) and a VampPrior's components are
 # the same function, so the same bounds hold for both.
 LOG_VARIANCE = (-6.0, 2.0)
 
 
-class NormalHead(nn.Module):
+class NormalHead(Head):
     """h → N(loc(h), diag(scale(h)²)), both linear in h, log scale² kept in [-6, 2].
 
     forward: (..., features) → DiagonalNormal, batch shape (...), event shape (latent,).
@@ -35,7 +36,7 @@ class NormalHead(nn.Module):
         return f"NormalHead({self.linear.in_features} → {self.linear.out_features // 2})"
 
 
-class BinaryHead(nn.Module):
+class BinaryHead(Head):
     """h → Π_d Ber(z_d; σ(l_d(h))), the logits linear in h.
 
     forward: (..., features) → BernoulliVector, batch shape (...), event shape (latent,).
@@ -58,7 +59,7 @@ class BinaryHead(nn.Module):
         return f"BinaryHead({self.linear.in_features} → {self.linear.out_features})"
 
 
-class DeltaHead(nn.Module):
+class DeltaHead(Head):
     """h → δ(z - point(h)), the point linear in h: the code of a deterministic auto-encoder.
 
     The density counts as 1 at the point, so that under `Trace_ELBO` a guide with this head maximises

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from vampyro.distributions import ContinuousBernoulli, DiscretisedLogistic, LinearBernoulli
+from vampyro.nets.base import Head
 
 
 class ToImage(nn.Linear):
@@ -56,7 +57,7 @@ class ToImage(nn.Linear):
 LOG_SCALE = (-4.5, 0.0)
 
 
-class BernoulliHead(nn.Module):
+class BernoulliHead(Head):
     """h → Π_pixels Ber(x; σ(logit(h))), linear logits; x is binary.
 
     forward: (..., features) → distribution over images, batch shape (...), event shape `shape`.
@@ -81,7 +82,7 @@ class BernoulliHead(nn.Module):
         return f"BernoulliHead({self.linear.extra_repr()})"
 
 
-class ContinuousBernoulliHead(nn.Module):
+class ContinuousBernoulliHead(Head):
     """h → Π_pixels C(λ) λ^x (1 - λ)^(1-x), logit λ linear in h; x is grey, in [0, 1].
 
     Loaiza-Ganem & Cunningham 2019 (arXiv:1907.06845): C(λ) makes a density of the cross-entropy, so `log_prob` may be
@@ -105,7 +106,7 @@ class ContinuousBernoulliHead(nn.Module):
         return f"ContinuousBernoulliHead({self.linear.extra_repr()})"
 
 
-class NormalImageHead(nn.Module):
+class NormalImageHead(Head):
     """h → Π_pixels N(x; loc, scale²), loc = σ(linear(h)) in (0, 1), one scale for all pixels; x is grey.
 
     With scale 1, -log p = ½ ‖x - loc‖² + const: the squared error. With `learned=True` the scale is a parameter that
@@ -136,7 +137,7 @@ class NormalImageHead(nn.Module):
         return f"NormalImageHead({self.linear.extra_repr()}, {'learned scale' if self.learned else 'scale 1'})"
 
 
-class LogisticHead(nn.Module):
+class LogisticHead(Head):
     """h → Π_pixels DiscretisedLogistic(x; loc(h), scale(h)), for the 256 grey levels 0, 1/255, …, 1.
 
     loc = ½ + linear(h). It is not held in (0, 1): there a pixel that is always black costs 0.6 nats at the smallest

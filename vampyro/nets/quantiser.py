@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from vampyro.distributions import Codes, Quantised
 from vampyro.distributions.codes import squared_distances
+from vampyro.nets.base import Head, Learner
 
 DIMENSION = 4  # of a code
 
@@ -24,7 +25,7 @@ DEAD = 0.1  # a code used less than so much of its share starts again
 JITTER = 1e-3  # in σ, beside the vector on which it starts: two vectors may be equal, two codes may not
 
 
-class VectorQuantiser(nn.Module):
+class VectorQuantiser(Head, Learner):
     """h → q(z | x) over M vectors of codes e_1 … e_K in ℝ^d   (van den Oord et al. 2017, arXiv:1711.00937).
 
     The encoding v = linear(h) is M vectors. In training mode q is the point mass on the codes nearest to them, with the
@@ -78,8 +79,7 @@ class VectorQuantiser(nn.Module):
         self.register_buffer("counts", torch.zeros(codes))  # N_k
         self.register_buffer("variance", torch.ones(()))  # σ², 1 until the first batch after the codes are placed
 
-    def codebook(self):
-        """(K, d), for a prior to borrow."""
+    def codebook(self) -> Tensor:
         return self.codes
 
     def forward(self, h: Float[Tensor, "*batch features"]):

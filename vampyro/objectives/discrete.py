@@ -9,6 +9,8 @@ from pyro.poutine.messenger import Messenger
 from pyro.poutine.util import site_is_subsample
 from torch import nn
 
+from vampyro.distributions import Distribution
+from vampyro.objectives.base import Objective
 from vampyro.objectives.elbo import Trace_ELBO
 from vampyro.programs.divergence import with_closed_forms
 from vampyro.programs.layout import layout_of
@@ -22,11 +24,11 @@ class StraightThrough(Messenger):
     """
 
     def _pyro_sample(self, msg):
-        if not msg["is_observed"] and not msg["fn"].has_rsample and hasattr(msg["fn"], "straight_through"):
+        if not msg["is_observed"] and not msg["fn"].has_rsample and isinstance(msg["fn"], Distribution):
             msg["fn"] = msg["fn"].straight_through()
 
 
-class Relaxed:
+class Relaxed(Objective):
     """An objective whose guide is `StraightThrough`: every latent counts as reparameterised.
 
     The gradient of the model's parameters is unbiased as ever, the guide's biased and of little variance.
@@ -53,7 +55,7 @@ class Relaxed:
         return Relaxed(self.objective.reference())
 
 
-class TraceGraph_ELBO(nn.Module):
+class TraceGraph_ELBO(Objective, nn.Module):
     """∇E_q[f] = E_q[(f - b(x)) ∇log q + ∇f], f = log p(x, z) - log q(z | x): the score function with a learned baseline
     (Mnih & Gregor 2014, arXiv:1402.0030), unbiased for any b.
 
@@ -114,7 +116,7 @@ class _Baselines(Messenger):
         msg["infer"]["baseline"] = {"nn_baseline": baseline, "nn_baseline_input": self.x}
 
 
-class TraceEnum_ELBO(pyro.infer.TraceEnum_ELBO):
+class TraceEnum_ELBO(Objective, pyro.infer.TraceEnum_ELBO):
     """Σ_z q(z | x) (log p(x, z) - log q(z | x)), over all values of every discrete latent: the others' oracle.
 
     The traces are those of Pyro's `TraceEnum_ELBO`, the guide's latents enumerated in parallel, and so is the sum, but

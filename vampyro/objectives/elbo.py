@@ -6,12 +6,13 @@ import pyro
 import pyro.infer
 import torch
 
+from vampyro.objectives.base import Objective
 from vampyro.programs.divergence import with_closed_forms
 from vampyro.programs.layout import check_own, layout_of
 from vampyro.programs.traces import sample_sites
 
 
-class Trace_ELBO(pyro.infer.Trace_ELBO):
+class Trace_ELBO(Objective, pyro.infer.Trace_ELBO):
     """Pyro's Trace_ELBO without its waits for the device.
 
     Stock `Trace_ELBO` asks the device for a number (`.item()`) at every site of every step. This one

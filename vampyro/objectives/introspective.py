@@ -5,12 +5,13 @@ from pyro import poutine
 from pyro.infer.enum import get_importance_trace
 from torch.distributions import constraints
 
+from vampyro.objectives.base import Objective
 from vampyro.objectives.elbo import Trace_ELBO
 from vampyro.programs.divergence import divergence, with_closed_forms
 from vampyro.programs.traces import kind_of_numbers, sample_sites, trace_of
 
 
-class Introspective:
+class Introspective(Objective):
     """The guide tells images from the model's own by their KL, which the model then lowers (arXiv:1807.06358).
 
         guide:  -ELBO(x) + α Σ_s [m - K(x_s)]₊        model:  -ELBO(x) + α Σ_s K(x_s)

@@ -10,8 +10,22 @@ from pyro.distributions import MaskedDistribution, Unit
 from pyro.distributions.util import scale_and_mask
 from pyro.poutine.util import prune_subsample_sites, site_is_subsample
 from torch import nn
-from torch.distributions import LowRankMultivariateNormal
+from torch.distributions import (
+    ComposeTransform,
+    Independent,
+    LowRankMultivariateNormal,
+    TransformedDistribution,
+    constraints,
+)
 
+# Pyro's and torch's distributions around another, their `base_dist`.
+WRAPPERS = (
+    Independent,
+    TransformedDistribution,
+    MaskedDistribution,
+    dist.ExpandedDistribution,
+    dist.ZeroInflatedDistribution,
+)
 Sites = dict[str, Any]  # nodes of Pyro's traces, by name
 
 
@@ -68,7 +82,7 @@ def points_among(sites: Sites) -> list[str]:
 
 def core(fn: torch.distributions.Distribution) -> torch.distributions.Distribution:
     """The distribution at the bottom, under `to_event`, masks and transforms."""
-    while hasattr(fn, "base_dist"):
+    while isinstance(fn, WRAPPERS):
         fn = fn.base_dist
     return fn
 
@@ -81,7 +95,7 @@ def is_delta(fn):
 def kind_of_numbers(fn):
     """What a distribution's draws are made of: its support, unwrapped."""
     support = fn.support
-    while hasattr(support, "base_constraint"):
+    while isinstance(support, (constraints.independent, constraints.MixtureSameFamilyConstraint)):
         support = support.base_constraint
     return support
 
@@ -89,10 +103,10 @@ def kind_of_numbers(fn):
 def precise(fn: torch.distributions.Distribution, value: torch.Tensor) -> torch.Tensor:
     """Return a value in float64, for `fn.log_prob`; unchanged where it has matrix products in its own precision."""
     transforms: list = []
-    while hasattr(fn, "base_dist"):
-        transforms += getattr(fn, "transforms", [])
+    while isinstance(fn, WRAPPERS):
+        transforms += fn.transforms if isinstance(fn, TransformedDistribution) else []
         fn = fn.base_dist
-    parts = [part for transform in transforms for part in getattr(transform, "parts", [transform])]
+    parts = [part for t in transforms for part in (t.parts if isinstance(t, ComposeTransform) else [t])]
     own = nn.Module, LowRankMultivariateNormal
     return value if any(isinstance(part, own) for part in (fn, *parts)) else value.double()
 

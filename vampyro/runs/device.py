@@ -10,6 +10,7 @@ from vampyro.catalogue.specs import parse
 from vampyro.distributions import gemm
 from vampyro.likelihood.importance import least_bytes
 from vampyro.memory import available_bytes, check_fits
+from vampyro.objectives import Objective
 from vampyro.runs.signals import deadly
 from vampyro.training.distributed import Processes
 
@@ -53,7 +54,7 @@ def find_engine(config, device, images, objective, processes=ALONE):
     """
     if processes.size > 1 and config["engine"] in ("graph", "svi"):
         raise DeviceError(f"--engine {config['engine']} runs in one process, not {processes.size}: write --engine auto")
-    engines = getattr(objective, "engines", None)
+    engines = objective.engines if isinstance(objective, Objective) else None
     if engines and config["engine"] not in ("auto", *engines):
         raise DeviceError(
             f"--engine {config['engine']} cannot train --objective {config['objective']}, which runs by "

@@ -2,9 +2,11 @@
 
 import torch
 from pyro import poutine
+from torch import nn
 
 from vampyro import plots
 from vampyro.distributions import LabelledImages
+from vampyro.priors import Prior
 from vampyro.programs.modes import evaluation_mode
 from vampyro.programs.randomness import seeded
 
@@ -27,8 +29,7 @@ def figures(model, guide, images, metrics, film, seed):
         }
         if images.classes is not None:
             drawn["analogies.png"] = analogies(model, guide, images, x[:10])
-        if hasattr(model.prior, "pseudo_inputs"):
-            u = model.prior.pseudo_inputs()
+        if (u := pseudo_inputs(model.prior)) is not None:
             u = u[torch.randperm(len(u), device=u.device)[:100]]
             captions = None if images.classes is None else u[:, -images.classes :].argmax(1).tolist()
             title = f"{len(u)} pseudo-inputs" + ("" if captions is None else ", with their likeliest labels")
@@ -51,8 +52,13 @@ def sample_grid(model, classes=None):
 
 def shoot(film, prior, epoch, frames=12):
     """Adds the first pseudo-inputs after epochs 1, 2, 4, 8, … to `film`, {epoch: bytes (frames, *shape)}."""
-    if hasattr(prior, "pseudo_inputs") and epoch & (epoch - 1) == 0:
-        film[str(epoch)] = (255 * prior.pseudo_inputs().detach()[:frames]).round().byte().cpu()
+    if epoch & (epoch - 1) == 0 and (u := pseudo_inputs(prior)) is not None:
+        film[str(epoch)] = (255 * u.detach()[:frames]).round().byte().cpu()
+
+
+def pseudo_inputs(prior: nn.Module) -> torch.Tensor | None:
+    """The images that a prior is made of, or None; any module may be a prior."""
+    return prior.pseudo_inputs() if isinstance(prior, Prior) else None
 
 
 def analogies(model, guide, images, x):

@@ -2,12 +2,31 @@
 
 import math
 import time
+from collections.abc import Iterable
 from functools import partial
 from numbers import Real
+from typing import Any, Protocol, runtime_checkable
 
 import torch
+from torch import Tensor
 
 from vampyro.programs.randomness import seeded
+
+
+@runtime_checkable
+class Batches(Protocol):
+    """What data must have for `fit`, beside `device`."""
+
+    def batches(self, size: int) -> Iterable[Tensor]:
+        """One epoch of training batches."""
+
+
+@runtime_checkable
+class RunsEpochs(Protocol):
+    """An update that runs whole epochs itself, faster than step by step."""
+
+    def epoch(self, data: Any, batch_size: int) -> tuple[dict[str, Tensor], int]:
+        """Sums over images, and the number of images."""
 
 
 def fit(update, data, *, epochs, batch_size=100, seed=0, first=1, before_epoch=(), evaluate=None):
@@ -42,9 +61,9 @@ def fit(update, data, *, epochs, batch_size=100, seed=0, first=1, before_epoch=(
     1
     2
     """
-    if not hasattr(data, "batches"):
+    if not isinstance(data, Batches):
         raise TypeError(f"fit expects data with batches(size), as data.load(NAME) gives, got a {type(data).__name__}")
-    run_epoch = getattr(update, "epoch", None) or partial(_epoch, update)
+    run_epoch = update.epoch if isinstance(update, RunsEpochs) else partial(_epoch, update)
     for epoch in range(first, epochs + 1):
         began = time.perf_counter()
         for callback in before_epoch:

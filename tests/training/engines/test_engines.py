@@ -78,9 +78,7 @@ def test_what_is_staged_is_eager_bit_for_bit(prior, flow, no_compiler):
     assert_engine_is_eager(*programs(prior, flow))
 
 
-@pytest.mark.parametrize(
-    "text", [t for t in every("objective", 3) if "compiled" in getattr(objective(t), "engines", ENGINES)]
-)
+@pytest.mark.parametrize("text", [t for t in every("objective", 3) if "compiled" in (objective(t).engines or ENGINES)])
 @pytest.mark.parametrize("model", ["vae", "two-level"])
 def test_every_objective_and_model_is_staged(text, model, no_compiler):
     posterior = posterior_for(text)

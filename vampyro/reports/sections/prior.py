@@ -5,6 +5,7 @@ import torch
 from vampyro import plots
 from vampyro.diagnostics import code_use, component_use
 from vampyro.diagnostics.top_level import top_level
+from vampyro.distributions import CodeDistribution, Mixture
 from vampyro.metrics import knn_accuracy
 from vampyro.programs.randomness import seeded
 from vampyro.reports.sections.subject import Measured
@@ -30,7 +31,7 @@ def measure(subject):
     if labels is not None and len(z) > 30:
         figures["knn_accuracy"] = knn_accuracy(z, labels)
         notes.append(f"The label of a code is that of most of its 5 nearest codes for {figures['knn_accuracy']:.1%}.")
-    if hasattr(prior, "component_log_prob"):
+    if isinstance(prior, Mixture):
         use = component_use(subject.model, subject.guide, x, seed=subject.settings["seed"])
         figures |= {"components": len(use.use), "effective": use.effective, "dead": len(use.dead())}
         pictures["components"] = plots.component_bars(use.use)
@@ -38,7 +39,7 @@ def measure(subject):
             f"Of {len(use.use)} components {use.effective:.1f} are effective, exp of the entropy of their use, and "
             f"{len(use.dead())} are dead: they get less than a tenth of their share."
         )
-    if hasattr(prior, "one_hot"):
+    if isinstance(prior, CodeDistribution):
         use = code_use(subject.model, subject.guide, x, seed=subject.settings["seed"])
         figures |= {"codes": len(use.use), "perplexity": use.effective, "dead": len(use.dead())}
         pictures["codes"] = plots.component_bars(use.use, title="use of each code")

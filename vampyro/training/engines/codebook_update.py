@@ -3,11 +3,12 @@
 import pyro
 import torch
 
+from vampyro.nets import Learner
 from vampyro.training.distributed import ProcessError
 
 
 class Learning:
-    """After each step of the optimiser, lets those parts of a guide learn that have a method `learn`.
+    """After each step of the optimiser, lets those parts of a guide learn that are a `nets.Learner`.
 
     `part.learn(*inputs)` gets what the part is called with for the same images now, and moves its buffers in place: a
     codebook follows its encoder so. Without such parts it does nothing.
@@ -28,7 +29,7 @@ class Learning:
 
     def __init__(self, guide, reduce=None):
         parts = guide.modules() if isinstance(guide, torch.nn.Module) else ()
-        self.guide, self.parts = guide, [part for part in parts if hasattr(part, "learn")]
+        self.guide, self.parts = guide, [part for part in parts if isinstance(part, Learner)]
         if self.parts and reduce is not None:
             names = ", ".join(type(part).__name__ for part in self.parts)
             raise ProcessError(

@@ -2,7 +2,7 @@
 
 import torch
 
-from vampyro.objectives import Introspective, Trace_ELBO
+from vampyro.objectives import Differentiable, Introspective, Objective, Trace_ELBO
 from vampyro.training.engines.compiled import CompiledStep
 from vampyro.training.engines.cuda_graph import GraphStep
 from vampyro.training.engines.eager import EagerStep
@@ -70,10 +70,12 @@ def make_update(model, guide, *, weight=None, optimizer="adam", lr=1e-3, engine=
     if isinstance(objective, torch.nn.Module):
         objective.to(weight.device)
     objective = objective or Trace_ELBO()
+    ours = objective if isinstance(objective, Objective) else None
     asked = "reference" if engine == "svi" else "differentiable_loss"  # as Pyro's own estimators have it
-    if not isinstance(objective, Introspective) and not hasattr(objective, asked):
+    has = ours and ours.reference() is not None if engine == "svi" else isinstance(objective, Differentiable)
+    if not isinstance(objective, Introspective) and not has:
         raise TypeError(f"engine {engine} asks an objective for its {asked}; {objective!r} has none: give IWAE(5), say")
-    if engine not in (engines := getattr(objective, "engines", ENGINES)):
+    if engine not in (engines := ours and ours.engines or ENGINES):
         raise ValueError(f"{type(objective).__name__} trains by engine {' or '.join(engines)}, not by {engine!r}")
     step = IntrospectiveStep if isinstance(objective, Introspective) else ENGINES[engine]
     return step(model, guide, weight, optimizer, lr, objective, reduce)

@@ -1,0 +1,155 @@
+"""The contract of the invertible maps in flows: a map and its log-determinant are computed together, and remembered."""
+
+import copy
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.distributions import Transform, constraints
+
+from vampyro.distributions.normal import DiagonalNormal
+
+
+class Bijection(Transform):
+    """An invertible map of vectors (..., latent) → (..., latent).
+
+    A subclass computes
+
+        push(x) → y, log |det ∂y/∂x|
+        pull(y) → x, log |det ∂y/∂x|, the same sign
+
+    where the log-determinant is (...), or a number where it is the same everywhere: 0.0 of a rotation.
+
+    It has `length`, `latent` (None where it maps vectors of any size), and `batch_shape`, that of its parameters: ()
+    says that one map serves every point, (K,) that component k has its own, and then the points are (..., K, latent).
+    Its tensors stand in attributes, each (*batch_shape, …): a VampPrior scores some components only, and `select`
+    indexes every tensor that it finds. Where one has no such batch, override `_index`. Where algebra beats inverting
+    every point for every component, override `pairwise_log_prob`.
+
+    It remembers the last pair, as Pyro expects of a transform, so that scoring one's own sample is free. A pair that
+    was computed without gradients is forgotten where they are wanted, and so is one that was changed in place.
+
+    >>> class Mirror(Bijection):
+    ...     batch_shape, length = (), 1
+    ...     def push(self, x):
+    ...         return x.flip(-1), 0.0
+    ...     pull = push
+    >>> Mirror().log_abs_det_jacobian(torch.randn(5, 2), None)
+    tensor([0., 0., 0., 0., 0.])
+    """
+
+    domain = codomain = constraints.real_vector
+    bijective = True
+    latent: int | None = None
+    length: int
+    batch_shape: torch.Size
+
+    def __init__(self):
+        super().__init__(cache_size=1)
+        self._log_det, self._has_graph, self._state = None, False, None  # of the remembered pair
+
+    @property
+    def inv(self):
+        inverse = super().inv
+        self._inv = None  # it knows this map: were it known in turn, a graph would live until garbage is collected
+        return inverse
+
+    def __call__(self, x):
+        self._forget_what_is_stale()
+        y = super().__call__(x)
+        self._state = self._state_of_pair()
+        return y
+
+    def _inv_call(self, y):
+        self._forget_what_is_stale()
+        x = super()._inv_call(y)
+        self._state = self._state_of_pair()
+        return x
+
+    def _forget_what_is_stale(self):
+        without_graph = torch.is_grad_enabled() and not self._has_graph
+        if without_graph or self._state != self._state_of_pair():
+            self._cached_x_y = None, None
+
+    def _state_of_pair(self):
+        """Return a value that differs after one of the two changes in place, as by an optimiser, or needs gradients."""
+        return [t is None or t.is_inference() or (t._version, t.requires_grad) for t in self._cached_x_y]
+
+    def _check(self, x):
+        """Parameters of one dimension would broadcast, and the log-determinant be another map's."""
+        if self.latent not in (None, x.shape[-1]):
+            raise ValueError(
+                f"{self} maps vectors of {self.latent}, got {x.shape[-1]}: build the flow with that latent"
+            )
+
+    def _call(self, x):
+        return self._compute(self.push, x)[0]
+
+    def _inverse(self, y):
+        return self._compute(self.pull, y)[0]
+
+    def _compute(self, way, x):
+        """The other end of the pair, and the log-determinant as a tensor, remembered where a pair is."""
+        self._check(x)
+        other, log_det = way(x)
+        if not isinstance(log_det, torch.Tensor):
+            log_det = x.new_full(x.shape[:-1], log_det)
+        if self._cache_size:
+            self._log_det, self._has_graph = log_det, torch.is_grad_enabled()
+        return other, log_det
+
+    def log_abs_det_jacobian(self, x, y):
+        self._forget_what_is_stale()
+        if not self._cache_size:
+            return self._compute(self.push, x)[1]
+        if self._cached_x_y[0] is not x:
+            self(x)
+        return self._log_det
+
+    def with_cache(self, cache_size=1):
+        """Return the same map that remembers its last pair (1) or none (0)."""
+        if cache_size not in (0, 1):
+            raise ValueError(f"cache_size is {cache_size}, expected 0 or 1")
+        if cache_size == self._cache_size:
+            return self
+        new = self._forgetful()
+        new._cache_size = cache_size
+        return new
+
+    def _forgetful(self):
+        """A copy that has seen nothing and is nobody's inverse."""
+        new = copy.copy(self)
+        new._cached_x_y, new._log_det, new._has_graph, new._state, new._inv = (None, None), None, False, None, None
+        return new
+
+    def push(self, x: Tensor) -> tuple[Tensor, Tensor | float]:
+        """y, and log |det ∂y/∂x|."""
+        raise NotImplementedError
+
+    def pull(self, y: Tensor) -> tuple[Tensor, Tensor | float]:
+        """x, and log |det ∂y/∂x|."""
+        raise NotImplementedError
+
+    def pairwise_log_prob(
+        self, base: DiagonalNormal, z: Tensor, pairs: tuple[Tensor, Tensor] | None = None
+    ) -> Tensor | None:
+        """The density of T_k(base_k) at every z_n, (..., K), or of the pairs (n, k), (P,); None: no faster than one by
+        one.
+        """
+        return None
+
+    def select(self, index: Any, dtype: torch.dtype) -> "Bijection":
+        """The maps of those batch members, by their index, in that precision; itself where one map serves all."""
+        if not self.batch_shape:
+            return self
+        new = self._forgetful()
+        new._index(index, dtype)
+        return new
+
+    def _index(self, index, dtype):
+        for name, value in vars(self).items():
+            if isinstance(value, torch.Tensor):
+                setattr(self, name, value[index].to(dtype))
+
+    def __repr__(self):
+        return f"{type(self).__name__}(length={self.length})"
