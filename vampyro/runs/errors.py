@@ -3,7 +3,7 @@
 from vampyro.errors import DataError, SpecError
 from vampyro.memory import CapacityError, MemoryShortage
 from vampyro.runs.device import DeviceError
-from vampyro.runs.folder import FolderError
+from vampyro.runs.results import FolderError
 from vampyro.training.checkpoint import CheckpointError
 from vampyro.training.distributed import ProcessError
 

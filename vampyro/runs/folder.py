@@ -15,6 +15,7 @@ from vampyro.catalogue.supports import resolve_objective
 from vampyro.errors import SpecError
 from vampyro.runs import saved
 from vampyro.runs.config import DEFAULTS, WHERE, written
+from vampyro.runs.results import FolderError, Results
 from vampyro.training.checkpoint import load_checkpoint, save_checkpoint
 
 NAME = ".lock"
@@ -84,10 +85,6 @@ def _lock(file):
 
 
 HALF = re.compile(r"checkpoint\.pt\.part|.+\.[0-9a-f]{32}\.part")  # what a killed process was writing
-
-
-class FolderError(ValueError):
-    """A folder that cannot hold this run."""
 
 
 class Folder:
@@ -192,14 +189,10 @@ class Folder:
     def measures(self, checkpoint):
         """{prior: {measure: its figures}} of results.json, those of the checkpoint with that digest."""
         try:
-            measures = json.loads((self.path / "results.json").read_text(encoding="utf-8"))["measures"]
-            kept = {
-                prior: {name: it for name, it in figures.items() if it["settings"]["checkpoint"] == checkpoint}
-                for prior, figures in measures.items()
-            }
-        except (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError):  # none, or none of ours
+            results = Results.read(self.path)
+        except FolderError:  # nothing there, or nothing of ours
             return {}
-        return {prior: figures for prior, figures in kept.items() if figures}
+        return {prior: figures for prior in results.priors if (figures := results.measures(prior, checkpoint))}
 
     def write_arrays(self, name, **arrays):
         """A .npz file."""
