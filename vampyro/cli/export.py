@@ -1,6 +1,6 @@
 """The job `export`: posterior draws of a finished run, as ArviZ reads them."""
 
-from vampyro.errors import require
+from vampyro.errors import UserError, require
 from vampyro.runs.arguments import COUNT, Parser, file
 from vampyro.runs.config import check_data
 
@@ -26,13 +26,12 @@ def main(argv):
     given = parser().named(argv)
     check_data(given)
     require("arviz", "export")
-    from vampyro.runs.errors import INPUT_ERRORS  # torch comes with it: not before the flags are read
-    from vampyro.runs.scoring import products_of
+    from vampyro.runs.scoring import products_of  # torch comes with it: not before the flags are read
 
     try:
         with products_of(given["run"]):
             export(given.pop("run"), **given)
-    except (*INPUT_ERRORS, FloatingPointError) as error:
+    except (UserError, FloatingPointError) as error:
         return f"error: {error}"
 
 
@@ -40,7 +39,7 @@ def export(run, count, samples, proposals, split, out, device="auto", **given):
     """Writes FILE.nc and prints where it is, and for how many images the draws are not to be trusted.
 
     Raises:
-        one of `vampyro.runs.errors.INPUT_ERRORS`.
+        UserError: for what a user can fix.
     """
     from vampyro.likelihood import posterior_draws, scoring_guide
     from vampyro.likelihood.weights import MIN_SAMPLES

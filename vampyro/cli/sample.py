@@ -3,7 +3,7 @@
 import math
 
 from vampyro.catalogue.specs import MANY
-from vampyro.errors import SpecError
+from vampyro.errors import SpecError, UserError
 from vampyro.runs.arguments import COUNT, Parser, file, number
 from vampyro.runs.config import check_data
 
@@ -44,13 +44,12 @@ def parser():
 def main(argv):
     given = parser().named(argv)
     check_data(given)
-    from vampyro.runs.errors import INPUT_ERRORS  # torch comes with it: not before the flags are read
-    from vampyro.runs.scoring import products_of
+    from vampyro.runs.scoring import products_of  # torch comes with it: not before the flags are read
 
     try:
         with products_of(given["run"]):
             sample(given.pop("run"), **given)
-    except INPUT_ERRORS as error:
+    except UserError as error:
         return f"error: {error}"
 
 

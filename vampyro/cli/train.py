@@ -5,6 +5,7 @@ import sys
 from contextlib import redirect_stdout
 from io import StringIO
 
+from vampyro.errors import UserError
 from vampyro.runs import config as flags
 from vampyro.runs.signals import status
 
@@ -21,18 +22,19 @@ def main(argv):
         )
         from vampyro.memory import MemoryShortage
         from vampyro.runs import training_run as begin
-        from vampyro.runs.errors import INPUT_ERRORS
         from vampyro.training.distributed import ProcessError
 
         try:
             run = begin.start(*settings)
-        except INPUT_ERRORS as error:
+        except UserError as error:
             return f"error: {error}"
         quiet = redirect_stdout(sys.stdout if run.processes.leads else StringIO())
         with gemm.using(run.config["gemm"]), quiet:
             try:
                 try:
                     run.train()
+                except (ProcessError, MemoryShortage):
+                    raise
                 except (FloatingPointError, ValueError) as error:  # the second is how stock SVI meets a NaN
                     return traced(run, error, begin.diagnosis)
                 try:

@@ -8,6 +8,7 @@ import torch
 
 from vampyro.catalogue.specs import parse
 from vampyro.distributions import gemm
+from vampyro.errors import UserError
 from vampyro.likelihood.importance import least_bytes
 from vampyro.memory import available_bytes, check_fits
 from vampyro.runs.signals import deadly
@@ -34,7 +35,7 @@ def joined(device: torch.device) -> Processes:
         return Processes.join(device)
 
 
-class DeviceError(ValueError):
+class DeviceError(UserError):
     """A device that this machine lacks."""
 
 

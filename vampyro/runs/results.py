@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy
 
-from vampyro.errors import quote
+from vampyro.errors import UserError, quote
 
 
-class FolderError(ValueError):
+class FolderError(UserError):
     """A folder that cannot hold a run, or does not hold one that can be read."""
 
 

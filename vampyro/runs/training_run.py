@@ -12,7 +12,7 @@ from tqdm import tqdm
 from vampyro.catalogue.assemble import PARTS, assemble
 from vampyro.catalogue.parts import OBJECTIVES
 from vampyro.catalogue.specs import parse
-from vampyro.errors import require
+from vampyro.errors import UserError, require
 from vampyro.likelihood import scoring_guide
 from vampyro.memory import Allowance, memory_for
 from vampyro.objectives import KLWeight
@@ -29,7 +29,6 @@ from vampyro.runs.device import (
     joined,
     recorded_products,
 )
-from vampyro.runs.errors import INPUT_ERRORS
 from vampyro.runs.folder import Folder, FolderError, Reader
 from vampyro.runs.partial_scores import Partial
 from vampyro.runs.remarks import remarks
@@ -311,7 +310,7 @@ def start(config, given, resume):
     """A new run, or the one in the folder `resume` with what is `given` beside it.
 
     Raises:
-        one of INPUT_ERRORS, each with what was given, what was expected and how to fix it.
+        UserError: with what was given, what was expected and how to fix it.
     """
     if resume is None:
         processes = joined(find_device(config["device"]))
@@ -370,7 +369,7 @@ def diagnosis(run):
     def agree(found):
         return next(filter(None, run.processes.gathered(found)), None)
 
-    with suppress(*INPUT_ERRORS):  # data that are gone, say: then nothing can be repeated
+    with suppress(UserError):  # data that are gone, say: then nothing can be repeated
         again = Run(run.config | {"engine": "eager"}, run.processes)
         again.take_up(run.folder)
         return diagnose(**again.fitting(), agree=agree)
