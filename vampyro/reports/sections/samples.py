@@ -85,7 +85,7 @@ def measure(subject: Subject) -> Measured:
         f"uniform (total variation), with an entropy of {entropy(shares):.3f} nats."
     )
     if classes is not None:
-        metrics["label_accuracy"] = accuracy(classifier, samples, torch.cat(asked))
+        metrics["label_accuracy"] = accuracy(classifier, samples, torch.cat(list(asked)))
         notes.append(f"It reads the class that was asked for in {metrics['label_accuracy']:.1%} of samples.")
     if subject.labels is not None:
         metrics["reconstruction_accuracy"] = accuracy(classifier, rebuilt, subject.labels)
