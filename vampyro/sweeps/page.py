@@ -37,7 +37,9 @@ def write(
     columns = beside(work)
     for source in recipe.published:
         digits = table.METRICS[source.metric].digits
-        theirs = {cell: spoken(value, error, digits) for cell, (value, error) in source.values.items()}
+        theirs = {
+            cell: table.Summary(value, error, None, 1).text(digits) for cell, (value, error) in source.values.items()
+        }
         columns.setdefault(source.metric, {})[source.by] = theirs
     text = table.markdown(rows, [name for name in table.shown(rows) if name != "minutes"], beside=columns)
     page, drawn = map(Path, paths)
@@ -46,11 +48,6 @@ def write(
     link = Path(os.path.relpath(drawn, page.parent)).as_posix()
     Folder(page.parent).write_text(page.name, in_full(recipe, work, rows, changed, only, text, link))
     return text
-
-
-def spoken(value: float, error: float | None, digits: int) -> str:
-    """Return a published value ± its error."""
-    return f"{value:.{digits}f}" + ("" if error is None else f" ± {error:.{digits}f}")
 
 
 def compared(recipe: Recipe, rows: list[table.Row]) -> Figure:

@@ -211,7 +211,7 @@ def x_axis(rows: list[Row]) -> str | None:
 
 
 def rate_distortion(rows: list[Row]) -> Figure | None:
-    """Draw the curve of a sweep over β alone, or None: of test images where they were measured, else of validation's."""
+    """Draw the curve of a sweep over β alone, else None: of test images where they are measured, or of validation's."""
     if list(rows[0].labels) != ["beta"] or len(rows) < 2:
         return None
     pairs = ("rate", "distortion"), ("kl", "reconstruction")

@@ -34,9 +34,7 @@ def measure(subject: Subject) -> Measured:
     metrics, pictures, notes = {"samples": samples, "images": len(x), "log_likelihood": own.mean().item()}, {}, []
     for name, images in others.items():
         images = images.to(x.device)
-        if (
-            ours.classes is not None and few.labels is not None
-        ):  # the labels that the data's images have, one after the other
+        if ours.classes is not None and few.labels is not None:  # those of the data's images, in order
             images = ours.inputs(images, few.labels[: len(images)])
         theirs = score(subject.model, subject.scoring_guide, images, samples, seed=settings["seed"]).log_likelihood
         area = auroc(own, theirs)
