@@ -19,6 +19,7 @@ from vampyro.runs.run_plots import sample_grid
 from vampyro.runs.scoring import load_other, quantity, trained
 from vampyro.training.distributed import ProcessError
 
+PACKAGE = "vampyro.reports.sections"
 EVERY = ("split", "count", "draw_seed", "seed", "checkpoint")  # settings that every measure depends on
 
 
@@ -45,7 +46,7 @@ def rescore(run, measures, command, prior="own", device="auto", **given):
     """
     device = find_device(device)
     processes = joined(device)
-    folder, config, checkpoint, images, model, guide = trained(run, prior, **given)
+    folder, config, checkpoint, images, model, guide = trained(run, prior, given.get("data_dir"))
     with memory_for(f"moving the run to {device}", "--dataset", "--hidden"):
         model, guide, images = model.to(device), guide.to(device), images.to(device)
     if len(set(processes.gathered(checkpoint))) > 1:
@@ -54,7 +55,8 @@ def rescore(run, measures, command, prior="own", device="auto", **given):
     other = load_other(given["other"], data_dir, images) if given.get("other") else None
     own = {"samples": config["samples"], "seed": config["seed"], "count": config["test_images"]}
     settings = own | given | {"checkpoint": checkpoint}
-    check_samples(model, images.images("test"), settings["samples"])
+    if any("samples" in importlib.import_module(f"{PACKAGE}.{name}").SETTINGS for name in measures):
+        check_samples(model, images.images("test"), settings["samples"])
     if points_of(guide, images.images("test")[:1]):
         settings["proposal"] = "Normal, fitted to the validation images"
     suffix = "" if prior == "own" else f"-{prior.replace(':', '-')}"
@@ -88,7 +90,7 @@ def rescore(run, measures, command, prior="own", device="auto", **given):
 def _measured(subject, name):
     """What lies there, or what is measured now, written."""
     folder, path = subject.folder, subject.folder.path / f"{name}.json"
-    section = importlib.import_module(f"vampyro.reports.sections.{name}")
+    section = importlib.import_module(f"{PACKAGE}.{name}")
     settings = {key: subject.settings[key] for key in (*EVERY, *section.SETTINGS) if key in subject.settings}
     before = read_measure(path)
     before = subject.processes.shared(before) if name == "likelihood" else before

@@ -3,8 +3,7 @@
 from vampyro import plots
 from vampyro.likelihood.weights import sizes
 from vampyro.reports.sections.subject import Measured
-from vampyro.runs.partial_scores import Partial
-from vampyro.runs.scoring import scored, sentence, summary
+from vampyro.runs.scoring import Partial, scored, sentence, summary
 
 SETTINGS = ("samples", "proposal")  # beside those of every measure
 
