@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from vampyro.files import writing
+from vampyro.files import replacing
 from vampyro.memory import is_out_of_memory
 
 
@@ -21,8 +21,8 @@ def save_checkpoint(path, state):
     """Writes a nested dict of tensors and plain values; a reader sees the old file or the new one, never half."""
     contents = io.BytesIO()
     torch.save(state, contents)  # into memory: what torch's own writer does on a full disk is no OSError
-    with writing(Path(path), parents=False) as file:
-        file.write(contents.getbuffer())
+    with replacing(Path(path), parents=False) as temporary:
+        temporary.write_bytes(contents.getbuffer())
 
 
 def read_checkpoint(path):
