@@ -19,7 +19,7 @@ from vampyro.likelihood.importance import least_bytes
 from vampyro.runs import config as flags
 from vampyro.runs import device as limits
 from vampyro.runs import training_run as training
-from vampyro.runs.saved import ADDED, REQUIRED
+from vampyro.runs.config import ADDED, Config, RunConfig
 from vampyro.runs.scoring import load_images
 from vampyro.training.checkpoint import CheckpointError
 
@@ -160,9 +160,7 @@ def test_a_batch_larger_than_the_training_set_times_the_prior_with_that_set():
     images = SimpleNamespace(train=range(40), device=torch.device("cpu"))
     for size, expected in ((10**5, (40,)), (8, (8,))):
         asked.clear()
-        fake = SimpleNamespace(
-            config={"batch_size": size, "seed": 0}, images=images, model=SimpleNamespace(prior=Prior())
-        )
+        fake = SimpleNamespace(config=Config(batch_size=size), images=images, model=SimpleNamespace(prior=Prior()))
         assert training.Run.seconds_in_prior(fake) > 0
         assert set(asked) == {expected}
 
@@ -170,7 +168,7 @@ def test_a_batch_larger_than_the_training_set_times_the_prior_with_that_set():
 # --- config.json
 
 
-@pytest.mark.parametrize("name", REQUIRED)
+@pytest.mark.parametrize("name", RunConfig.__dataclass_fields__)
 def test_a_setting_that_is_missing_is_named_in_one_line(name, a_run):
     config = json.loads((a_run / "config.json").read_text())
     config.pop(name)

@@ -143,7 +143,7 @@ def test_every_run_is_the_ordinary_one_and_finished_ones_are_left_alone(dataset,
 
 def test_the_same_command_may_ask_for_tensorboard_too(dataset, tmp_path, here, monkeypatch):
     monkeypatch.setattr("vampyro.errors.require", lambda *_: None)
-    monkeypatch.setattr("vampyro.runs.tensorboard.Board", Mock())
+    monkeypatch.setattr("vampyro.runs.run_plots.Board", Mock())
     argv = ["--vary", "latent=2,3", "--tensorboard"]
     assert sweep(dataset, tmp_path / "out", *argv[:2], epochs=1) is None and len(here) == 2
     assert sweep(dataset, tmp_path / "out", *argv, epochs=1) is None and len(here) == 2  # finished already
@@ -405,7 +405,8 @@ def test_likelihoods_of_images_and_of_images_given_labels_are_not_taken_for_one(
         kind = "log p(x | y)" if cell.labels["condition"] == "label" else "log p(x)"
         test = {"log_likelihood": -2.0, "elbo": -3.0, "quantity": kind}
         folder.mkdir()
-        (folder / "config.json").write_text("{}")
+        run = {"shape": [1, 2, 2], "sha256": {}, "classes": 10 if cell.config.condition == "label" else None}
+        (folder / "config.json").write_text(json.dumps(cell.config.to_dict() | run))
         (folder / "metrics.jsonl").write_text("")
         (folder / "results.json").write_text(
             json.dumps({"test": test, "fit": {"epochs": 1, "best_epoch": 1, "seconds": 60}})

@@ -3,15 +3,17 @@
 import argparse
 import shlex
 import sys
+from collections.abc import Sequence
+from typing import Any
 
 from vampyro.errors import SpecError, UserError, choose
 from vampyro.reports.sections import SECTIONS
-from vampyro.runs.arguments import COUNT, SEED, Parser, number, path
+from vampyro.runs.arguments import COUNT, SEED, Parser, as_started, number, path
 from vampyro.runs.config import check_data
 from vampyro.runs.signals import status
 
 
-def measures(text):
+def measures(text: str) -> list[str]:
     """An argparse type: `elbo,ais` → ["elbo", "ais"], and `all`."""
     names = list(SECTIONS) if text == "all" else text.split(",")
     try:
@@ -20,7 +22,7 @@ def measures(text):
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
-def parser():
+def parser() -> Parser:
     p = Parser(
         prog="run.py score",
         description="Measure a run's best epoch; figures go to results.json, everything to a report.html.",
@@ -50,8 +52,8 @@ def parser():
     return p
 
 
-def read(argv):
-    """argv → settings; one line and the end where one of them is of a measure that was not asked for."""
+def read(argv: Sequence[str]) -> dict[str, Any]:
+    """Return the settings in argv; one line and the end where one of them is of a measure that was not asked for."""
     p = parser()
     given = p.named(argv)
     for name in ("temperatures", "other"):
@@ -62,7 +64,7 @@ def read(argv):
     return given | {"temperatures": given["temperatures"] or 300}
 
 
-def main(argv):
+def main(argv: Sequence[str]) -> str | int | None:
     given = read(argv)
     check_data(given, "other")
     from vampyro.memory import MemoryShortage
@@ -71,7 +73,7 @@ def main(argv):
 
     try:
         with products_of(given["run"]):
-            command = shlex.join(["python", "run.py", "score", *argv])
+            command = as_started(shlex.join(["python", "run.py", "score", *argv]))
             failed = rescore.rescore(given.pop("run"), command=command, **given)
             return f"error: not measured: {', '.join(failed)}" if failed else None
     except (OSError, MemoryShortage) as error:

@@ -51,7 +51,7 @@ def rescore(
     """
     device = find_device(device)
     processes = joined(device)
-    folder, config, checkpoint, images, model, guide = trained(run, prior, **given)
+    folder, config, checkpoint, images, model, guide = trained(run, prior, given.get("data_dir"))
     with memory_for(f"moving the run to {device}", "--dataset", "--hidden"):
         model, guide, images = model.to(device), guide.to(device), images.to(device)
     if len(set(processes.gathered(checkpoint))) > 1:
@@ -60,7 +60,8 @@ def rescore(
     other = load_other(given["other"], data_dir, images) if given.get("other") else None
     own = {"samples": config["samples"], "seed": config["seed"], "count": config["test_images"]}
     settings = own | given | {"checkpoint": checkpoint}
-    check_samples(model, images.images("test"), settings["samples"])
+    if any("samples" in SECTIONS[name].settings for name in measures):
+        check_samples(model, images.images("test"), settings["samples"])
     if points_of(guide, images.images("test")[:1]):
         settings["proposal"] = "Normal, fitted to the validation images"
     suffix = "" if prior == "own" else f"-{prior.replace(':', '-')}"

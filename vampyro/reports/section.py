@@ -8,9 +8,11 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import numpy
     import torch
 
     from vampyro.data import ImageSet
+    from vampyro.runs.config import RunConfig
     from vampyro.runs.folder import Folder
     from vampyro.training.distributed import Processes
 
@@ -98,7 +100,7 @@ class Subject:
     model: torch.nn.Module
     guide: torch.nn.Module
     images: ImageSet
-    config: dict[str, Any]
+    config: RunConfig
     settings: dict[str, Any]
     folder: Folder
     processes: Processes
@@ -106,7 +108,7 @@ class Subject:
     prior: str = "own"
 
     @cached_property
-    def index(self) -> torch.Tensor:
+    def index(self) -> numpy.ndarray:
         """Indices, among the split's images, of those that are measured."""
         from vampyro.runs.scoring import drawn
 

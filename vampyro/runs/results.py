@@ -1,14 +1,15 @@
 """The contents of a run's folder: its settings, its epochs, its test results and its measures. Imports no torch."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy
 
-from vampyro.errors import UserError, quote
+from vampyro.errors import SpecError, UserError
+from vampyro.runs.config import RunConfig
 
 
 class FolderError(UserError):
@@ -21,13 +22,13 @@ class Results:
 
     Attributes:
         folder: of the run.
-        config: config.json.
+        config: config.json, checked as a command line is.
         epochs: the lines of metrics.jsonl, one dict for each whole epoch; empty before the first.
         content: results.json; empty before the run is finished.
     """
 
     folder: Path
-    config: Mapping[str, Any]
+    config: RunConfig
     epochs: list[dict[str, Any]] = field(default_factory=list)
     content: dict[str, Any] = field(default_factory=dict)
 
@@ -83,7 +84,7 @@ class Results:
             checkpoint: keep only measures of the checkpoint with this digest.
         """
         found = self.content.get("measures", {}).get(prior, {})
-        return {name: it for name, it in found.items() if checkpoint in (None, it["settings"].get("checkpoint"))}
+        return found if checkpoint is None else of_checkpoint(found, checkpoint)
 
     @property
     def priors(self) -> list[str]:
@@ -104,20 +105,24 @@ class Results:
             raise FolderError(f"{path} cannot be read: {error}") from None
 
 
-def read_config(folder: Path) -> dict[str, Any]:
-    """Return the contents of config.json.
+def of_checkpoint(measures: dict[str, dict[str, Any]], checkpoint: str) -> dict[str, dict[str, Any]]:
+    """Return those of the measures that were made of the checkpoint with this digest."""
+    return {name: it for name, it in measures.items() if it["settings"].get("checkpoint") == checkpoint}
+
+
+def read_config(folder: Path) -> RunConfig:
+    """Return the settings in config.json.
 
     Raises:
-        FolderError: the file is missing or not JSON.
+        FolderError: the file is missing, or not one that a run writes.
     """
     path = folder / "config.json"
     try:
-        content = _read(path, json.loads)
+        return RunConfig.from_dict(_read(path, json.loads))
     except (FileNotFoundError, NotADirectoryError):
         raise FolderError(f"no run in {folder}: it has no config.json") from None
-    if not isinstance(content, dict):
-        raise FolderError(f"{path} is not the config.json of a run: expected an object, got {quote(content)}")
-    return content
+    except SpecError as error:
+        raise FolderError(f"{path} is not the config.json of a run: {error}") from None
 
 
 def read_epochs(folder: Path) -> list[dict[str, Any]]:

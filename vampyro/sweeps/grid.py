@@ -43,7 +43,7 @@ class Cell:
 
     labels: dict[str, str]
     given: dict[str, Any]
-    config: dict[str, Any]
+    config: flags.Config
 
     @property
     def name(self) -> str:

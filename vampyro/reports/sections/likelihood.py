@@ -13,8 +13,7 @@ SECTION = Section(
 def measure(subject: Subject) -> Measured:
     from vampyro import plots
     from vampyro.likelihood.weights import sizes
-    from vampyro.runs.partial_scores import Partial
-    from vampyro.runs.scoring import scored, sentence, summary
+    from vampyro.runs.scoring import Partial, scored, sentence, summary
 
     settings, processes, guide = subject.settings, subject.processes, subject.scoring_guide
     partial = Partial(
