@@ -72,8 +72,8 @@ def write_reference(app):
             page += f"\n## `{name}`\n\n```{{eval-rst}}\n.. automodule:: {name}\n```\n"
         (folder / f"{package}.md").write_text(page, encoding="utf-8")
     pages = "\n".join(PACKAGES)
-    index = f"# Reference\n\nEvery package, from its docstrings. The tests run the examples in them.\n\n```{{toctree}}\n{pages}\n```\n"
-    (folder / "index.md").write_text(index, encoding="utf-8")
+    about = "Every package, from its docstrings. The tests run the examples in them."
+    (folder / "index.md").write_text(f"# Reference\n\n{about}\n\n```{{toctree}}\n{pages}\n```\n", encoding="utf-8")
 
 
 def escape(app, what, name, obj, options, lines):

@@ -26,9 +26,8 @@ from vampyro.data import matlab
 from vampyro.errors import DataError, SpecError
 from vampyro.objectives import Trace_ELBO
 from vampyro.runs import config as flags
-from vampyro.runs import saved
 from vampyro.runs import training_run as training
-from vampyro.runs.saved import check
+from vampyro.runs.config import Config
 from vampyro.training.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 
 settings.register_profile("same", derandomize=True, deadline=None, database=None, max_examples=200)
@@ -127,15 +126,16 @@ def test_a_command_line_runs_or_ends_in_an_error_without_a_traceback(harmless, a
 
 @given(st.dictionaries(st.sampled_from(sorted(flags.DEFAULTS)), SETTINGS, max_size=2))
 def test_a_config_is_one_that_a_command_line_gives_or_a_spec_error(changes):
-    config = flags.DEFAULTS | changes
     try:
-        check(config)
+        config = Config.from_dict(Config().to_dict() | changes)
     except SpecError:
         return
     named = {name: value for name, value in config.items() if value is not None and value is not False}
-    argv = [saved._argument("--" + name.replace("_", "-"), value) for name, value in named.items()]
-    again = flags.read(argv)[0]
-    assert {name: again[name] for name in named} == named
+    argv = [
+        flags.flags_of([name]) if value is True else f"{flags.flags_of([name])}={flags.written(value)}"
+        for name, value in named.items()
+    ]
+    assert flags.parser().named(argv) == named
 
 
 # --- shapes

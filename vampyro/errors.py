@@ -1,15 +1,21 @@
 """Errors that a user can fix, and how their messages are written."""
 
 import re
+from collections.abc import Collection
 from difflib import get_close_matches
 from importlib.util import find_spec
 
 
-class SpecError(ValueError):
+class UserError(ValueError):
+    """An error that a user can fix: the command line reports it in one line, without a traceback."""
+
+
+class SpecError(UserError):
     """A spec string that cannot be read, and what would be right."""
 
 
 QUOTE_LENGTH = 200  # characters of a user's value that an error repeats
+WORD_LENGTH = 1000  # characters of a word in any error
 
 
 def quote(value: object) -> str:
@@ -20,10 +26,11 @@ def quote(value: object) -> str:
     >>> quote("x" * 100_000)
     "'xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx…xxxxxxxxxxxxxxxxxxx' (100002 characters)"
     """
-    text = repr(value)
-    if len(text) <= QUOTE_LENGTH:
-        return text
-    return f"{text[:50]}…{text[-20:]} ({len(text)} characters)"
+    return _cut(repr(value), QUOTE_LENGTH)
+
+
+def _cut(text: str, length: int) -> str:
+    return text if len(text) <= length else f"{text[:50]}…{text[-20:]} ({len(text)} characters)"
 
 
 def shorten(message: str) -> str:
@@ -32,11 +39,11 @@ def shorten(message: str) -> str:
     >>> shorten("cannot read " + "x" * 2000)
     'cannot read xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx…xxxxxxxxxxxxxxxxxxxx (2000 characters)'
     """
-    return re.sub(r"\S{1001,}", lambda word: f"{word[0][:50]}…{word[0][-20:]} ({len(word[0])} characters)", message)
+    return re.sub(r"\S+", lambda word: _cut(word[0], WORD_LENGTH), message)
 
 
-def choose(kind, name, names):
-    """`name`, if it is one of `names`; else a SpecError that suggests the nearest.
+def choose(kind: str, name: str, names: Collection[str]) -> str:
+    """Return `name` if it is one of `names`; else a SpecError that suggests the nearest.
 
     >>> choose("flow", "plannar", ["none", "planar"])
     Traceback (most recent call last):
@@ -50,12 +57,12 @@ def choose(kind, name, names):
     raise SpecError(f"unknown {kind} {quote(name)}{hint} (choose from {', '.join(names)})")
 
 
-class DataError(ValueError):
+class DataError(UserError):
     """Data that cannot be used: what was given, what was expected, and what to do about it."""
 
 
-def require(package, wanted):
-    """Raises a SpecError where what is `wanted` needs a package that is not installed; imports nothing.
+def require(package: str, wanted: str) -> None:
+    """Raise a SpecError where what is `wanted` needs a package that is not installed; imports nothing.
 
     >>> require("json", "--json")
     >>> require("no_such_package", "--tensorboard")

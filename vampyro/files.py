@@ -2,12 +2,32 @@
 
 import os
 import uuid
+from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
 
 
 @contextmanager
-def writing(path):
-    """A binary file that becomes `path` when the block ends, and vanishes if it fails; makes the folder too.
+def replacing(path: Path, parents: bool = True) -> Iterator[Path]:
+    """Yield a temporary path, which becomes `path` when the block ends and vanishes if it fails.
+
+    Args:
+        parents: make the folder of the path where there is none.
+    """
+    if parents:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex}.part")  # two processes may write the same path
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def writing(path: Path, parents: bool = True) -> Iterator[BinaryIO]:
+    """Yield a binary file that becomes `path` when the block ends, and vanishes if it fails.
 
     >>> import pathlib, tempfile
     >>> path = pathlib.Path(tempfile.mkdtemp()) / "folder" / "file"
@@ -16,11 +36,5 @@ def writing(path):
     >>> path.read_bytes()
     b'whole'
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex}.part")  # two processes may write the same path
-    try:
-        with temporary.open("wb") as file:
-            yield file
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(path, parents) as temporary, temporary.open("wb") as file:
+        yield file

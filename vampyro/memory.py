@@ -10,13 +10,15 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from vampyro.errors import UserError
+
 UNKNOWN = 2**40  # bytes, where the system does not say how much is left
 
 
 GROUP = Path("/sys/fs/cgroup")  # a container's own limit
 
 
-class CapacityError(ValueError):
+class CapacityError(UserError):
     """Something that needs more memory than there is."""
 
 
@@ -186,7 +188,7 @@ def keep_freed_memory():
     torch.empty(2**25 - 2**12, dtype=torch.uint8)
 
 
-class MemoryShortage(Exception):
+class MemoryShortage(UserError):
     """There is not enough memory for one piece of work; the message names the work and the flags that reduce it."""
 
 

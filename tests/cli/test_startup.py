@@ -11,7 +11,7 @@ import pytest
 
 from tests.cli.test_train import SMALL, call
 from tests.runs.test_faults import until
-from vampyro.runs.folder import Folder, Lock, Locked
+from vampyro.runs.folder import Folder, FolderError
 from vampyro.runs.signals import WATCHED, watch_parent
 from vampyro.sweeps import runner as many
 
@@ -67,8 +67,8 @@ def test_threads_are_a_number_or_not_given(text, threads, monkeypatch):
 
 def is_free(folder):
     try:
-        Lock(folder).release()
-    except Locked:
+        Folder(folder).claim().release()
+    except FolderError:
         return False
     return True
 

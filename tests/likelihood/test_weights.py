@@ -9,7 +9,7 @@ import torch
 from tests.likelihood.test_importance import linear_gaussian, programs
 from vampyro.likelihood import Score, score
 from vampyro.likelihood.weights import convergence, count_distinct, extrapolate, pareto_k, pareto_limit, sizes
-from vampyro.runs.partial_scores import Partial
+from vampyro.runs.scoring import Partial
 
 
 def pareto_weights(k, samples, images):
@@ -136,7 +136,7 @@ def test_scores_join_and_part():
 def test_an_interrupted_scoring_goes_on_to_the_same_figures(tmp_path, monkeypatch):
     model, guide, x = programs("vamp:3", "planar:3")
     whole = score(model, guide, x, 60, rows=8)
-    monkeypatch.setattr("vampyro.runs.partial_scores.SECONDS", 0)
+    monkeypatch.setattr("vampyro.runs.scoring.SECONDS", 0)
     path = tmp_path / "partial.npz"
 
     def stop_after(count):

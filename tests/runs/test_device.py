@@ -9,6 +9,7 @@ from tests.cli.test_train import assert_same, call, state, train
 from vampyro.distributions import gemm
 from vampyro.runs import device as machine
 from vampyro.runs import training_run as training
+from vampyro.runs.config import Config
 
 
 @pytest.fixture(autouse=True)
@@ -96,6 +97,6 @@ def test_compiling_starts_above_every_programs_break_even():
 
 @pytest.mark.parametrize(("epochs", "engine"), [(49, "eager"), (50, "compiled")])
 def test_the_engine_follows_from_the_number_of_steps(epochs, engine):
-    config = {"engine": "auto", "objective": "elbo", "epochs": epochs, "batch_size": 100}
+    config = Config(epochs=epochs)
     assert machine.find_engine(config, torch.device("cpu"), 9_950, None) == engine
     assert machine.find_engine(config, torch.device("cuda"), 9_950, None) == "graph"

@@ -19,7 +19,7 @@ from vampyro.data import download as cache
 from vampyro.data import omniglot
 from vampyro.errors import DataError
 from vampyro.runs import training_run as training
-from vampyro.runs.partial_scores import Partial
+from vampyro.runs.scoring import Partial
 from vampyro.training.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 
 SCRIPT = "<script>alert('x')</script>"

@@ -143,7 +143,7 @@ def test_every_run_is_the_ordinary_one_and_finished_ones_are_left_alone(dataset,
 
 def test_the_same_command_may_ask_for_tensorboard_too(dataset, tmp_path, here, monkeypatch):
     monkeypatch.setattr("vampyro.errors.require", lambda *_: None)
-    monkeypatch.setattr("vampyro.runs.tensorboard.Board", Mock())
+    monkeypatch.setattr("vampyro.runs.run_plots.Board", Mock())
     argv = ["--vary", "latent=2,3", "--tensorboard"]
     assert sweep(dataset, tmp_path / "out", *argv[:2], epochs=1) is None and len(here) == 2
     assert sweep(dataset, tmp_path / "out", *argv, epochs=1) is None and len(here) == 2  # finished already
@@ -206,7 +206,7 @@ def test_without_a_rate_there_is_no_such_curve():
     """Auto-encoders: β weighs no KL of theirs, and their epochs have none."""
 
     def row(beta, **figures):
-        return table.Row({"beta": beta}, 1, {name: table.figure([value]) for name, value in figures.items()})
+        return table.Row({"beta": beta}, 1, {name: table.summarise([value]) for name, value in figures.items()})
 
     assert campaign.rate_distortion([row("1", reconstruction=-9.0), row("2", reconstruction=-8.0)]) is None
     assert campaign.rate_distortion([row("1", kl=3.0, reconstruction=-9.0), row("2", reconstruction=-8.0)]) is None
@@ -342,9 +342,7 @@ def test_the_status_of_one_that_was_stopped(stop, status, dataset, tmp_path, her
 
 
 def test_a_measure_that_is_not_possible_is_said_once_and_the_rest_kept(dataset, tmp_path, here, capsys, monkeypatch):
-    monkeypatch.setattr(
-        "vampyro.reports.sections.elbo.decompose", Mock(side_effect=ValueError("decompose expects more images"))
-    )
+    monkeypatch.setattr("vampyro.diagnostics.decompose", Mock(side_effect=ValueError("decompose expects more images")))
     more = ["--vary", "latent=2", "--test-images", 1, "--measures", "likelihood,elbo"]
     assert sweep(dataset, tmp_path / "out", *more) is None
     printed = capsys.readouterr().out
@@ -367,34 +365,24 @@ def test_a_measure_that_the_posterior_cannot_be_given_is_no_failure(dataset, tmp
     assert "warning: gaps not measured: " in capsys.readouterr().out and len(here) == 2
 
 
-def test_a_dry_run_says_what_and_how_long(dataset, tmp_path, here, capsys):
+def test_a_dry_run_lists_the_runs(dataset, tmp_path, here, capsys):
     assert sweep(dataset, tmp_path / "out", "--vary", "latent=2,3", "--dry-run") is None
     printed = capsys.readouterr().out
-    assert (
-        "latent 3 · seed 0" in printed
-        and "2 of 2 runs to do: under a minute" in printed
-        and "on this machine" in printed
-    )
+    assert "latent 3 · seed 0" in printed and f"2 runs in {tmp_path / 'out'}, 2 to do" in printed
     assert here == [] and not (tmp_path / "out").exists()
 
 
-def test_an_estimate_grows_with_what_is_to_be_done(dataset):
-    from vampyro.runs import config as flags
-    from vampyro.sweeps import durations as estimate
-
-    def seconds(*words):
-        return estimate.seconds(flags.read(["--dataset", str(dataset), *SMALL, *words])[0]) - estimate.START
-
-    once, ten, weighed = (
-        seconds("--epochs", "1"),
-        seconds("--epochs", "10"),
-        seconds("--epochs", "1", "--samples", "10000"),
-    )
-    step, look, weigh = estimate.times(flags.read(["--dataset", str(dataset), *SMALL])[0], (1, 6, 5), 100)
-    assert once == pytest.approx(2 * step + 30 * look + 25 * 10 * weigh)
-    assert ten - once == pytest.approx(9 * (2 * step + 30 * look)) and weighed - once == pytest.approx(
-        25 * 9990 * weigh
-    )
+def test_the_rest_is_estimated_from_the_runs_that_are_done(tmp_path, monkeypatch, capsys):
+    runs = [many.Run(cell, 0, tmp_path) for cell in cells.cells([cells.vary("latent=1,2,3,4,5")], {})]
+    outcomes = [many.Outcome(run, 600.0 * (1 + i), "stopped" if i == 3 else None) for i, run in enumerate(runs)]
+    metrics = table.RunMetrics({"log_likelihood": -2.0, "elbo": -3.0}, {"log_likelihood": None}, "log p(x)")
+    monkeypatch.setattr(table, "metrics_of", lambda folder: metrics)
+    monkeypatch.setattr(campaign, "run_all", lambda todo, tell, *_: [tell(outcome) for outcome in outcomes])
+    assert campaign.run(runs, [], jobs=2).startswith("error: 1 not finished")
+    lines = capsys.readouterr().out.splitlines()
+    # two rounds of 10 minutes, two of their mean with 20, one of the three's mean, one again, none
+    left = ["about 20 minutes left", "about 30 minutes left", "about 20 minutes left", "about 20 minutes left", "s"]
+    assert all(line.endswith(end) for line, end in zip(lines, left, strict=True)) and "left" not in lines[-1]
 
 
 def test_a_cluster_needs_its_library_and_a_scheduler(dataset, tmp_path, here, monkeypatch):
@@ -417,9 +405,12 @@ def test_likelihoods_of_images_and_of_images_given_labels_are_not_taken_for_one(
         kind = "log p(x | y)" if cell.labels["condition"] == "label" else "log p(x)"
         test = {"log_likelihood": -2.0, "elbo": -3.0, "quantity": kind}
         folder.mkdir()
-        (folder / "config.json").write_text("{}")
+        run = {"shape": [1, 2, 2], "sha256": {}, "classes": 10 if cell.config.condition == "label" else None}
+        (folder / "config.json").write_text(json.dumps(cell.config.to_dict() | run))
         (folder / "metrics.jsonl").write_text("")
-        (folder / "results.json").write_text(json.dumps({"test": test, "fit": {"best_epoch": 1, "seconds": 60}}))
+        (folder / "results.json").write_text(
+            json.dumps({"test": test, "fit": {"epochs": 1, "best_epoch": 1, "seconds": 60}})
+        )
         values = np.arange(3.0) + float(cell.labels["beta"])
         np.savez(folder / "scores.npz", log_likelihood=values, elbo=values, index=np.arange(3))
 
@@ -448,8 +439,8 @@ def test_a_run_with_a_damaged_file_is_not_finished(name, content, one_run):
     run, whole = one_run
     assert many.finished(run)
     (run.folder / name).write_bytes(content)
-    assert not many.finished(run) and table.figures_of(run.folder) is None
-    assert many.read_remarks(run) == [] or name != "results.json"
+    assert not many.finished(run) and table.metrics_of(run.folder) is None
+    assert many.read_results(run) is None or name == "scores.npz"
     assert differences([run.cell], [[run.folder]]) == []
     (run.folder / name).write_bytes(whole[name])
     assert many.finished(run)
@@ -466,8 +457,8 @@ def one_run(dataset, tmp_path_factory):
 
 
 def test_figures_over_seeds():
-    one = table.figure([-90.0], [0.5])
+    one = table.summarise([-90.0], [0.5])
     assert (one.sd, one.standard_error, one.bar, one.text(2)) == (None, None, 0.5, "-90.00")
-    three = table.figure([-90.0, -91.0, -92.0], [0.4, 0.5, 0.6])
+    three = table.summarise([-90.0, -91.0, -92.0], [0.4, 0.5, 0.6])
     assert (three.mean, three.sd, three.error, three.bar) == (-91.0, 1.0, 0.5, 1.0)
     assert three.standard_error == pytest.approx(3**-0.5) and three.text(1) == "-91.0 ± 1.0"

@@ -293,9 +293,7 @@ def test_samples_are_drawn_from_the_fitted_prior(run, tmp_path):
 
 
 def test_every_measure_of_a_run_of_points(run, capsys, monkeypatch):
-    monkeypatch.setattr(
-        "vampyro.reports.sections.gaps.gaps", lambda *args, seed: gaps(*args, samples=50, steps=20, seed=seed)
-    )
+    monkeypatch.setattr("vampyro.diagnostics.gaps", lambda *args, seed: gaps(*args, samples=50, steps=20, seed=seed))
     monkeypatch.setattr("vampyro.reports.sections.samples.SAMPLES", 500)
     command = ["score", run, "--prior", "gmm:2", "--measures", "all", "--images", 12, "--temperatures", 5]
     assert call(*command, "--samples", 50, "--device", "cpu") in (None, 0)

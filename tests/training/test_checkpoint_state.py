@@ -2,7 +2,6 @@
 
 import copy
 import itertools
-import json
 import shutil
 
 import pytest
@@ -112,7 +111,7 @@ def run(request, dataset, tmp_path_factory):
 def test_every_leaf_of_a_real_checkpoint_exchanged(run):
     """In memory, as reading it from the disk a thousand times would take minutes."""
     state = load_checkpoint(run / "checkpoint.pt")
-    config = json.loads((run / "config.json").read_text())
+    _, config = Folder.open(run)
     fresh = training.Run(config)
     expected = {"parameters": fresh.update.parameters, "objective": fresh.update.program[2:].state_dict()}
     expected |= {"frame": fresh.images.input_shape}

@@ -15,6 +15,7 @@ python run.py --help                                 every flag and its default
 import importlib
 import os
 import sys
+from collections.abc import Sequence
 
 from vampyro.cli.startup import check_environment, open_closed_streams
 from vampyro.errors import SpecError, choose, shorten
@@ -24,11 +25,12 @@ from vampyro.runs.signals import status, terminable, watch_parent
 JOBS = {name: f"vampyro.cli.{name}" for name in ("train", "score", "sample", "export", "sweep", "reproduce")}
 
 
-def main(argv=None):
+def main(argv: Sequence[str] | None = None) -> str | int | None:
+    """Run the job that the command line names; return an exit status, or the line of an error."""
     open_closed_streams()
     watch_parent()
     argv = sys.argv[1:] if argv is None else argv
-    words = [] if not argv or argv[0].startswith("-") else argv[:1]
+    words = [] if not argv or argv[0].startswith("-") else [argv[0]]
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # a terminal or a file, in whose alphabet there may be no "±"
             stream.reconfigure(errors="backslashreplace")

@@ -1,11 +1,16 @@
 """The job `export`: posterior draws of a finished run, as ArviZ reads them."""
 
-from vampyro.errors import require
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from vampyro.errors import UserError, require
+from vampyro.files import replacing
 from vampyro.runs.arguments import COUNT, Parser, file
 from vampyro.runs.config import check_data
 
 
-def parser():
+def parser() -> Parser:
     p = Parser(
         prog="run.py export",
         description="Draw z ~ p(z | x) of a run's best epoch, by importance resampling from its guide, and write them "
@@ -22,25 +27,35 @@ def parser():
     return p
 
 
-def main(argv):
+def main(argv: Sequence[str]) -> str | None:
     given = parser().named(argv)
     check_data(given)
     require("arviz", "export")
-    from vampyro.runs.errors import INPUT_ERRORS  # torch comes with it: not before the flags are read
-    from vampyro.runs.scoring import products_of
+    from vampyro.runs.scoring import products_of  # torch comes with it: not before the flags are read
 
     try:
         with products_of(given["run"]):
             export(given.pop("run"), **given)
-    except (*INPUT_ERRORS, FloatingPointError) as error:
+    except (UserError, FloatingPointError) as error:
         return f"error: {error}"
+    return None
 
 
-def export(run, count, samples, proposals, split, out, device="auto", **given):
-    """Writes FILE.nc and prints where it is, and for how many images the draws are not to be trusted.
+def export(
+    run: str,
+    count: int,
+    samples: int,
+    proposals: int | None,
+    split: str,
+    out: Path | None,
+    device: str = "auto",
+    seed: int | None = None,
+    data_dir: str | None = None,
+) -> None:
+    """Write FILE.nc and prints where it is, and for how many images the draws are not to be trusted.
 
     Raises:
-        one of `vampyro.runs.errors.INPUT_ERRORS`.
+        UserError: for what a user can fix.
     """
     from vampyro.likelihood import posterior_draws, scoring_guide
     from vampyro.likelihood.weights import MIN_SAMPLES
@@ -49,20 +64,18 @@ def export(run, count, samples, proposals, split, out, device="auto", **given):
     from vampyro.runs.folder import FolderError
     from vampyro.runs.scoring import chosen, drawn, trained
 
-    device = find_device(device)
-    folder, config, _, images, model, guide = trained(run, **given)
-    images, model, guide = images.to(device), model.to(device), guide.to(device)
-    seed = given.get("seed", config["seed"])
-    guide = scoring_guide(model, guide, images.images("valid"), seed=config["seed"])
+    place = find_device(device)
+    folder, config, _, images, model, guide = trained(run, data_dir=data_dir)
+    images, model, guide = images.to(place), model.to(place), guide.to(place)
+    seed = config.seed if seed is None else seed
+    guide = scoring_guide(model, guide, images.images("valid"), seed=config.seed)
     x = images.images(split)
     index = drawn(len(x), count)
     x = chosen(x, index)
     check_samples(model, x, proposals or 10 * samples, "--proposals")
     with memory_for("drawing from the posterior", "--samples", "--proposals", "--images"):
         draws = posterior_draws(model, guide, x, samples, proposals=proposals, seed=seed)
-    attributes = {
-        name: str(config[name]) for name in ("dataset", "model", "prior", "flow", "likelihood") if name in config
-    }
+    attributes: dict[str, Any] = {name: config[name] for name in ("dataset", "model", "prior", "flow", "likelihood")}
     attributes |= {"run": str(run), "split": split, "seed": str(seed), "proposals": draws.score.samples}
     out = out or folder.path / "posterior.nc"
     try:
@@ -87,9 +100,11 @@ def export(run, count, samples, proposals, split, out, device="auto", **given):
     print(out)
 
 
-def write(path, draws, x, index, attributes):
-    """posterior: the latents; sample_stats: log_weight; log_likelihood: log p(x | z); observed_data: x; importance:
-    k̂, effective sample size and log p̂(x) of each image. Dimensions: chain (one), draw, image, and the event's.
+def write(path: Path, draws: Any, x: Any, index: Any, attributes: dict[str, Any]) -> None:
+    """Write posterior: the latents; sample_stats: log_weight; log_likelihood: log p(x | z); observed_data: x;
+    importance: k̂, effective sample size and log p̂(x) of each image.
+
+    Dimensions: chain (one), draw, image, and the event's.
 
     Args:
         path: FILE.nc.
@@ -98,17 +113,12 @@ def write(path, draws, x, index, attributes):
         index: of each in its split, (N,).
         attributes: {name: what is said of the file}.
     """
-    import os
-    import uuid
     import warnings
 
     with warnings.catch_warnings():  # of ArviZ's own next version
         warnings.simplefilter("ignore", FutureWarning)
         import arviz
     import xarray
-
-    def dims(name, value, leading):
-        return {name: ["image", *(f"{name}_dim_{i}" for i in range(value.ndim - leading))]}
 
     values = {name: value.cpu().numpy()[None] for name, value in draws.values.items()}
     score = draws.score
@@ -123,14 +133,9 @@ def write(path, draws, x, index, attributes):
         observed_data={"x": x.numpy()},
         coords={"image": index},
         dims={"log_weight": ["image"], "x": ["image"]}
-        | {k: v for n, z in values.items() for k, v in dims(n, z, 3).items()},
+        | {name: ["image", *(f"{name}_dim_{i}" for i in range(z.ndim - 3))] for name, z in values.items()},
         attrs=attributes,
     )
     found.add_groups({"importance": xarray.Dataset(importance, coords={"image": index})}, warn_on_custom_groups=False)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex}.part")  # HDF5 opens files by their name
-    try:
+    with replacing(path) as temporary:  # HDF5 opens files by their name
         found.to_netcdf(str(temporary))
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

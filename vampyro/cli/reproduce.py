@@ -5,20 +5,21 @@ from pathlib import Path
 
 from vampyro.cli.sweep import KEPT, by_line, seeds_of, split
 from vampyro.cli.sweep import parser as sweep_parser
-from vampyro.errors import SpecError, quote
+from vampyro.errors import UserError
 from vampyro.runs import config as flags
-from vampyro.runs.arguments import file
+from vampyro.runs.arguments import Parser, file
 from vampyro.runs.signals import status
 from vampyro.sweeps import experiments as recipes
-from vampyro.sweeps.grid import SweepError, cells
+from vampyro.sweeps.grid import SweepError, duration
 
 
-def parser():
+def parser() -> Parser:
+    """Return the parser of its flags."""
     p = sweep_parser(
         "run.py reproduce", "Repeat a published experiment; training flags take the place of its own.", varied=False
     )
     p.add_argument("recipe", help=f"one of {', '.join(recipes.names())}", nargs="?", metavar="NAME")
-    p.add_argument("--list", help="say which there are, and how long each takes about", action="store_true")
+    p.add_argument("--list", help="list the recipes, and about how long each takes", action="store_true")
     p.add_argument(
         "--only", help="cells with this text in their names; may be given again", action="append", metavar="TEXT"
     )
@@ -27,24 +28,12 @@ def parser():
     return p
 
 
-def cells_of(recipe, given=None, only=None, seeds=1):
-    """The recipe's cells, with what is `given` in place of its own settings; of them those with a text in their names.
-
-    Raises:
-        SweepError: where none is left, or what is given is what varies.
-    """
-    made = cells(recipe.axes, recipe.base | (given or {}), recipe.when, seeds)
-    chosen = [cell for cell in made if not only or any(text.lower() in cell.label.lower() for text in only)]
-    if not chosen:
-        names = "; ".join(cell.label for cell in made)
-        raise SweepError(f"--only {quote(', '.join(only))}: no cell has that in its name; there are {names}")
-    return chosen
-
-
-def main(argv):
+def main(argv: list[str]) -> str | int | None:
+    """Run the command."""
     given = parser().named(argv)
     if given.pop("list", False):
-        return table_of_contents()
+        table_of_contents()
+        return None
     try:
         name, only = given.pop("recipe", None), given.pop("only", None)
         page, picture = given.pop("page", None), given.pop("picture", None)
@@ -53,7 +42,7 @@ def main(argv):
             raise SweepError(f"which recipe? There are {', '.join(recipes.names())}; --list says more")
         recipe = recipes.read(name)
         seeds = seeds_of(own, recipe.seeds)
-        made = cells_of(recipe, shared, only, len(seeds))
+        made = recipe.cells(shared, only, len(seeds))
         flags.check_data(shared)  # of the recipe's own data, cells that cannot be had are left out later
         out = Path(own.get("out") or Path("runs") / name)
         from vampyro.sweeps import page as pages
@@ -61,19 +50,19 @@ def main(argv):
 
         by_line()
         work = campaign.Campaign(made, seeds, out, tuple(own.get("measures", recipe.measures)))
-        jobs, threads = own.get("jobs", 1), own.get("threads")
-        print(f"{recipe.title}\n{recipe.source}\n")
+        print(f"{recipe.title}\n{recipe.source}\n{extent(recipe)}\n")
         if own.get("dry_run"):
-            return campaign.plan(work, jobs, threads)
-        todo, failed = campaign.ready(work, spare=True)
-        print(campaign.estimate([run.cell for run in todo], len(work.runs), jobs, threads))
-        failed = campaign.run(todo, failed, jobs, threads, own.get("dask"))
+            campaign.plan(work)
+            return None
+        todo, left_out = campaign.ready(work, spare=True)
+        print(campaign.announce(work, todo))
+        failed = campaign.run(todo, left_out, own.get("jobs", 1), own.get("threads"), own.get("dask"))
         changed = {name: value for name, value in shared.items() if name not in flags.WHERE}
         paths = page or out / f"{name}.md", picture or out / f"{name}.png"
         if text := pages.write(recipe, work, changed, only, paths):
             print(f"\n{text}\n\npage                {paths[0]}\npicture             {paths[1]}")
         return failed
-    except (SweepError, SpecError) as error:
+    except UserError as error:
         return f"error: {error}"
     except OSError as error:
         return f"error: {error}; {KEPT}"
@@ -82,14 +71,14 @@ def main(argv):
         return status(stop)
 
 
-def table_of_contents():
-    """Prints every recipe with how many runs it has and how long they take on one core here."""
-    from vampyro.sweeps.durations import pace, spoken
-
-    slower = pace()
+def table_of_contents() -> None:
+    """Print every recipe with how many runs it has and about how long they take."""
     for name in recipes.names():
         recipe = recipes.read(name)
-        print(f"{name}\n    {recipe.title}\n    {recipe.source}")
-        time = spoken(3600 * slower * recipe.hours)
-        print(f"    {recipe.seeds * len(cells_of(recipe))} runs: {time} on one core of this machine\n")
-    print("--dry-run times each of a recipe's programs, on a GPU where there is one, and so says it better")
+        print(f"{name}\n    {recipe.title}\n    {recipe.source}\n    {extent(recipe)}\n")
+
+
+def extent(recipe: recipes.Recipe) -> str:
+    """Return the number of runs and about how long they take, as the recipe states it."""
+    hours = duration(3600 * recipe.hours)
+    return f"the recipe: {recipe.seeds * len(recipe.cells())} runs, {hours} on one CPU core"

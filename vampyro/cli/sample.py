@@ -1,24 +1,28 @@
 """The job `sample`: images drawn from a finished run, as a picture and as numbers."""
 
 import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vampyro.catalogue.specs import MANY
-from vampyro.errors import SpecError
+from vampyro.errors import SpecError, UserError
 from vampyro.runs.arguments import COUNT, Parser, file, number
 from vampyro.runs.config import check_data
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 MAX_SHOWN = 10_000  # images, at most, in the picture; FILE.npz holds all
-
-
 BYTES_PER_PIXEL = 16  # while it is drawn
 
 
-def labels(text):
+def labels(text: str) -> list[int]:
     """An argparse type: `7` → [7], and `3,8` → [3, 8]."""
     return [number(int, 0, MANY)(part) for part in text.split(",")]
 
 
-def parser():
+def parser() -> Parser:
     p = Parser(
         prog="run.py sample",
         description="Draw images from a run's best epoch: z ~ p(z), and the means of p(x | z).",
@@ -41,21 +45,32 @@ def parser():
     return p
 
 
-def main(argv):
+def main(argv: Sequence[str]) -> str | None:
     given = parser().named(argv)
     check_data(given)
-    from vampyro.runs.errors import INPUT_ERRORS  # torch comes with it: not before the flags are read
-    from vampyro.runs.scoring import products_of
+    from vampyro.runs.scoring import products_of  # torch comes with it: not before the flags are read
 
     try:
         with products_of(given["run"]):
             sample(given.pop("run"), **given)
-    except INPUT_ERRORS as error:
+    except UserError as error:
         return f"error: {error}"
+    return None
 
 
-def sample(run, label, prior, count, draws, out, npz=None, device="auto", seed=None, **given):
-    """Writes the picture, and FILE.npz where one is asked for, and prints where they are.
+def sample(
+    run: str,
+    label: list[int] | None,
+    prior: str,
+    count: int,
+    draws: bool,
+    out: Path | None,
+    npz: Path | None = None,
+    device: str = "auto",
+    seed: int | None = None,
+    data_dir: str | None = None,
+) -> None:
+    """Write the picture, and FILE.npz where one is asked for, and print where they are.
 
     Raises:
         SpecError: for a label that the run does not know; and as `Folder.open`, `assemble.load`, `find_device`, and
@@ -73,18 +88,18 @@ def sample(run, label, prior, count, draws, out, npz=None, device="auto", seed=N
     from vampyro.runs.scoring import trained
 
     folder, config = Folder.open(run)
-    check_fits(f"--count {count}", BYTES_PER_PIXEL * count * math.prod(config["shape"]), "choose a smaller number")
-    y = asked(run, config["classes"], label, count)
-    device = find_device(device)
-    programs = load(run) if prior == "own" else trained(run, prior, **given)[-2:]  # its own needs no images
-    model, _ = (program.to(device) for program in programs)  # the guide too, where a prior borrows it
-    seed = config["seed"] if seed is None else seed
-    with memory_for(f"drawing {count} images", "--count"), torch.no_grad(), seeded(seed, device=device):
+    check_fits(f"--count {count}", BYTES_PER_PIXEL * count * math.prod(config.shape), "choose a smaller number")
+    y = asked(run, config.classes, label, count)
+    place = find_device(device)
+    programs = load(run) if prior == "own" else trained(run, prior, data_dir)[-2:]  # its own needs no images
+    model, _ = (program.to(place) for program in programs)  # the guide too, where a prior borrows it
+    seed = config.seed if seed is None else seed
+    with memory_for(f"drawing {count} images", "--count"), torch.no_grad(), seeded(seed, device=place):
         p = generated(model, count, y)
         images = (p.sample() if draws else p.mean).cpu()
     out, columns = out or folder.path / "drawn.png", None
-    if y is not None and label is None and config["classes"] <= count and config["classes"] <= 20:
-        columns = config["classes"]  # a column for each
+    if config.classes is not None and label is None and config.classes <= min(count, 20):
+        columns = config.classes  # a column for each
     title = f"{'draws from' if draws else 'means of'} p(x | z{'' if y is None else ', y'}), z ~ p(z)"
     title += "" if count <= MAX_SHOWN else f", the first {MAX_SHOWN} of {count}"
     title += "" if prior == "own" else f" = {prior}"
@@ -101,8 +116,8 @@ def sample(run, label, prior, count, draws, out, npz=None, device="auto", seed=N
         raise FolderError(f"cannot write {error.filename or out}: {error.strerror}") from None
 
 
-def asked(run, classes, label, count):
-    """The labels of `count` images, (count,), or None of a run that is given none."""
+def asked(run: str, classes: int | None, label: list[int] | None, count: int) -> "Tensor | None":
+    """Return the labels of `count` images, (count,), or None of a run that is given none."""
     import torch
 
     if classes is None:

@@ -3,15 +3,17 @@
 import argparse
 import shlex
 import sys
+from collections.abc import Sequence
+from typing import Any
 
-from vampyro.errors import SpecError, choose
+from vampyro.errors import SpecError, UserError, choose
 from vampyro.reports.sections import SECTIONS
-from vampyro.runs.arguments import COUNT, SEED, Parser, number, path
+from vampyro.runs.arguments import COUNT, SEED, Parser, as_started, number, path
 from vampyro.runs.config import check_data
 from vampyro.runs.signals import status
 
 
-def measures(text):
+def measures(text: str) -> list[str]:
     """An argparse type: `elbo,ais` → ["elbo", "ais"], and `all`."""
     names = list(SECTIONS) if text == "all" else text.split(",")
     try:
@@ -20,11 +22,11 @@ def measures(text):
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
-def parser():
+def parser() -> Parser:
     p = Parser(
         prog="run.py score",
         description="Measure a run's best epoch; figures go to results.json, everything to a report.html.",
-        epilog="measures: " + "; ".join(f"{name}: {what}" for name, what in SECTIONS.items()),
+        epilog="measures: " + "; ".join(f"{name}: {section.help}" for name, section in SECTIONS.items()),
     )
     p.add_run()
     p.add_argument(
@@ -50,35 +52,33 @@ def parser():
     return p
 
 
-OF = {"temperatures": "ais", "other": "outliers"}  # settings that one measure alone reads
-
-
-def read(argv):
-    """argv → settings; one line and the end where one of them is of a measure that was not asked for."""
+def read(argv: Sequence[str]) -> dict[str, Any]:
+    """Return the settings in argv; one line and the end where one of them is of a measure that was not asked for."""
     p = parser()
     given = p.named(argv)
-    for name, measure in OF.items():
-        if given[name] is not None and measure not in given["measures"]:
+    for name in ("temperatures", "other"):
+        readers = [measure for measure, section in SECTIONS.items() if name in section.settings]
+        if given[name] is not None and not set(readers) & set(given["measures"]):
+            measure = " or ".join(readers)
             p.error(f"--{name} is for the measure {measure}: name it among --measures, or leave --{name} out")
     return given | {"temperatures": given["temperatures"] or 300}
 
 
-def main(argv):
+def main(argv: Sequence[str]) -> str | int | None:
     given = read(argv)
     check_data(given, "other")
     from vampyro.memory import MemoryShortage
     from vampyro.reports import measure as rescore  # torch comes with it: not before the flags are read
-    from vampyro.runs.errors import INPUT_ERRORS
     from vampyro.runs.scoring import products_of
 
     try:
         with products_of(given["run"]):
-            command = shlex.join(["python", "run.py", "score", *argv])
+            command = as_started(shlex.join(["python", "run.py", "score", *argv]))
             failed = rescore.rescore(given.pop("run"), command=command, **given)
             return f"error: not measured: {', '.join(failed)}" if failed else None
     except (OSError, MemoryShortage) as error:
         return f"error: {error}; what was measured is kept, and the same command goes on"
-    except INPUT_ERRORS as error:
+    except UserError as error:
         return f"error: {error}"
     except KeyboardInterrupt as stop:
         print("\nstopped: what was measured is kept, and the same command goes on", file=sys.stderr)

@@ -7,8 +7,6 @@ import tempfile
 from vampyro.errors import SpecError
 
 CACHE = "TORCHINDUCTOR_CACHE_DIR"
-
-
 SHARED = ("train", "score")  # jobs that several processes share, as torchrun starts them
 
 

@@ -2,12 +2,14 @@
 
 import os
 import sys
+from io import TextIOWrapper
 from pathlib import Path
+from typing import Any
 
 from vampyro.cli.score import measures
-from vampyro.errors import SpecError
+from vampyro.errors import UserError
 from vampyro.runs import config as flags
-from vampyro.runs.arguments import MAX_SEED, THREADS
+from vampyro.runs.arguments import MAX_SEED, THREADS, Parser
 from vampyro.runs.signals import status
 from vampyro.sweeps.grid import SweepError, cells, clean, vary
 
@@ -23,8 +25,8 @@ JOBS_PER_CORE = 8  # more processes at a time would only wait for each other, an
 KEPT = "finished runs and epochs are kept, and the same command goes on"
 
 
-def parser(prog, description, varied=True):
-    """The training flags, and those of many runs."""
+def parser(prog: str, description: str, varied: bool = True) -> Parser:
+    """Return a parser of the training flags, and those of many runs."""
     p = flags.parser(prog, description, many=True)
     p.epilog = EPILOG if varied else None
     g = p.add_argument_group("sweep")
@@ -35,15 +37,15 @@ def parser(prog, description, varied=True):
     g.add_argument("--threads", help="of each run (default: its share of the cores)", **THREADS)
     g.add_argument("--measures", help="of each finished run, as `run.py score` takes them", type=measures)
     g.add_argument("--dask", help="run on the workers of this Dask scheduler, tcp://HOST:8786 say", metavar="ADDRESS")
-    g.add_argument("--dry-run", help="say what would be run, and for how long, and stop", action="store_true")
+    g.add_argument("--dry-run", help="list the runs that are to be done, and stop", action="store_true")
     return p
 
 
 OWN = ("vary", "seeds", "jobs", "threads", "measures", "dask", "dry_run", "out", "seed")
 
 
-def split(given):
-    """(what the sweep itself is told, the training flags that all its runs share)."""
+def split(given: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return (what the sweep itself is told, the training flags that all its runs share)."""
     if "resume" in given:
         raise SweepError("--resume is for a single run: a sweep goes on when the same command is given again")
     most = JOBS_PER_CORE * (os.cpu_count() or 1)
@@ -60,7 +62,8 @@ def seeds_of(own: dict, count: int = 1) -> range:
     return range(first, first + count)
 
 
-def main(argv):
+def main(argv: list[str]) -> str | int | None:
+    """Run the command."""
     p = parser("run.py sweep", "Train a run for every value of what varies; one table and one picture of all.")
     try:
         own, shared = split(p.named(argv))
@@ -77,15 +80,15 @@ def main(argv):
 
         by_line()
         work = campaign.Campaign(made, seeds, out, tuple(own.get("measures", ())))
-        jobs, threads = own.get("jobs", 1), own.get("threads")
         if own.get("dry_run"):
-            return campaign.plan(work, jobs, threads)
-        todo, failed = campaign.ready(work)
-        print(f"{len(work.runs)} runs in {out}, {len(todo)} to do")
-        failed = campaign.run(todo, failed, jobs, threads, own.get("dask"))
+            campaign.plan(work)
+            return None
+        todo, left_out = campaign.ready(work)
+        print(campaign.announce(work, todo))
+        failed = campaign.run(todo, left_out, own.get("jobs", 1), own.get("threads"), own.get("dask"))
         campaign.report(work)
         return failed
-    except (SweepError, SpecError) as error:
+    except UserError as error:
         return f"error: {error}"
     except OSError as error:
         return f"error: {error}; {KEPT}"
@@ -94,7 +97,7 @@ def main(argv):
         return status(stop)
 
 
-def by_line():
-    """A line shows when it is printed, in a file too."""
-    if hasattr(sys.stdout, "reconfigure"):
+def by_line() -> None:
+    """Show each line when it is printed, in a file too."""
+    if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)

@@ -3,13 +3,16 @@
 import base64
 import json
 import platform
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import jinja2
 import pyro
 import torch
 
 from vampyro.reports.sections import SECTIONS
+from vampyro.runs.folder import Folder
 
 TEMPLATE = Path(__file__).with_name("report.html.jinja")
 
@@ -23,15 +26,17 @@ MEASURE = {"figures": dict, "settings": dict, "notes": list, "tables": list, "pi
 OWN = ("samples.png", "reconstructions.png", "analogies.png", "pseudo_inputs.png", "film.png", "curves.png")
 
 
-def write_report(folder, name, place, config, command):
-    """Into the run's folder, under that name: the measures that lie in `place`, then the run's own pictures."""
+def write_report(folder: Folder, name: str, place: Path, config: Mapping[str, Any], command: str) -> None:
+    """Write a page into the run's folder, under that name: the measures in `place`, then its pictures."""
     sections = []
-    for section, what in SECTIONS.items():
+    for section, row in SECTIONS.items():
         content = read_measure(place / f"{section}.json")
         if content is not None:
             pictures = shots(place, content["pictures"])
             rows, how = flat(content["figures"]), flat(content["settings"])
-            sections.append(content | {"name": section, "what": what, "pictures": pictures, "rows": rows, "how": how})
+            sections.append(
+                content | {"name": section, "what": row.help, "pictures": pictures, "rows": rows, "how": how}
+            )
     # Under another prior than the run's own there are other samples.
     own = [next(iter(shots(place, [file]) + shots(folder.path, [file])), None) for file in OWN]
     own = [picture for picture in own if picture]
@@ -52,8 +57,8 @@ def write_report(folder, name, place, config, command):
     )
 
 
-def read_measure(path):
-    """A measure as it lies in a folder, or None where there is none, or none that can be read."""
+def read_measure(path: Path) -> dict[str, Any] | None:
+    """Return a measure as it lies in a folder, or None where there is none, or none that can be read."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         content["settings"]["checkpoint"], [(*header, *rows) for _, header, rows in content["tables"]]
@@ -63,8 +68,8 @@ def read_measure(path):
         return None
 
 
-def shots(folder, names):
-    """[(name, data URL)] of the PNGs among those files that lie in the folder itself, and of no other file."""
+def shots(folder: Path, names: Iterable[str]) -> list[tuple[str, str]]:
+    """Return [(name, data URL)] of the PNGs among those files that lie in the folder itself, and of no other file."""
     found = []
     for name in names:
         path = folder / str(name)
@@ -73,8 +78,8 @@ def shots(folder, names):
     return found
 
 
-def shown(value):
-    """A setting or a figure, with as many digits as one reads."""
+def shown(value: object) -> str:
+    """Return a setting or a figure, with as many digits as one reads."""
     if isinstance(value, list):
         return ", ".join(map(shown, value))
     if isinstance(value, float):
@@ -82,9 +87,9 @@ def shown(value):
     return "–" if value is None else str(value)
 
 
-def flat(figures, prefix=""):
-    """[(name, value)] of nested figures; lists, which are for programs, left out."""
-    rows = []
+def flat(figures: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """Return [(name, value)] of nested figures; lists, which are for programs, left out."""
+    rows: list[tuple[str, str]] = []
     for name, value in figures.items():
         name = prefix + str(name).replace("_", " ")
         if isinstance(value, dict):

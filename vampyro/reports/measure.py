@@ -1,20 +1,24 @@
 """A finished run, measured: its likelihood again, and whatever else `vampyro.reports.sections` knows."""
 
 import importlib
-import json
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import redirect_stdout
 from io import StringIO
+from typing import Any
 
-from vampyro.memory import memory_for
+import torch
+
+from vampyro.memory import MemoryShortage, memory_for
 from vampyro.programs.layout import points_of
 from vampyro.programs.randomness import seeded
 from vampyro.reports.html import read_measure, write_report
+from vampyro.reports.section import Measured, Subject
 from vampyro.reports.sections import SECTIONS
-from vampyro.reports.sections.subject import Subject
 from vampyro.runs.device import check_samples, find_device, joined
 from vampyro.runs.folder import Folder, Reader
+from vampyro.runs.results import FolderError, read_content
 from vampyro.runs.run_plots import sample_grid
 from vampyro.runs.scoring import load_other, quantity, trained
 from vampyro.training.distributed import ProcessError
@@ -25,8 +29,10 @@ EVERY = ("split", "count", "draw_seed", "seed", "checkpoint")  # settings that e
 POINTS = "The guide's latents are points: what is said of densities here is said of a Normal proposal in their place."
 
 
-def rescore(run, measures, command, prior="own", device="auto", **given):
-    """Prints what each measure says, and writes it: measures/NAME.json with pictures, results.json, report.html.
+def rescore(
+    run: str, measures: Sequence[str], command: str, prior: str = "own", device: Any = "auto", **given: Any
+) -> dict[str, str]:
+    """Print the results of each measure, and write them: measures/NAME.json with pictures, results.json, report.html.
 
     A measure that stands there with the same settings is not made again.
 
@@ -41,11 +47,11 @@ def rescore(run, measures, command, prior="own", device="auto", **given):
         {name: why} of the measures that were not possible; results.json has that too, under "not measured".
 
     Raises:
-        one of `vampyro.runs.errors.INPUT_ERRORS`.
+        UserError: for what a user can fix.
     """
     device = find_device(device)
     processes = joined(device)
-    folder, config, checkpoint, images, model, guide = trained(run, prior, **given)
+    folder, config, checkpoint, images, model, guide = trained(run, prior, given.get("data_dir"))
     with memory_for(f"moving the run to {device}", "--dataset", "--hidden"):
         model, guide, images = model.to(device), guide.to(device), images.to(device)
     if len(set(processes.gathered(checkpoint))) > 1:
@@ -54,7 +60,8 @@ def rescore(run, measures, command, prior="own", device="auto", **given):
     other = load_other(given["other"], data_dir, images) if given.get("other") else None
     own = {"samples": config["samples"], "seed": config["seed"], "count": config["test_images"]}
     settings = own | given | {"checkpoint": checkpoint}
-    check_samples(model, images.images("test"), settings["samples"])
+    if any("samples" in SECTIONS[name].settings for name in measures):
+        check_samples(model, images.images("test"), settings["samples"])
     if points_of(guide, images.images("test")[:1]):
         settings["proposal"] = "Normal, fitted to the validation images"
     suffix = "" if prior == "own" else f"-{prior.replace(':', '-')}"
@@ -66,10 +73,12 @@ def rescore(run, measures, command, prior="own", device="auto", **given):
         if config["condition"] == "label":
             print(f"what is called log p(x) below is {quantity(config)}, y being the image's own label")
         for name in (name for name in SECTIONS if name in measures):
-            if processes.leads or name == "likelihood":  # the one that several processes share, and so the first
+            if processes.leads or SECTIONS[name].distributed:
                 print(f"\n{name}")
                 try:
                     print("\n".join(_measured(subject, name)["notes"]))
+                except (MemoryShortage, ProcessError):
+                    raise
                 # One measure that is not possible is no reason to lose the others.
                 except (ValueError, FloatingPointError) as error:
                     failed[name] = str(error)
@@ -85,22 +94,23 @@ def rescore(run, measures, command, prior="own", device="auto", **given):
     return failed
 
 
-def _measured(subject, name):
-    """What lies there, or what is measured now, written."""
+def _measured(subject: Subject, name: str) -> dict[str, Any]:
+    """Return what lies there, or what is measured now and written."""
     folder, path = subject.folder, subject.folder.path / f"{name}.json"
-    section = importlib.import_module(f"vampyro.reports.sections.{name}")
-    settings = {key: subject.settings[key] for key in (*EVERY, *section.SETTINGS) if key in subject.settings}
+    section = SECTIONS[name]
+    settings = {key: subject.settings[key] for key in (*EVERY, *section.settings) if key in subject.settings}
     before = read_measure(path)
-    before = subject.processes.shared(before) if name == "likelihood" else before
+    before = subject.processes.shared(before) if section.distributed else before
     if before is not None and before["settings"] == settings:
         return before
     began = time.perf_counter()
-    with memory_for(f"measuring {name}", "--images", "--samples"):
-        measured = section.measure(subject)
+    measure = importlib.import_module(f"vampyro.reports.sections.{name}").measure
+    with memory_for(f"measuring {name}", "--images", "--samples"), torch.set_grad_enabled(section.gradients):
+        measured: Measured = measure(subject)
     for picture, figure in measured.pictures.items():
         folder.save_figure(f"{name}-{picture}.png", figure)
     content = {
-        "figures": measured.figures,
+        "figures": measured.metrics,
         "notes": measured.notes + [POINTS] * ("proposal" in settings and name != "likelihood"),
         "tables": measured.tables,
         "pictures": [f"{name}-{picture}.png" for picture in measured.pictures],
@@ -111,8 +121,8 @@ def _measured(subject, name):
     return content
 
 
-def collect(folder, place, prior, checkpoint, failed):
-    """Every measure's figures and settings into results.json, under "measures"; those of an older checkpoint go.
+def collect(folder: Folder, place: Folder, prior: str, checkpoint: str, failed: dict[str, str]) -> None:
+    """Write every measure's figures and settings into results.json, under "measures"; those of an older checkpoint go.
 
     Of one that was not possible, now or before, there is why: {"not measured": …}.
     """
@@ -130,7 +140,7 @@ def collect(folder, place, prior, checkpoint, failed):
         if "not measured" in content:
             figures.setdefault(name, content)
     try:
-        results = dict(json.loads((folder.path / "results.json").read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError, RecursionError):  # none, or none of ours
+        results = read_content(folder.path)
+    except FolderError:  # nothing of ours
         results = {}
     folder.write("results.json", results | {"measures": before | {prior: figures}})

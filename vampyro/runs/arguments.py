@@ -1,28 +1,43 @@
-"""What a command line is made of: the types of its words, read without importing torch, and its parser."""
+"""The types of the words on a command line, and the parser of every command. Imports no torch."""
 
 import argparse
 import math
 import os
+import re
 import sys
+from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Any, NoReturn, TypeVar
 
 from vampyro.catalogue.specs import MANY, MAX_LAYERS, parse
 from vampyro.errors import SpecError, choose, quote, shorten
 
 MAX_LENGTH = 4096  # characters of a word: as long as a path may be
-
-
 MAX_SEED = 2**63 - 1  # that torch takes
-
-
 MAX_THREADS = 1024
+LARGEST = 1e38  # that a float32 holds, about
+DEVICES = ["auto", "cpu", "cuda"]
+PRIORS = {
+    "own": "the one that was trained",
+    "aggregate": "1/N Σ q(z | x_n) over all N training images, the best there is for this guide and decoder",
+    "gmm[:K]": "a mixture of K Gaussians (10 unless given), fitted to the codes of all training images",
+}
+Number = TypeVar("Number", int, float)
 
 
-def spec(family):
-    """An argparse type: a spec of that family, in full."""
+def as_started(command: str) -> str:
+    """Return a command `python run.py …` as this program was started: as `vampyro …` where the package is installed."""
+    own = Path(sys.argv[0])
+    module = own.name == "__main__.py" and own.parent.name == "vampyro"
+    name = "vampyro" if own.stem == "vampyro" else "python -m vampyro" if module else None
+    return command if name is None else re.sub(r"(python )?run\.py", name, command, count=1)
 
-    def read(text):
+
+def spec(family: str) -> Callable[[str], str]:
+    """Return an argparse type: a spec of that family, in full."""
+
+    def read(text: str) -> str:
         try:
             return str(parse(family, text))
         except SpecError as error:
@@ -31,45 +46,33 @@ def spec(family):
     return read
 
 
-def number(kind, least, most=math.inf, above=False):
-    """An argparse type: an int or float, finite, at least (or `above`) one bound and at most another."""
+def specs_of(family: str) -> Callable[[str], str]:
+    """Return an argparse type: one spec of that family, or several with commas between."""
+    return lambda text: ",".join(map(spec(family), text.split(",")))
 
-    def read(text):
+
+def number(kind: type[Number], least: float, most: float = math.inf, above: bool = False) -> Callable[[str], Number]:
+    """Return an argparse type: an int or float, finite, at least (or `above`) one bound and at most another."""
+
+    def read(text: str) -> Number:
         try:
             value = kind(text) if text.isascii() and "_" not in text else None  # Python reads 1_0 and ١٠ as 10
         except ValueError:
             value = None
         if value is None or value == math.inf or not least <= value <= most or (above and value == least):
             what = "a whole number" if kind is int else "a number"
-            bounds = f"{'above' if above else 'of at least'} {least}" + (
-                f" and at most {most}" if most < math.inf else ""
-            )
+            bounds = f"{'above' if above else 'of at least'} {least}"
+            bounds += f" and at most {most}" if most < math.inf else ""
             raise argparse.ArgumentTypeError(f"expected {what} {bounds}, got {quote(text)}")
         return value
 
     return read
 
 
-LARGEST = 1e38  # that a float32 holds, about
-
-
-COUNT = {"type": number(int, 1, MANY), "metavar": "N"}
-
-
-THREADS = {"type": number(int, 1, MAX_THREADS), "metavar": "N"}
-
-
-SEED = {"type": number(int, 0, MAX_SEED), "metavar": "N"}
-
-
-DEVICES = ["auto", "cpu", "cuda"]
-
-
-PRIORS = {
-    "own": "the one that was trained",
-    "aggregate": "1/N Σ q(z | x_n) over all N training images, the best there is for this guide and decoder",
-    "gmm[:K]": "a mixture of K Gaussians (10 unless given), fitted to the codes of all training images",
-}
+# For `add_argument(flag, help=…, **COUNT)`.
+COUNT: dict[str, Any] = {"type": number(int, 1, MANY), "metavar": "N"}
+THREADS: dict[str, Any] = {"type": number(int, 1, MAX_THREADS), "metavar": "N"}
+SEED: dict[str, Any] = {"type": number(int, 0, MAX_SEED), "metavar": "N"}
 
 
 def path(text: str) -> str:
@@ -83,10 +86,10 @@ def path(text: str) -> str:
     return text
 
 
-def file(ending):
+def file(ending: str) -> dict[str, Any]:
     """For `add_argument`: a path that one can write to, which is known before there is anything to write."""
 
-    def read(text):
+    def read(text: str) -> Path:
         target = Path(path(text))
         try:
             if target.suffix != ending or target.is_dir():
@@ -102,7 +105,7 @@ def file(ending):
     return {"type": read, "metavar": "FILE"}
 
 
-def widths(text):
+def widths(text: str) -> list[int]:
     """An argparse type: `300,300` → [300, 300]."""
     parts = text.split(",")
     if len(parts) > MAX_LAYERS:
@@ -110,65 +113,57 @@ def widths(text):
     return [number(int, 1, MANY)(part) for part in parts]
 
 
-def latents(text):
+def latents(text: str) -> int | list[int]:
     """An argparse type: `40` → 40, and `40,20` → [40, 20], for a model of two levels."""
     sizes = widths(text)
     return sizes[0] if len(sizes) == 1 else sizes
 
 
-def specs_of(family):
-    """An argparse type: one spec of that family, or several with commas between."""
-    return lambda text: ",".join(map(spec(family), text.split(",")))
+def word_fault(text: str, is_value: bool = True) -> str | None:
+    """Describe why a word can be neither a flag nor a value; None where it can."""
+    if len(text) > MAX_LENGTH:
+        return f"expected at most {MAX_LENGTH} characters, got {quote(text)}"
+    if any(ord(character) < 32 or ord(character) == 127 for character in text):
+        return f"expected text without control characters, got {quote(text)}"
+    if is_value and text.strip() in ("", "--"):
+        return f"expected a value, got {quote(text)}"
+    return None
 
 
 class Parser(argparse.ArgumentParser):
     """Flags are spelt in full, those not given leave no trace but their own default, and an error is one line."""
 
-    def __init__(self, **kwargs):
-        super().__init__(argument_default=argparse.SUPPRESS, allow_abbrev=False, **kwargs)
+    def __init__(self, prog: str = "run.py", **kwargs: Any) -> None:
+        super().__init__(prog=as_started(prog), argument_default=argparse.SUPPRESS, allow_abbrev=False, **kwargs)
 
-    def add_run(self):
+    def add_run(self) -> None:
         self.add_argument("run", help="the run's folder", type=path, metavar="DIR")
 
-    def add_data_dir(self, help):
+    def add_data_dir(self, help: str) -> None:
         self.add_argument("--data-dir", help=help, type=path, metavar="DIR")
 
-    def add_prior(self):
-        self.add_argument(
-            "--prior",
-            help="; ".join(f"{name}: {what}" for name, what in PRIORS.items()) + " (default: own)",
-            type=spec("scoring prior"),
-            default="own",
-            metavar="SPEC",
-        )
+    def add_prior(self) -> None:
+        what = "; ".join(f"{name}: {what}" for name, what in PRIORS.items()) + " (default: own)"
+        self.add_argument("--prior", help=what, type=spec("scoring prior"), default="own", metavar="SPEC")
 
-    def add_machine(self, noise):
-        """--device and --seed, the seed of `noise`."""
+    def add_machine(self, noise: str) -> None:
+        """Add --device, and --seed, the seed of `noise`."""
         self.add_argument("--device", help="where to run (default: auto)", choices=DEVICES, default="auto")
         self.add_argument("--seed", help=f"of the {noise} (default: the run's)", **SEED)
 
-    def parse_known_args(self, args=None, namespace=None):
-        """As argparse does, after a check of every word: argparse would take `--out=--` for an empty list."""
+    def parse_known_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:  # type: ignore[override]
+        """Parse as argparse does, after a check of every word: argparse would take `--out=--` for an empty list."""
         before = ""  # the flag whose value comes next
         for word in sys.argv[1:] if args is None else args:
             is_value = word == "--" or not word.startswith("--")
             flag, equals, value = (before, "=", word) if is_value else word.partition("=")
-            self._check_word(word, flag, value if equals else None)
+            if fault := word_fault(word, is_value=False) or (word_fault(value) if equals else None):
+                self.error(f"argument {flag}: {fault}" if flag in self._option_string_actions else f"argument: {fault}")
             before = "" if equals else flag
         return super().parse_known_args(args, namespace)
 
-    def _check_word(self, word, flag, value):
-        """One line and the end for a word that can be neither a flag nor a value."""
-        what = f"argument {flag}" if flag in self._option_string_actions else "argument"
-        if len(word) > MAX_LENGTH:
-            self.error(f"{what}: expected at most {MAX_LENGTH} characters, got {quote(word)}")
-        if any(ord(character) < 32 or ord(character) == 127 for character in word):
-            self.error(f"{what}: expected text without control characters, got {quote(word)}")
-        if value is not None and value.strip() in ("", "--"):
-            self.error(f"{what}: expected a value, got {quote(value)}")
-
-    def named(self, argv):
-        """{setting: value} of what argv names; one line and the end where there is no such flag."""
+    def named(self, argv: Sequence[str]) -> dict[str, Any]:
+        """Return {setting: value} of what argv names; one line and the end where there is no such flag."""
         namespace, unknown = self.parse_known_args(argv)
         if unknown and not unknown[0].startswith("-"):
             self.error(
@@ -180,10 +175,10 @@ class Parser(argparse.ArgumentParser):
             self.error(f"unknown flag {quote(unknown[0])}{hint} (--help lists them all)")
         return vars(namespace)
 
-    def error(self, message):
+    def error(self, message: str) -> NoReturn:
         self.exit(2, f"error: {shorten(message)}\n")
 
-    def _check_value(self, action, value):
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
         """One of several words is asked for as specs are: with the nearest, where it is none of them."""
         try:
             if action.choices is not None:

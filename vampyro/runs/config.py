@@ -1,170 +1,336 @@
-"""The flags of a training run, read without importing torch."""
+"""The settings of a training run: flags, config.json and --config FILE.toml follow from `Config`. Imports no torch."""
 
-from argparse import SUPPRESS
+import argparse
+import math
+import tomllib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import Field, dataclass, field, fields, replace
+from types import UnionType
+from typing import Any, Self, get_args, get_origin
 
-from vampyro.catalogue.specs import FAMILIES, MANY, parse, usage
+from vampyro.catalogue.specs import MANY, usage
 from vampyro.catalogue.supports import check_posterior, resolve_objective
 from vampyro.data.names import check_folder, check_source, describe_names
-from vampyro.errors import SpecError
-from vampyro.runs.arguments import COUNT, DEVICES, LARGEST, SEED, Parser, latents, number, path, spec, specs_of, widths
-
-SEVERAL = {
-    "flow": "; FLOW1,FLOW2 for z1,z2",
-    "activation": "; A,B: B in the last layer of networks that read images",
-}
-
-
-DEFAULTS = {
-    "dataset": "mnist5k",
-    "data_dir": None,
-    "binarize": None,
-    "noise": 0.0,
-    "model": "vae",
-    "net": "mlp",
-    "hidden": [300, 300],
-    "activation": "gated",
-    "latent": 40,
-    "likelihood": "bernoulli",
-    "prior": "standard",
-    "posterior": "normal",
-    "flow": "none",
-    "condition": "none",
-    "objective": "elbo",
-    "beta": 1.0,
-    "warmup": 0,
-    "epochs": 100,
-    "batch_size": 100,
-    "lr": 1e-3,
-    "cooldown": 0.3,
-    "optimizer": "adam",
-    "patience": 50,
-    "engine": "auto",
-    "gemm": "auto",
-    "samples": 1000,
-    "test_images": None,
-    "device": "auto",
-    "seed": 0,
-    "out": None,
-    "tensorboard": False,
-}
-
+from vampyro.errors import SpecError, choose, quote
+from vampyro.runs.arguments import (
+    COUNT,
+    DEVICES,
+    LARGEST,
+    SEED,
+    Parser,
+    as_started,
+    latents,
+    number,
+    path,
+    spec,
+    specs_of,
+    widths,
+    word_fault,
+)
 
 WHERE = ("out", "data_dir", "device", "engine", "gemm", "tensorboard")  # settings that do not make another run
-
-
 BESIDE_RESUME = ("epochs", "samples", "test_images", "data_dir", "device", "engine", "gemm", "tensorboard")
-
-
-def flags_of(names):
-    """Settings as they are written on the command line."""
-    return ", ".join("--" + name.replace("_", "-") for name in names)
-
-
 DESCRIPTION = "Train a variational auto-encoder, score it, draw its figures."
 
 
-def parser(prog="run.py", description=DESCRIPTION, kind=Parser, many=False):
-    """The flags of a run, or of `many` runs, none of which is resumed by itself."""
-    p = kind(
-        prog=prog,
-        description=description,
-        epilog="SPEC is NAME[:N][:OPTION…], for example vamp:500:from-data or planar:5:shared. What can be done with a "
-        "finished run, and with many: run.py score, sample, export, sweep, reproduce, each with its --help.",
-    )
+# The first setting of each group of flags, and what the group is called in --help.
+GROUPS = {"dataset": "data", "model": "model and guide", "objective": "training", "samples": "scoring and output"}
 
-    def add(group, flag, help, **kwargs):
-        default = DEFAULTS.get(flag[2:].replace("-", "_"))
-        shown = "" if default is None or default is False else f" (default: {written(default)})"
-        group.add_argument(flag, help=help + shown, **kwargs)
 
-    def add_spec(group, flag):
-        family = flag[2:]
-        kind = specs_of(family) if family in SEVERAL else spec(family)
-        add(group, flag, usage(family) + SEVERAL.get(family, ""), type=kind, metavar="SPEC")
+def setting(default: Any, help: str, **argument: Any) -> Any:
+    """Return the field of a setting.
 
-    g = p.add_argument_group("data")
-    add(
-        g,
-        "--dataset",
-        f"{describe_names()}, or FILE.npz",
-        type=path,
-        metavar="NAME",
-    )
-    add(g, "--data-dir", "folder of the data sets (default: the user's cache folder)", type=path, metavar="DIR")
-    add(
-        g,
-        "--binarize",
+    Args:
+        help: of the flag, without the default.
+        argument: what else `add_argument` is given.
+    """
+    metadata = {"help": help, "argument": argument}
+    if isinstance(default, list):
+        return field(default_factory=default.copy, metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+def part(default: str, help: str = "", several: bool = False) -> Any:
+    """Return the field of a setting that is a spec of the family of its name, or `several` with commas between."""
+    return field(default=default, metadata={"help": help, "read": specs_of if several else spec})
+
+
+FOLDER: dict[str, Any] = {"type": path, "metavar": "DIR"}
+FRACTION: dict[str, Any] = {"type": number(float, 0, 1), "metavar": "F"}
+
+
+@dataclass(frozen=True)
+class Config(Mapping[str, Any]):
+    """Every setting of a training run: `config.prior`, and for a name in a variable `config[name]`.
+
+    A mapping too: `config | {"epochs": 3}` is a changed copy, `dict(config)` what config.json holds.
+    """
+
+    dataset: str = setting("mnist5k", f"{describe_names()}, or FILE.npz", type=path, metavar="NAME")
+    data_dir: str | None = setting(None, "folder of the data sets (default: the user's cache folder)", **FOLDER)
+    binarize: str | None = setting(
+        None,
         "of images with grey levels (default: dynamic for grey images with --likelihood bernoulli, else none)",
         choices=["dynamic", "threshold", "none"],
     )
-    add(
-        g,
-        "--noise",
-        "on training images: how many bits are flipped, or the deviation of what is added to grey",
-        type=number(float, 0, 1),
-        metavar="F",
+    noise: float = setting(
+        0.0, "on training images: how many bits are flipped, or the deviation of what is added to grey", **FRACTION
     )
-    g = p.add_argument_group("model and guide")
-    for family in ("model", "prior", "flow", "posterior", "likelihood", "net", "activation"):
-        add_spec(g, f"--{family}")
-    add(g, "--hidden", "widths of the layers", type=widths, metavar="N,N")
-    add(g, "--latent", "dimension of z, or of z1,z2; with --posterior vq, 4 for each code", type=latents, metavar="D")
-    add(
-        g,
-        "--condition",
-        f"{usage('condition')}: what both networks are given beside x and z; label: q(z | x, y), p(x | z, y)",
-        type=spec("condition"),
-        metavar="SPEC",
+    model: str = part("vae")
+    net: str = part("mlp")
+    hidden: list[int] = setting([300, 300], "widths of the layers", type=widths, metavar="N,N")
+    activation: str = part("gated", "; A,B: B in the last layer of networks that read images", several=True)
+    latent: int | list[int] = setting(
+        40, "dimension of z, or of z1,z2; with --posterior vq, 4 for each code", type=latents, metavar="D"
     )
-    g = p.add_argument_group("training")
-    add_spec(g, "--objective")
-    add(g, "--beta", "weight of the KL term", type=number(float, 0, LARGEST), metavar="B")
-    add(g, "--warmup", "epochs over which that weight grows from B/N to B", type=number(int, 0, MANY), metavar="N")
-    add(g, "--epochs", "at most", **COUNT)
-    add(
-        g,
-        "--patience",
+    likelihood: str = part("bernoulli")
+    prior: str = part("standard")
+    posterior: str = part("normal")
+    flow: str = part("none", "; FLOW1,FLOW2 for z1,z2", several=True)
+    condition: str = part("none", ": what both networks are given beside x and z; label: q(z | x, y), p(x | z, y)")
+    objective: str = part("elbo")
+    beta: float = setting(1.0, "weight of the KL term", type=number(float, 0, LARGEST), metavar="B")
+    warmup: int = setting(
+        0, "epochs over which that weight grows from B/N to B", type=number(int, 0, MANY), metavar="N"
+    )
+    epochs: int = setting(100, "at most", **COUNT)
+    batch_size: int = setting(100, "images per step", **COUNT)
+    lr: float = setting(1e-3, "learning rate", type=number(float, 0, LARGEST, above=True), metavar="R")
+    cooldown: float = setting(0.3, "part of --epochs, the last, where it falls to 0", **FRACTION)
+    optimizer: str = setting(
+        "adam", "adam-normgrad: gradients of unit length per tensor", choices=["adam", "adam-normgrad"]
+    )
+    patience: int = setting(
+        50,
         "stop after N epochs, past the warm-up, without a better validation score (the ELBO, its KL times --beta)",
         **COUNT,
     )
-    add(g, "--batch-size", "images per step", **COUNT)
-    add(g, "--lr", "learning rate", type=number(float, 0, LARGEST, above=True), metavar="R")
-    add(g, "--cooldown", "part of --epochs, the last, where it falls to 0", type=number(float, 0, most=1), metavar="F")
-    add(g, "--optimizer", "adam-normgrad: gradients of unit length per tensor", choices=["adam", "adam-normgrad"])
-    add(
-        g,
-        "--engine",
+    engine: str = setting(
+        "auto",
         "svi: stock Pyro, the reference; eager: the same without its waits; compiled: as one compiled graph; "
         "graph: on CUDA, recorded and replayed; auto: graph on CUDA, compiled where the run is long enough, else eager",
         choices=["auto", "svi", "eager", "compiled", "graph"],
     )
-    add(
-        g,
-        "--gemm",
+    gemm: str = setting(
+        "auto",
         "library for a CPU's matrix products; auto: a fixed choice for this processor; measure: time both at the start "
         "of the run, so that the last digits of two runs may differ",
         choices=["auto", "blas", "onednn", "measure"],
     )
-    g = p.add_argument_group("scoring and output")
-    add(g, "--samples", "importance samples per test image", type=number(int, 1, MANY), metavar="S")
-    add(g, "--test-images", "score N test images, drawn at random, the same for every run (default: all)", **COUNT)
-    add(g, "--device", "where to run; auto: cuda if there is one", choices=DEVICES)
-    add(g, "--seed", "of everything random", **SEED)
-    whose = "the folder of all runs" if many else "the run's folder"
-    add(g, "--out", f"{whose} (default: below runs/, by its name)", type=path, metavar="DIR")
-    add(g, "--tensorboard", "curves and figures for TensorBoard too (see requirements-extras.txt)", action="store_true")
-    add(
-        g,
-        "--resume",
-        SUPPRESS if many else f"go on with the run in DIR; beside it only {flags_of(BESIDE_RESUME)}",
-        type=path,
-        metavar="DIR",
+    samples: int = setting(1000, "importance samples per test image", **COUNT | {"metavar": "S"})
+    test_images: int | None = setting(
+        None, "score N test images, drawn at random, the same for every run (default: all)", **COUNT
     )
+    device: str = setting("auto", "where to run; auto: cuda if there is one", choices=DEVICES)
+    seed: int = setting(0, "of everything random", **SEED)
+    out: str | None = setting(None, "the run's folder (default: below runs/, by its name)", **FOLDER)
+    tensorboard: bool = setting(
+        False, "curves and figures for TensorBoard too (see requirements-extras.txt)", action="store_true"
+    )
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self.__dataclass_fields__:
+            raise KeyError(name)
+        return getattr(self, name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.__dataclass_fields__)
+
+    def __len__(self) -> int:
+        return len(self.__dataclass_fields__)
+
+    def __or__(self, changes: Mapping[str, Any]) -> Self:
+        return replace(self, **changes)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the settings as config.json holds them."""
+        return dict(self)
+
+    @classmethod
+    def from_dict(cls, content: object) -> Self:
+        """Check settings from a file, which anybody may have written; keys that name no setting are ignored.
+
+        Raises:
+            SpecError: the content is not an object, lacks a setting, or a value is not one that a flag could give.
+
+        >>> Config.from_dict(Config().to_dict() | {"epochs": 1e3})
+        Traceback (most recent call last):
+        vampyro.errors.SpecError: --epochs: expected a whole number, got 1000.0
+        >>> RunConfig.from_dict(Config().to_dict())
+        Traceback (most recent call last):
+        vampyro.errors.SpecError: it lacks shape, sha256
+        """
+        if not isinstance(content, dict):
+            raise SpecError(f"expected an object, got {quote(content)}")
+        content = ADDED | content
+        if missing := [name for name in cls.__dataclass_fields__ if name not in content]:
+            raise SpecError(f"it lacks {', '.join(missing[:3])}")
+        values = {}
+        for setting in fields(cls):
+            try:
+                values[setting.name] = check_value(setting, content[setting.name])
+            except SpecError as error:
+                name = setting.name if "fits" in setting.metadata else flags_of([setting.name])
+                raise SpecError(f"{name}: {error}") from None
+        return cls(**values)
+
+
+def is_count(value: object) -> bool:
+    return type(value) is int and 1 <= value <= MANY
+
+
+def recorded(fits: Callable[[Any], bool], expected: str) -> Any:
+    """Return the field of what a run writes beside its settings, None where an older run did not."""
+    return field(default=None, metadata={"fits": fits, "expected": expected})
+
+
+def recorded_count(what: str) -> Any:
+    return recorded(lambda value: value is None or is_count(value), f"a number of {what}")
+
+
+@dataclass(frozen=True)
+class RunConfig(Config):
+    """The settings of a run that was started, with what is known of its data and its machine: its config.json."""
+
+    processes: int | None = recorded_count("processes")
+    threads: int | None = recorded_count("threads")
+    shape: list[int] = recorded(
+        lambda v: isinstance(v, list) and len(v) == 3 and all(map(is_count, v)) and math.prod(v) <= MANY,
+        "[channels, height, width]",
+    )
+    classes: int | None = recorded_count("classes or null")
+    sha256: dict[str, str] = recorded(
+        lambda v: isinstance(v, dict) and all(isinstance(digest, str) for digest in v.values()), "{file: digest}"
+    )
+
+    @classmethod
+    def from_dict(cls, content: object) -> Self:
+        config = super().from_dict(content)
+        if (config.classes is None) != (config.condition == "none"):
+            raise SpecError(f"classes: {quote(config.classes)} does not fit --condition {config.condition}")
+        return config
+
+
+# Settings that older runs lack.
+ADDED = {"condition": "none", "tensorboard": False, "classes": None, "gemm": "blas", "processes": None, "threads": None}
+
+
+KINDS = {int: "a whole number", float: "a number", str: "text", bool: "true or false", list: "a list of whole numbers"}
+
+
+def is_kind(value: object, kind: Any) -> bool:
+    """Return whether a value from a file is of a field's type; a whole number is also a float, a bool is not a number.
+
+    >>> is_kind(4, float), is_kind(True, int), is_kind([3, 4], int | list[int]), is_kind(None, str | None)
+    (True, False, True, True)
+    """
+    if isinstance(kind, UnionType):
+        return any(is_kind(value, one) for one in get_args(kind))
+    if get_origin(kind) is list:
+        return isinstance(value, list) and all(is_kind(one, get_args(kind)[0]) for one in value)
+    return type(value) in ((int, float) if kind is float else (kind,))
+
+
+def check_value(setting: Field, value: Any) -> Any:
+    """Return a setting's value from a file as the flag would have read it.
+
+    Raises:
+        SpecError: the value is not one that the flag could give.
+    """
+    if "fits" in setting.metadata:
+        if not setting.metadata["fits"](value):
+            raise SpecError(f"expected {setting.metadata['expected']}, got {quote(value)}")
+        return value
+    if not is_kind(value, setting.type):
+        kinds = get_args(setting.type) if isinstance(setting.type, UnionType) else (setting.type,)
+        expected = " or ".join(KINDS[get_origin(kind) or kind] for kind in kinds if kind is not type(None))
+        raise SpecError(f"expected {expected}, got {quote(value)}")
+    if value is None or isinstance(value, bool):
+        return value
+    text, argument = written(value), argument_of(setting)
+    if fault := word_fault(text):
+        raise SpecError(fault)
+    try:
+        return argument["type"](text) if "type" in argument else choose(setting.name, text, argument["choices"])
+    except argparse.ArgumentTypeError as error:
+        raise SpecError(str(error)) from None
+
+
+def argument_of(setting: Field) -> dict[str, Any]:
+    """Return what `add_argument` is given for a setting, but for its flag and its help."""
+    if read := setting.metadata.get("read"):
+        return {"type": read(setting.name), "metavar": "SPEC"}
+    return setting.metadata["argument"]
+
+
+class RunParser(Parser):
+    """The flags of a run, which --config may give in a file."""
+
+    def named(self, argv: Sequence[str]) -> dict[str, Any]:
+        given = super().named(argv)
+        file = given.pop("config", None)
+        try:
+            return given if file is None else read_file(file) | given
+        except SpecError as error:
+            self.error(str(error))
+
+
+def read_file(file: str) -> dict[str, Any]:
+    """Return the settings in a TOML file, whose keys are those of config.json; - and _ are the same there.
+
+    Raises:
+        SpecError: names the file and the key.
+    """
+    try:
+        with open(file, "rb") as stream:
+            content = tomllib.load(stream)
+    except OSError as error:
+        raise SpecError(f"--config: cannot read {quote(file)}: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:
+        raise SpecError(f"--config: {quote(file)} is not a TOML file: {error}") from None
+    known, given = {setting.name: setting for setting in fields(Config)}, {}
+    for key, value in content.items():
+        name = key.replace("-", "_")
+        try:
+            choose("key", name, list(known))
+            given[name] = check_value(known[name], value)
+        except SpecError as error:
+            raise SpecError(f"--config {file}: {f'{key}: ' if name in known else ''}{error}") from None
+    return given
+
+
+def flags_of(names: Sequence[str]) -> str:
+    """Return settings as they are written on the command line."""
+    return ", ".join("--" + name.replace("_", "-") for name in names)
+
+
+def parser(prog: str = "run.py", description: str = DESCRIPTION, many: bool = False) -> RunParser:
+    """Return the flags of a run, or of `many` runs, none of which is resumed by itself."""
+    p = RunParser(
+        prog,
+        description=description,
+        epilog="SPEC is NAME[:N][:OPTION…], for example vamp:500:from-data or planar:5:shared. What can be done with a "
+        "finished run, and with many: "
+        + as_started("run.py score, sample, export, sweep, reproduce, each with its --help."),
+    )
+    for setting in fields(Config):
+        if setting.name in GROUPS:
+            group = p.add_argument_group(GROUPS[setting.name])
+        help = (usage(setting.name) if "read" in setting.metadata else "") + setting.metadata["help"]
+        if many and setting.name == "out":
+            help = help.replace("the run's folder", "the folder of all runs")
+        default = DEFAULTS[setting.name]
+        help += "" if default is None or default is False else f" (default: {written(default)})"
+        group.add_argument(flags_of([setting.name]), help=help, **argument_of(setting))
+    told = f"go on with the run in DIR; beside it only {flags_of(BESIDE_RESUME)}"
+    group.add_argument("--resume", help=argparse.SUPPRESS if many else told, type=path, metavar="DIR")
+    told = "settings from a file, epochs = 50 for example; flags override it"
+    group.add_argument("--config", help=told, type=path, metavar="FILE.toml")
     return p
 
 
-def words(settings):
-    """Settings as a command line, which reads back to them.
+def words(settings: Mapping[str, Any]) -> list[str]:
+    """Return settings as a command line, which reads back to them.
 
     >>> words({"hidden": [300, 300], "batch_size": 32, "data_dir": None})
     ['--hidden', '300,300', '--batch-size', '32']
@@ -177,38 +343,38 @@ def words(settings):
     ]
 
 
-def written(value):
-    """A value as the command line has it."""
+def written(value: Any) -> str:
+    """Return a value as the command line has it."""
     return ",".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
-def read(argv):
-    """argv → (config, given, resume): every setting, those that argv names, and the folder to resume or None."""
+def read(argv: Sequence[str]) -> tuple[Config, dict[str, Any], str | None]:
+    """Return every setting, those that argv names, and the folder to resume or None."""
     p = parser()
     given = p.named(argv)
     resume = given.pop("resume", None)
-    if resume is not None:
-        extra = [name for name in given if name not in BESIDE_RESUME]
-        if extra:
-            p.error(
-                "--resume takes every setting from the run's own config.json; "
-                f"only {flags_of(BESIDE_RESUME)} may stand beside it, got {flags_of(extra)}"
-            )
-    config = DEFAULTS | {name: str(parse(name, DEFAULTS[name])) for name in DEFAULTS if name in FAMILIES} | given
+    if resume is not None and (extra := [name for name in given if name not in BESIDE_RESUME]):
+        p.error(
+            "--resume takes every setting from the run's own config.json; "
+            f"only {flags_of(BESIDE_RESUME)} may stand beside it, got {flags_of(extra)}"
+        )
+    config = DEFAULTS | given
     if resume is None:
-        config["objective"] = resolve_objective(config["objective"], config["posterior"])
+        config |= {"objective": resolve_objective(config.objective, config.posterior)}
         parts = {part: config[part] for part in ("prior", "flow", "model", "objective", "condition")}
-        latent, levels = config["latent"], 2 if config["model"] == "two-level" else 1
+        latent, levels = config.latent, 2 if config.model == "two-level" else 1
+        bits = sum(latent) if isinstance(latent, list) else latent * levels
         try:
-            check_posterior(
-                config["posterior"], **parts, bits=sum(latent) if isinstance(latent, list) else latent * levels
-            )
+            check_posterior(config.posterior, **parts, bits=bits)
         except SpecError as error:
             p.error(str(error))
     return config, given, resume
 
 
-def check_data(settings: dict, dataset: str = "dataset") -> None:
+DEFAULTS = Config()
+
+
+def check_data(settings: Mapping[str, Any], dataset: str = "dataset") -> None:
     """Reject settings that name data which cannot be read; costs no import of torch.
 
     Args:

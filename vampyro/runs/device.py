@@ -8,15 +8,15 @@ import torch
 
 from vampyro.catalogue.specs import parse
 from vampyro.distributions import gemm
+from vampyro.errors import UserError
 from vampyro.likelihood.importance import least_bytes
 from vampyro.memory import available_bytes, check_fits
 from vampyro.objectives import Objective
+from vampyro.runs.config import Config
 from vampyro.runs.signals import deadly
 from vampyro.training.distributed import Processes
 
 ALONE = Processes()
-
-
 # program: (seconds to compile it, ms of an eager step, ms of a compiled step), all from docs/speed.md. The seconds are
 # those on one shared core where they were measured. Compiling pays from seconds / (eager - compiled) steps on.
 COSTS = {
@@ -24,8 +24,6 @@ COSTS = {
     "vamp:500": (33, 29.04, 22.13),
     "vamp:500 planar:5": (48, 56.34, 32.21),
 }
-
-
 COMPILE_FROM = 5_000  # steps: above the break-even of every program in COSTS
 
 
@@ -35,45 +33,52 @@ def joined(device: torch.device) -> Processes:
         return Processes.join(device)
 
 
-class DeviceError(ValueError):
+class DeviceError(UserError):
     """A device that this machine lacks."""
 
 
-def find_device(name):
+def find_device(name: str) -> torch.device:
+    """Return the device that `--device` stands for.
+
+    Raises:
+        DeviceError: this machine has no such device.
+    """
     if name == "cuda" and not torch.cuda.is_available():
         raise DeviceError("--device cuda: torch sees no CUDA device on this machine; write --device cpu")
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 
-def find_engine(config, device, images, objective, processes=ALONE):
-    """The engine that `auto` stands for: graph on CUDA, compiled from COMPILE_FROM steps on, else eager.
+def find_engine(
+    config: Config, device: torch.device, images: int, objective: object, processes: Processes = ALONE
+) -> str:
+    """Return the engine that `auto` stands for: graph on CUDA, compiled from COMPILE_FROM steps on, else eager.
 
     The rule looks at the settings and the kind of device only, so that the same command always gets the same engine.
     Where the objective names the `engines` that can train it, one of those. A graph would have to record what processes
     say to each other, and stock Pyro says nothing: not for several.
     """
-    if processes.size > 1 and config["engine"] in ("graph", "svi"):
+    if processes.size > 1 and config.engine in ("graph", "svi"):
         raise DeviceError(f"--engine {config['engine']} runs in one process, not {processes.size}: write --engine auto")
     engines = objective.engines if isinstance(objective, Objective) else None
-    if engines and config["engine"] not in ("auto", *engines):
+    if engines and config.engine not in ("auto", *engines):
         raise DeviceError(
             f"--engine {config['engine']} cannot train --objective {config['objective']}, which runs by "
             f"{' or '.join(engines)}: write --engine auto"
         )
-    steps = config["epochs"] * -(-images // config["batch_size"])
-    if config["engine"] == "graph" and device.type != "cuda":
+    steps = config.epochs * -(-images // config.batch_size)
+    if config.engine == "graph" and device.type != "cuda":
         raise DeviceError(f"--engine graph replays CUDA graphs, and this run is on {device.type}: write --engine auto")
-    if config["engine"] == "auto":
+    if config.engine == "auto":
         alone_on_cuda = device.type == "cuda" and processes.size == 1
         best = "graph" if alone_on_cuda else "compiled" if steps >= COMPILE_FROM else "eager"
         return engines[0] if engines and best not in engines else best
-    return config["engine"]
+    return config.engine
 
 
-def find_gemm(config: dict, device: torch.device) -> str:
+def find_gemm(config: Config, device: torch.device) -> str:
     """The library for matrix products that `--gemm` stands for on `device` (see `gemm.choose`)."""
     try:
-        return gemm.choose(device, config["gemm"])
+        return gemm.choose(device, config.gemm)
     except ValueError as error:
         raise DeviceError(f"--gemm {config['gemm']}: {error}; write --gemm auto") from None
 
@@ -90,7 +95,7 @@ def recorded_products(library: str) -> Iterator[str]:
         yield used
 
 
-def check_objective(config: dict, images: int, shape: Sequence[int], device: torch.device) -> None:
+def check_objective(config: Config, images: int, shape: Sequence[int], device: torch.device) -> None:
     """Reject an objective whose samples of one batch need more memory than is left.
 
     Args:
@@ -99,7 +104,7 @@ def check_objective(config: dict, images: int, shape: Sequence[int], device: tor
     Raises:
         CapacityError: says which flags to change.
     """
-    objective, size = parse("objective", config["objective"]), min(config["batch_size"], images)
+    objective, size = parse("objective", config.objective), min(config.batch_size, images)
     if objective.name == "iwae":
         check_fits(
             f"--objective {objective} with batches of {size} images",

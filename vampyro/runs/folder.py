@@ -7,87 +7,20 @@ import platform
 import re
 from contextlib import suppress
 from pathlib import Path
+from typing import Any, Self
 
 import numpy
+import torch
+from filelock import BaseFileLock, FileLock, Timeout
+from matplotlib.figure import Figure
 
 from vampyro import files as atomic
 from vampyro.catalogue.supports import resolve_objective
-from vampyro.errors import SpecError
-from vampyro.runs import saved
-from vampyro.runs.config import DEFAULTS, WHERE, written
+from vampyro.runs.config import DEFAULTS, WHERE, Config, RunConfig, written
+from vampyro.runs.results import FolderError, of_checkpoint, read_config, read_content
 from vampyro.training.checkpoint import load_checkpoint, save_checkpoint
 
-NAME = ".lock"
-
-
-class Locked(Exception):
-    """Another process holds the lock; says which."""
-
-
-class Lock:
-    """The right to write in a folder, until `release` or until this process ends, however it does.
-
-    The system holds the lock, not the file: a dead process leaves the file, which bars nobody. Where the system has
-    no locks (Windows, some network drives) there is none.
-
-    Raises:
-        Locked: where another process has it, or another Lock of this one.
-        OSError: where the folder cannot be written.
-
-    >>> import tempfile
-    >>> folder = tempfile.mkdtemp()
-    >>> lock = Lock(folder)
-    >>> Lock(folder)    # doctest: +ELLIPSIS
-    Traceback (most recent call last):
-    vampyro.runs.folder.Locked: process ... on ...
-    >>> lock.release(); Lock(folder).release(); os.listdir(folder)
-    []
-    """
-
-    def __init__(self, folder):
-        self.path = Path(folder) / NAME
-        while True:
-            self.file = self.path.open("a+b", buffering=0)
-            try:
-                _lock(self.file)
-                if os.path.samestat(os.fstat(self.file.fileno()), self.path.stat()):
-                    break
-            except BlockingIOError:
-                self.file.seek(0)
-                holder = self.file.read().decode(errors="replace")
-                self.file.close()
-                raise Locked(holder or "another process") from None
-            except FileNotFoundError:
-                pass
-            self.file.close()  # its holder took it away between our opening and our locking it
-        with suppress(OSError):  # a full disk costs the name, not the lock
-            self.file.truncate(0)
-            self.file.write(f"process {os.getpid()} on {platform.node()}".encode())
-
-    def release(self):
-        """Takes the file away, too; once is enough."""
-        if not self.file.closed:
-            with suppress(OSError):
-                self.path.unlink()
-            self.file.close()
-
-
-def _lock(file):
-    try:
-        import fcntl
-
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise
-    except (ImportError, OSError):
-        pass
-
-
 HALF = re.compile(r"checkpoint\.pt\.part|.+\.[0-9a-f]{32}\.part")  # what a killed process was writing
-
-
-class FolderError(ValueError):
-    """A folder that cannot hold this run."""
 
 
 class Folder:
@@ -96,21 +29,22 @@ class Folder:
     Every file is written under a temporary name and renamed: it is whole, or the one before.
     """
 
-    def __init__(self, path):
-        self.path, self.lock = Path(path), None
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.lock: BaseFileLock | None = None
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[type[Self], tuple[Path]]:
         return type(self), (self.path,)  # the lock stays with its process
 
     @classmethod
-    def create(cls, config):
-        """A new folder for a run, claimed: `config["out"]`, or one under runs/ named after the run.
+    def create(cls, config: RunConfig) -> Self:
+        """Make and claim the folder of a new run: `config.out`, or one under runs/ named after the run.
 
         Raises:
             FolderError: where it holds a run already, another process trains in it, or it cannot be written.
         """
         try:
-            folder = cls(_new_folder(config) if config["out"] is None else config["out"])
+            folder = cls(_new_folder(config) if config.out is None else config.out)
             folder.path.mkdir(parents=True, exist_ok=True)
             folder.claim()
             try:
@@ -119,94 +53,95 @@ class Folder:
                         f"{folder.path} holds a run already; continue it with --resume {folder.path}, "
                         "or name another --out"
                     )
-                folder.write("config.json", config)
+                folder.write("config.json", config.to_dict())
             except Exception:
                 folder.release()
                 raise
         except OSError as error:
-            raise FolderError(f"cannot write to --out {config['out'] or 'runs/'}: {error.strerror}") from None
+            raise FolderError(f"cannot write to --out {config.out or 'runs/'}: {error.strerror}") from None
         return folder
 
-    def claim(self):
-        """Keeps other processes from training here until `release`, and clears up after one that was killed.
+    def claim(self) -> Self:
+        """Keep other processes from training here until `release`, and clear up after one that was killed.
+
+        The system holds the lock, not the file: a process that was killed leaves the file, which does not block others.
 
         Raises:
             FolderError: where another trains here now, or the folder cannot be written.
         """
+        path = self.path / ".lock"
+        lock = FileLock(path, timeout=0, thread_local=False)
         try:
-            self.lock = Lock(self.path)
-        except Locked as holder:
+            lock.acquire()
+        except Timeout:
+            holder = ""
+            with suppress(OSError):
+                holder = path.read_text(errors="replace")
             raise FolderError(
-                f"{self.path} is in use, {holder} trains there: wait, stop it, or name another --out"
+                f"{self.path} is in use, {holder or 'another process'} trains there: wait, stop it, or name another "
+                "--out"
             ) from None
         except OSError as error:
             raise FolderError(f"cannot write to {self.path}: {error.strerror}") from None
-        for path in self.path.glob("*.part"):
-            if HALF.fullmatch(path.name):
-                path.unlink(missing_ok=True)
+        self.lock = lock
+        with suppress(OSError):  # a full disk costs the name, not the lock
+            path.write_text(f"process {os.getpid()} on {platform.node()}")
+        for half in self.path.glob("*.part"):
+            if HALF.fullmatch(half.name):
+                half.unlink(missing_ok=True)
+        return self
 
-    def release(self):
-        if self.lock is not None:
+    def release(self) -> None:
+        """Give the folder free, once or more often."""
+        if self.lock is not None and self.lock.is_locked:
+            with suppress(OSError):
+                (self.path / ".lock").unlink()  # before the release: who waits for the lock then makes a new file
             self.lock.release()
 
     @classmethod
-    def open(cls, path):
+    def open(cls, path: str | Path) -> tuple[Self, RunConfig]:
         """Return (folder, config) of a run that was started before.
 
         Raises:
             FolderError: where there is no such run, or its config.json is not one that a run writes.
         """
-        folder = cls(path)
-        try:
-            config = json.loads((folder.path / "config.json").read_text())
-        except (FileNotFoundError, NotADirectoryError):
-            raise FolderError(f"no run in {path}: it has no config.json") from None
-        except (OSError, ValueError, RecursionError) as error:
-            raise FolderError(f"{folder.path / 'config.json'} cannot be read: {error}") from None
-        try:
-            return folder, saved.read(config)
-        except SpecError as error:
-            raise FolderError(f"{folder.path / 'config.json'} is not the config.json of a run: {error}") from None
+        return cls(path), read_config(Path(path))
 
-    def write_text(self, name, text):
+    def write_text(self, name: str, text: str) -> None:
         with atomic.writing(self.path / name) as file:
             file.write(text.encode(errors="backslashreplace"))  # a file's name need be no text
 
-    def write(self, name, content):
+    def write(self, name: str, content: Any) -> None:
         """A JSON file that any reader takes: numbers that are not finite are null there."""
         self.write_text(name, json.dumps(strict(content), indent=2, allow_nan=False) + "\n")
 
-    def save(self, state, metrics):
+    def save(self, state: dict[str, Any], metrics: list[dict[str, Any]]) -> None:
         """The state after an epoch: first the checkpoint, which holds the metrics too, then metrics.jsonl."""
         save_checkpoint(self.path / "checkpoint.pt", state | {"metrics": metrics})
         self.write_metrics(metrics)
 
-    def write_metrics(self, metrics):
+    def write_metrics(self, metrics: list[dict[str, Any]]) -> None:
         self.write_text("metrics.jsonl", "".join(json.dumps(line) + "\n" for line in metrics))
 
-    def load(self, device):
-        """The last saved state, or None before the first."""
+    def load(self, device: torch.device) -> dict[str, Any] | None:
+        """Return the last saved state, or None before the first."""
         path = self.path / "checkpoint.pt"
         return load_checkpoint(path, device) if path.exists() else None
 
-    def measures(self, checkpoint):
-        """{prior: {measure: its figures}} of results.json, those of the checkpoint with that digest."""
+    def measures(self, checkpoint: str) -> dict[str, dict[str, Any]]:
+        """Return {prior: {measure: its figures}} of results.json, those of the checkpoint with that digest."""
         try:
-            measures = json.loads((self.path / "results.json").read_text(encoding="utf-8"))["measures"]
-            kept = {
-                prior: {name: it for name, it in figures.items() if it["settings"]["checkpoint"] == checkpoint}
-                for prior, figures in measures.items()
-            }
-        except (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError):  # none, or none of ours
+            measures = read_content(self.path).get("measures", {})
+        except FolderError:  # nothing there, or nothing of ours
             return {}
-        return {prior: figures for prior, figures in kept.items() if figures}
+        return {prior: kept for prior, found in measures.items() if (kept := of_checkpoint(found, checkpoint))}
 
-    def write_arrays(self, name, **arrays):
+    def write_arrays(self, name: str, **arrays: Any) -> None:
         """A .npz file."""
         with atomic.writing(self.path / name) as file:
             numpy.savez(file, **arrays)
 
-    def save_figure(self, name, figure):
+    def save_figure(self, name: str, figure: Figure) -> None:
         with atomic.writing(self.path / name) as file:
             figure.savefig(file, dpi=200, format="png")
 
@@ -214,20 +149,20 @@ class Folder:
 class Reader(Folder):
     """The folder as those of several processes have it that leave the writing to one."""
 
-    def write_text(self, name, text):
+    def write_text(self, name: str, text: str) -> None:
         pass
 
-    def save(self, state, metrics):
+    def save(self, state: dict[str, Any], metrics: list[dict[str, Any]]) -> None:
         pass
 
-    def write_arrays(self, name, **arrays):
+    def write_arrays(self, name: str, **arrays: Any) -> None:
         pass
 
-    def save_figure(self, name, figure):
+    def save_figure(self, name: str, figure: Figure) -> None:
         pass
 
 
-def strict(content):
+def strict(content: Any) -> Any:
     """As JSON may hold it.
 
     >>> strict({"mean": float("-inf"), "shares": (0.5, float("nan"))})
@@ -241,19 +176,13 @@ def strict(content):
 
 
 NAMED = ("dataset", "model", "prior", "flow")  # settings that every folder's name says, and in which order
-
-
 # Settings that do not change what is trained, or that the name says last.
 UNNAMED = (*WHERE, "samples", "test_images", "seed")
-
-
 WORDS = ("net", "likelihood", "posterior", "condition", "objective", "optimizer", "activation")  # values that are clear
-
-
 LONGEST_NAME = 200  # bytes, of the 255 that most file systems allow
 
 
-def folder_name(config: dict) -> str:
+def folder_name(config: Config) -> str:
     """Return the name of a run's default folder: every setting that changes what is trained and is not the default.
 
     >>> folder_name(DEFAULTS)
@@ -261,19 +190,19 @@ def folder_name(config: dict) -> str:
     >>> folder_name(DEFAULTS | {"prior": "vamp:50", "likelihood": "normal", "hidden": [500, 500], "beta": 4.0})
     'mnist5k_vae_vamp-50_none_hidden500-500_normal_beta4_seed0'
     """
-    parts = [Path(config["dataset"]).stem, *(config[name] for name in NAMED[1:])]
-    usual = DEFAULTS | {"objective": resolve_objective(DEFAULTS["objective"], config["posterior"])}
+    parts = [Path(config.dataset).stem, *(config[name] for name in NAMED[1:])]
+    usual = DEFAULTS | {"objective": resolve_objective(DEFAULTS.objective, config.posterior)}
     for name, value in usual.items():
         if name not in (*NAMED, *UNNAMED) and config[name] != value:
             value = f"{config[name]:g}" if isinstance(value, float) else written(config[name])
             key = "" if name in WORDS else name.replace("_", "-") + "-" * (not value[:1].isdigit())
             parts.append(key + value)
     name = re.sub(r"[:,/]", "-", "_".join(parts))
-    end = f"_seed{config['seed']}"
+    end = f"_seed{config.seed}"
     return os.fsdecode(os.fsencode(name)[: LONGEST_NAME - len(end)]) + end
 
 
-def _new_folder(config):
+def _new_folder(config: Config) -> Path:
     """A folder under runs/ that no other run has, made."""
     first = Path("runs") / folder_name(config)
     number = 1

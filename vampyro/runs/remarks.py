@@ -1,13 +1,38 @@
-"""Remarks on a trained run: sentences about results that a person should not take at face value."""
+"""What is said of a run's epochs: a line on each, and remarks on what a person should not take at face value."""
 
 import math
 
-from vampyro.runs.scoring import criterion
-
+Metrics = dict[str, float]  # of an epoch, a line of metrics.jsonl
 UNUSED_KL = 0.1  # nats per image, below which the posterior of an image is the prior
 
 
-def remarks(metrics: list[dict], best_epoch: int, untrained: dict, beta: float = 1.0, warmup: int = 0) -> list[str]:
+def criterion(metrics: Metrics) -> str:
+    """Return what an epoch is validated by: the ELBO, of points their objective (`vampyro.training.validation`)."""
+    return "elbo" if "elbo" in metrics else "objective"
+
+
+def as_trained(metrics: Metrics, beta: float) -> float:
+    """Return what is to rise: the ELBO with its KL weighed as in training, or the objective of points."""
+    return metrics["elbo"] - (beta - 1) * metrics["kl"] if "elbo" in metrics else metrics["objective"]
+
+
+def line(metrics: Metrics) -> str:
+    """Return an epoch's metrics for a person."""
+    if criterion(metrics) == "elbo":
+        parts = f"ELBO {metrics['elbo']:8.2f} = {metrics['reconstruction']:8.2f} - KL {metrics['kl']:6.2f}"
+    else:
+        parts = (
+            f"objective {metrics['objective']:8.2f} of log p(x | z) {metrics['reconstruction']:8.2f} and "
+            f"log p(z) {metrics['log_prior']:8.2f}"
+        )
+    return (
+        f"epoch {metrics['epoch']:4d}   loss {metrics['loss']:8.2f}   validation: {parts}   {metrics['seconds']:.1f} s"
+    )
+
+
+def remarks(
+    metrics: list[Metrics], best_epoch: int, untrained: Metrics, beta: float = 1.0, warmup: int = 0
+) -> list[str]:
     """Return sentences on what is wrong with a run, none where nothing is.
 
     A run has diverged where its best epoch is far below the untrained model, or where its last epoch is and the loss
@@ -31,15 +56,15 @@ def remarks(metrics: list[dict], best_epoch: int, untrained: dict, beta: float =
     ['Training diverged: the validation ELBO of the best epoch is -2e+09, that of the untrained model -543. ...']
     """
 
-    def weighted(line: dict, epoch: int) -> float:
+    def weighted(line: Metrics, epoch: int) -> float:
         weight = beta * min(1.0, epoch / warmup) if warmup else beta
         if "kl" in line:
             return line["reconstruction"] - weight * line["kl"]
         return line["reconstruction"] + weight * line["log_prior"]
 
-    def far_below(line: dict) -> bool:
-        start = weighted(untrained, line["epoch"])
-        return weighted(line, line["epoch"]) < start - max(10.0, abs(start))
+    def far_below(line: Metrics) -> bool:
+        start = weighted(untrained, int(line["epoch"]))
+        return weighted(line, int(line["epoch"])) < start - max(10.0, abs(start))
 
     first, best, last = metrics[0], metrics[best_epoch - 1], metrics[-1]
     by = criterion(best)

@@ -1,11 +1,18 @@
-"""The figures of a run, from the run's model and guide."""
+"""The plots of a run, from its model and guide, as files and for TensorBoard."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
 
 import torch
+from matplotlib.figure import Figure
 from pyro import poutine
-from torch import nn
+from torch import Tensor, nn
 
 from vampyro import plots
+from vampyro.data.image_set import ImageSet
 from vampyro.distributions import LabelledImages
+from vampyro.errors import require
 from vampyro.priors import Prior
 from vampyro.programs.modes import evaluation_mode
 from vampyro.programs.randomness import seeded
@@ -14,8 +21,15 @@ ROWS = 20  # at most, where each class has one
 
 
 @torch.no_grad()
-def figures(model, guide, images, metrics, film, seed):
-    """{file name: Figure}: curves, samples, reconstructions, and pseudo-inputs, last and over epochs.
+def figures(
+    model: Any,
+    guide: nn.Module,
+    images: ImageSet,
+    metrics: list[dict[str, Any]],
+    film: dict[str, Tensor],
+    seed: int,
+) -> dict[str, Figure]:
+    """Return {file name: Figure}: curves, samples, reconstructions, and pseudo-inputs, last and over epochs.
 
     Of a conditional run samples come in rows of one class, and beside images stand analogies.
     """
@@ -42,46 +56,92 @@ def figures(model, guide, images, metrics, film, seed):
 
 
 @torch.no_grad()
-def sample_grid(model, classes=None):
-    """Sixty-four means, clearer to look at than a draw of every pixel; of a conditional model ten of each class."""
+def sample_grid(model: nn.Module, classes: int | None = None) -> Figure:
+    """Plot sixty-four means, clearer to look at than draws of every pixel; of a conditional model ten a class."""
     if classes is None:
         return plots.image_grid(generated(model, 64).mean, title="means of p(x | z), z ~ p(z)")
     y = torch.arange(min(classes, ROWS)).repeat_interleave(10)
     return plots.image_grid(generated(model, len(y), y).mean, 10, "means of p(x | z, y), a row for each y")
 
 
-def shoot(film, prior, epoch, frames=12):
-    """Adds the first pseudo-inputs after epochs 1, 2, 4, 8, … to `film`, {epoch: bytes (frames, *shape)}."""
+def shoot(film: dict[str, Tensor], prior: Any, epoch: int, frames: int = 12) -> None:
+    """Add the first pseudo-inputs after epochs 1, 2, 4, 8, … to `film`, {epoch: bytes (frames, *shape)}."""
     if epoch & (epoch - 1) == 0 and (u := pseudo_inputs(prior)) is not None:
         film[str(epoch)] = (255 * u.detach()[:frames]).round().byte().cpu()
 
 
-def pseudo_inputs(prior: nn.Module) -> torch.Tensor | None:
+def pseudo_inputs(prior: nn.Module) -> Tensor | None:
     """The images that a prior is made of, or None; any module may be a prior."""
     return prior.pseudo_inputs() if isinstance(prior, Prior) else None
 
 
-def analogies(model, guide, images, x):
-    """Each image, and to its right p(x | z, y) for every y, z inferred from it once: what z keeps when y changes."""
-    p = decoded(model, guide, x)
-    rows = [images.pictures(x), *(p.given(y).mean for y in range(min(images.classes, ROWS)))]
+def analogies(model: Any, guide: nn.Module, images: ImageSet, x: Tensor) -> Figure:
+    """Plot each image, and to its right p(x | z, y) for every y, with z inferred once: what z keeps when y changes."""
+    p: Any = decoded(model, guide, x)
+    rows = [images.pictures(x), *(p.given(y).mean for y in range(min(images.classes or 0, ROWS)))]
     title = "left: x; then the means of p(x | z, y) for each y, z inferred from x and its own label"
     return plots.image_grid(torch.stack(rows, 1).flatten(0, 1), len(rows), title)
 
 
-def generated(model, count, y=None):
-    """p(x | z), z ~ p(z); of a conditional model p(x | z, y) for the labels y, (count,)."""
-    p = poutine.trace(model).get_trace(batch=count).nodes["x"]["fn"]
+def generated(model: nn.Module, count: int, y: Tensor | None = None) -> Any:
+    """Return p(x | z), z ~ p(z); of a conditional model p(x | z, y) for the labels y, (count,)."""
+    p: Any = poutine.trace(model).get_trace(batch=count).nodes["x"]["fn"]
     return p if y is None else p.given(y)
 
 
-def reconstruction(model, guide, x):
-    """p(x | z), z ~ q(z | x); of a conditional model p(x | z, y), y being x's own label."""
+def reconstruction(model: nn.Module, guide: nn.Module, x: Tensor) -> Any:
+    """Return p(x | z), z ~ q(z | x); of a conditional model p(x | z, y), y being x's own label."""
     p = decoded(model, guide, x)
     return p.of(x) if isinstance(p, LabelledImages) else p
 
 
-def decoded(model, guide, x):
-    """What the model makes of z ~ q(z | x)."""
+def decoded(model: nn.Module, guide: nn.Module, x: Tensor) -> Any:
+    """Return p(x | z) of z ~ q(z | x)."""
     trace = poutine.trace(guide).get_trace(x)
     return poutine.trace(poutine.replay(model, trace=trace)).get_trace(x).nodes["x"]["fn"]
+
+
+AXES = {"loss": "training", "seconds": "training"}  # all others are of the validation images
+
+
+class Board:
+    """A run as TensorBoard shows it, `tensorboard --logdir runs`: curves of every epoch, the last figures, settings
+    and results, in DIR/tensorboard.
+
+    The curves are those of metrics.jsonl, whatever lay there before: an event says that all earlier ones are void, and
+    every epoch is written anew. So nothing is there twice after a resumption, nor missing where the flag came later.
+
+    Args:
+        path: the run's folder, or None: then nothing is written.
+        metrics: of the epochs so far.
+    """
+
+    def __init__(self, path: Path | None = None, metrics: Iterable[dict[str, Any]] = ()) -> None:
+        self.writer: Any = None
+        if path is not None:
+            require("tensorboard", "--tensorboard")
+            from torch.utils.tensorboard import SummaryWriter  # seconds to import, and an optional package
+
+            self.writer = SummaryWriter(str(path / "tensorboard"), purge_step=1)
+            for line in metrics:
+                self.epoch(line)
+
+    def epoch(self, metrics: dict[str, Any]) -> None:
+        """Write the figures of one epoch, nats per image (and its seconds)."""
+        if self.writer is not None:
+            for name, value in metrics.items():
+                if name != "epoch":
+                    self.writer.add_scalar(f"{AXES.get(name, 'validation')}/{name}", value, metrics["epoch"])
+            self.writer.flush()
+
+    def end(self, epoch: int, pictures: dict[str, Figure], config: Mapping[str, Any], results: dict[str, Any]) -> None:
+        """Write figures by file name, and the settings with what they led to; the last that is written."""
+        if self.writer is not None:
+            for name, figure in pictures.items():
+                self.writer.add_figure(name.removesuffix(".png"), figure, epoch, close=False)
+            settings = {
+                name: value if isinstance(value, (bool, int, float)) else str(value) for name, value in config.items()
+            }
+            figures = {f"test/{name}": value for name, value in results.items() if isinstance(value, (int, float))}
+            self.writer.add_hparams(settings, figures, run_name=".", global_step=epoch)
+            self.writer.close()

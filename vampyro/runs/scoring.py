@@ -1,38 +1,50 @@
 """What training and scoring share: which images, how they are scored, and what is said of it."""
 
+import json
 import shlex
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy
 import torch
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from vampyro import data
+from vampyro import files as atomic
 from vampyro.catalogue.assemble import ex_post, load
 from vampyro.catalogue.supports import check_likelihood, check_posterior
+from vampyro.data.image_set import ImageSet
 from vampyro.likelihood import NormalProposal, Score, score
+from vampyro.likelihood.scores import TENSORS
 from vampyro.memory import memory_for
 from vampyro.programs.estimate import counted
+from vampyro.runs.arguments import as_started
+from vampyro.runs.config import Config, RunConfig
 from vampyro.runs.device import ALONE, recorded_products
 from vampyro.runs.folder import Folder
 from vampyro.training.checkpoint import digest, read_checkpoint
+from vampyro.training.distributed import Processes
+
+SECONDS = 10  # between two writings of partial scores
 
 
-def load_images(config):
+def load_images(config: Config) -> ImageSet:
     """Return the run's images, with labels if it is given them.
 
     Grey images are binarised for a Bernoulli likelihood; colour images only where --binarize says so.
     """
-    how = config["binarize"] or (None if config["likelihood"] == "bernoulli" else "none")
-    images = data.load(config["dataset"], config["data_dir"], how).noisy(config["noise"])
-    check_likelihood(config["likelihood"], images.values, images.name, images.kind)
-    return images.labelled() if config["condition"] == "label" else images
+    how = config.binarize or (None if config.likelihood == "bernoulli" else "none")
+    images = data.load(config.dataset, config.data_dir, how).noisy(config.noise)
+    check_likelihood(config.likelihood, images.values, images.name, images.kind)
+    return images.labelled() if config.condition == "label" else images
 
 
-def load_other(name, data_dir, images):
-    """Another data set, to be measured beside the run's images and binary where those are.
+def load_other(name: str, data_dir: str | None, images: ImageSet) -> ImageSet:
+    """Return another data set, to be measured beside the run's images and binary where those are.
 
     Raises:
         DataError: where it is not to be had, or is of another shape.
@@ -45,9 +57,9 @@ def load_other(name, data_dir, images):
     return other
 
 
-def check_same(images, config, run):
-    """Raises a DataError where these are not the images of the run's config."""
-    if images.sha256 != config["sha256"]:
+def check_same(images: ImageSet, config: RunConfig, run: str | Path) -> None:
+    """Reject images that are not those of the run's config with a DataError."""
+    if images.sha256 != config.sha256:
         raise data.DataError(f"{images.name} has changed since {run} was trained on it: train a new run")
 
 
@@ -59,19 +71,21 @@ def products_of(run: str | Path) -> Iterator[None]:
         FolderError: as `Folder.open`.
     """
     _, config = Folder.open(run)
-    with recorded_products(config["gemm"]):
+    with recorded_products(config.gemm):
         yield
 
 
-def trained(run, prior="own", **given):
-    """A run that was trained before: its (folder, config, checkpoint, images, model, guide).
+def trained(
+    run: str | Path, prior: str = "own", data_dir: str | None = None
+) -> tuple[Folder, RunConfig, str, ImageSet, nn.Module, nn.Module]:
+    """Return (folder, config, checkpoint, images, model, guide) of a run that was trained before.
 
     The programs are those of its best epoch, in the checkpoint with that digest.
 
     Args:
         run: the folder.
         prior: in place of the model's own, `aggregate` or `gmm:K`.
-        given: settings, a data_dir say, in place of the run's.
+        data_dir: in place of the run's, unless None.
 
     Raises:
         FolderError: as `Folder.open`.
@@ -81,20 +95,20 @@ def trained(run, prior="own", **given):
     """
     folder, config = Folder.open(run)
     with memory_for("loading the data", "--dataset"):
-        images = load_images(config | given | {"noise": 0.0})
+        images = load_images(config | {"noise": 0.0} | ({} if data_dir is None else {"data_dir": data_dir}))
     check_same(images, config, run)
     with memory_for("loading the checkpoint", "--hidden", "--latent"):
         contents = read_checkpoint(folder.path / "checkpoint.pt")  # once: a run that trains on replaces it
         model, guide = load(run, contents)
     if prior != "own":
-        check_posterior(config["posterior"], **{"scoring prior": prior})
+        check_posterior(config.posterior, **{"scoring prior": prior})
         with memory_for(f"fitting the prior {prior}", "--prior"):
-            model.prior = ex_post(prior, model, guide, images.images("train"), config["seed"])
+            model.prior = ex_post(prior, model, guide, images.images("train"), config.seed)
     return folder, config, digest(contents), images, model, guide
 
 
-def drawn(total, count=None, seed=0):
-    """Indices: all in order, or `count` of them at random, the same for every run.
+def drawn(total: int, count: int | None = None, seed: int = 0) -> numpy.ndarray:
+    """Return indices: all in order, or `count` of them at random, the same for every run.
 
     Drawn, never a slice: some public files are sorted by class.
     """
@@ -103,13 +117,68 @@ def drawn(total, count=None, seed=0):
     return numpy.random.default_rng(seed).permutation(total)[:count]
 
 
-def chosen(tensor, index):
-    """Its rows at such indices, on its device."""
+def chosen(tensor: Tensor, index: numpy.ndarray) -> Tensor:
+    """Return its rows at such indices, on its device."""
     return tensor[torch.from_numpy(index).to(tensor.device)]
 
 
-def scored(model, guide, test, samples, seed, processes=ALONE, partial=None):
-    """A `Score`, with a progress bar on a terminal; of several processes each scores a part of the images.
+class Partial:
+    """The blocks of a long scoring that are done, on disk now and then, so that it can go on after an interruption.
+
+    Blocks that were scored with other settings are ignored.
+
+    Args:
+        path: of the file.
+        settings: whatever decides the scores, as JSON.
+    """
+
+    def __init__(self, path: Path, settings: dict[str, Any]) -> None:
+        self.path, self.settings = path, json.dumps(settings, sort_keys=True)
+        self.scores: list[Score] = []
+        self.written = time.monotonic()
+
+    def load(self) -> list[Score]:
+        """Return the first blocks' scores."""
+        try:
+            with numpy.load(self.path, allow_pickle=False) as file:
+                if str(file["settings"]) == self.settings:
+                    tensors = {name: torch.from_numpy(file[name]) for name in TENSORS}
+                    whole = Score(**tensors, samples=int(file["samples"]), exact=bool(file["exact"]))
+                    if whole.log_likelihood.isnan().any():
+                        raise ValueError("no scoring keeps NaN")
+                    ends = file["counts"].cumsum()
+                    self.scores = [whole[end - count : end] for end, count in zip(ends, file["counts"])]
+        except Exception:  # none, or none that can be read: zipfile, zlib and numpy have a dozen ways to say so
+            self.scores = []
+        return list(self.scores)
+
+    def add(self, score: Score) -> None:
+        self.scores.append(score)
+        if time.monotonic() - self.written > SECONDS:
+            self.write()
+
+    def write(self) -> None:
+        whole = Score.cat(self.scores)
+        arrays: dict[str, Any] = dict(zip(TENSORS, (tensor.numpy() for tensor in whole.tensors())))
+        with atomic.writing(self.path) as file:
+            arrays |= {"samples": whole.samples, "exact": whole.exact, "counts": [len(score) for score in self.scores]}
+            numpy.savez(file, settings=self.settings, **arrays)
+        self.written = time.monotonic()
+
+    def remove(self) -> None:
+        self.path.unlink(missing_ok=True)
+
+
+def scored(
+    model: nn.Module,
+    guide: nn.Module,
+    test: Tensor,
+    samples: int,
+    seed: int,
+    processes: Processes = ALONE,
+    partial: Partial | None = None,
+) -> Score:
+    """Return a `Score`, with a progress bar on a terminal; of several processes each scores a part of the images.
 
     Args:
         partial: a `Partial`, where what is done should outlive an interruption.
@@ -130,26 +199,26 @@ def scored(model, guide, test, samples, seed, processes=ALONE, partial=None):
     return Score.cat(processes.gathered(part))[order.argsort()]
 
 
-def summary(result, config, guide):
-    """The figures that results.json keeps; for a likelihood of grey levels also in bits per dimension.
+def summary(result: Score, config: RunConfig, guide: nn.Module) -> dict[str, Any]:
+    """Return the figures that results.json keeps; for a likelihood of grey levels also in bits per dimension.
 
     And whether the guide that scored was a proposal in place of points: then the ELBO is the proposal's.
     """
     figures = {"quantity": quantity(config)} | result.summary()
-    if config["likelihood"] == "logistic":
-        pixels = numpy.prod(config["shape"])
+    if config.likelihood == "logistic":
+        pixels = numpy.prod(config.shape)
         figures["bits_per_dimension"] = -figures["log_likelihood"] / (pixels * numpy.log(2)).item()
     if isinstance(guide, NormalProposal):
         figures["proposal"] = "Normal"
     return figures
 
 
-def quantity(config):
-    """What a run's log-likelihood is of."""
-    return "log p(x | y)" if config["condition"] == "label" else "log p(x)"
+def quantity(config: Config) -> str:
+    """Return what a run's log-likelihood is of."""
+    return "log p(x | y)" if config.condition == "label" else "log p(x)"
 
 
-def sentence(figures: dict, result: Score, run, split: str = "test", prior: str = "own") -> str:
+def sentence(figures: dict[str, Any], result: Score, run: str | Path, split: str = "test", prior: str = "own") -> str:
     """A few lines for a person: the estimate with its errors, the ELBO, and whether to trust it.
 
     Args:
@@ -169,34 +238,10 @@ def sentence(figures: dict, result: Score, run, split: str = "test", prior: str 
     else:
         how = f"± {figures['monte_carlo_error']:.3f} by its {samples}, median ESS {figures['ess_median']:.1f}"
     under = [] if prior == "own" else ["--prior", prior]
-    command = shlex.join(["python", "run.py", "score", str(run), *under, "--measures", "ais"])
+    command = as_started(shlex.join(["python", "run.py", "score", str(run), *under, "--measures", "ais"]))
     check = "" if result.suffices else f"\nTo check it without the guide: {command}"
     return (
         f"{split} {name} {figures['log_likelihood']:.2f}{error} nats per image (over {images}; {how}){bits}\n"
         f"{split} {'ELBO':{len(name)}} {figures['elbo']:.2f}{proposal if 'proposal' in figures else ''}\n"
         f"{result.verdict}{check}"
-    )
-
-
-def criterion(metrics):
-    """What an epoch is validated by: the ELBO, of points their objective (`vampyro.training.validation`)."""
-    return "elbo" if "elbo" in metrics else "objective"
-
-
-def as_trained(metrics, beta):
-    """What is to rise from epoch to epoch: the ELBO with its KL weighed as in training, or the points' objective."""
-    return metrics["elbo"] - (beta - 1) * metrics["kl"] if "elbo" in metrics else metrics["objective"]
-
-
-def line(metrics):
-    """An epoch, for a person."""
-    if criterion(metrics) == "elbo":
-        parts = f"ELBO {metrics['elbo']:8.2f} = {metrics['reconstruction']:8.2f} - KL {metrics['kl']:6.2f}"
-    else:
-        parts = (
-            f"objective {metrics['objective']:8.2f} of log p(x | z) {metrics['reconstruction']:8.2f} and "
-            f"log p(z) {metrics['log_prior']:8.2f}"
-        )
-    return (
-        f"epoch {metrics['epoch']:4d}   loss {metrics['loss']:8.2f}   validation: {parts}   {metrics['seconds']:.1f} s"
     )

@@ -19,7 +19,7 @@ class Terminated(KeyboardInterrupt):
 def handling(numbers: Iterable[int], handler: signal.Handlers | Callable) -> Iterator[None]:
     """Inside, `handler` handles these signals. In another thread than the main one nothing changes: none may."""
     if threading.current_thread() is not threading.main_thread():
-        numbers = ()
+        numbers = []
     before = {number: signal.signal(number, handler) for number in numbers}
     try:
         yield
@@ -62,14 +62,12 @@ def deadly() -> AbstractContextManager[None]:
     return handling((signal.SIGINT, signal.SIGTERM), signal.SIG_DFL)
 
 
-def status(stop):
+def status(stop: KeyboardInterrupt) -> int:
     """The exit status of a job that was stopped, 128 + the signal's number, as shells have it."""
     return 128 + (stop.number if isinstance(stop, Terminated) else signal.SIGINT)
 
 
 WATCHED = "VAMPYRO_ENDS_WITH_STDIN"  # set for a child whose standard input is a pipe that its parent holds
-
-
 GRACE = 5  # seconds for an orphan to end in good order
 
 

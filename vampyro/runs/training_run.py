@@ -2,23 +2,27 @@
 
 import platform
 import time
+from collections.abc import Callable
 from contextlib import suppress
+from typing import Any
 
 import numpy
 import pyro
 import torch
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from vampyro.catalogue.assemble import PARTS, assemble
 from vampyro.catalogue.parts import OBJECTIVES
 from vampyro.catalogue.specs import parse
-from vampyro.errors import require
+from vampyro.data.image_set import ImageSet
+from vampyro.errors import UserError, require
 from vampyro.likelihood import scoring_guide
 from vampyro.memory import Allowance, memory_for
 from vampyro.objectives import KLWeight
 from vampyro.programs.estimate import counted
 from vampyro.programs.randomness import seeded
-from vampyro.runs.config import written
+from vampyro.runs.config import Config, RunConfig, written
 from vampyro.runs.device import (
     ALONE,
     check_objective,
@@ -29,43 +33,25 @@ from vampyro.runs.device import (
     joined,
     recorded_products,
 )
-from vampyro.runs.errors import INPUT_ERRORS
 from vampyro.runs.folder import Folder, FolderError, Reader
-from vampyro.runs.partial_scores import Partial
-from vampyro.runs.remarks import remarks
+from vampyro.runs.remarks import as_trained, criterion, line, remarks
+from vampyro.runs.run_plots import Board, shoot
 from vampyro.runs.run_plots import figures as draw
-from vampyro.runs.run_plots import shoot
-from vampyro.runs.scoring import (
-    as_trained,
-    check_same,
-    chosen,
-    criterion,
-    drawn,
-    line,
-    load_images,
-    scored,
-    sentence,
-    summary,
-)
-from vampyro.runs.tensorboard import Board
+from vampyro.runs.scoring import Partial, check_same, chosen, drawn, load_images, scored, sentence, summary
 from vampyro.training import Cooldown, EarlyStopping, diagnose, fit, make_update, validation
 from vampyro.training.checkpoint import digest, read_checkpoint
 from vampyro.training.checkpoint_state import check_state
-from vampyro.training.distributed import Shard
+from vampyro.training.distributed import Processes, Shard
 
 NETWORKS = ("--hidden", "--latent", "--prior", "--flow")  # flags that say how large the programs are
-
-
 COPIES = 5  # of all parameters while they are trained: gradient, two moments of Adam, the best epoch's weights
-
-
 SLOW = 30  # seconds of an epoch that a prior's density may take unsaid
 
 
-def assembled(config, images):
-    """(model, guide, objective) of such a run on an `ImageSet`."""
+def assembled(config: Config, images: ImageSet) -> tuple[nn.Module, nn.Module, Any]:
+    """Return (model, guide, objective) of such a run on an `ImageSet`."""
     what = f"training with --prior {config['prior']}, --hidden {written(config['hidden'])}, --latent {config['latent']}"
-    copies = COPIES if find_device(config["device"]).type == "cpu" else 1  # elsewhere the device's allocator says so
+    copies = COPIES if find_device(config.device).type == "cpu" else 1  # elsewhere the device's allocator says so
     with Allowance(what, "choose smaller --hidden, --latent, --prior or --flow", copies):
         model, guide = assemble(
             **{part: config[part] for part in PARTS},
@@ -73,25 +59,30 @@ def assembled(config, images):
             classes=images.classes,
             images=lambda: images.images("train"),
         )
-    spec = parse("objective", config["objective"])
+    spec = parse("objective", config.objective)
     return model, guide, OBJECTIVES[spec.name](spec, images.input_shape)
 
 
 class Run:
     """Everything that a training run holds; `train` and `report` do the work."""
 
-    def __init__(self, config, processes=ALONE):
-        if config["tensorboard"]:
+    def __init__(self, config: Config, processes: Processes = ALONE) -> None:
+        if config.tensorboard:
             require("tensorboard", "--tensorboard")
-        device = find_device(config["device"])
-        self.folder, self.epoch, self.metrics, self.film, self.processes = None, 0, [], {}, processes
+        device = find_device(config.device)
+        self.folder: Folder
+        self.epoch = 0
+        self.metrics: list[dict[str, Any]] = []
+        self.film: dict[str, Tensor] = {}
+        self.processes = processes
         with processes.leader_first(), memory_for("loading the data", "--dataset"):
             images = load_images(config)
             self.images = images.to(device)
-        with memory_for("building the model", *NETWORKS), seeded(config["seed"]):
+        with memory_for("building the model", *NETWORKS), seeded(config.seed):
+            self.model: Any
             self.model, self.guide, objective = assembled(config, images)
             self.program = torch.nn.ModuleList([self.model, self.guide]).to(device)
-        self.config = config | {
+        settings = config.to_dict() | {
             "engine": find_engine(config, device, len(images.train), objective, processes),
             "device": device.type,
             "processes": processes.size,
@@ -101,23 +92,24 @@ class Run:
             "classes": images.classes,
             "sha256": images.sha256,
         }
+        self.config = RunConfig(**settings)
         check_objective(config, len(images.train), images.image_shape, device)
-        check_samples(self.model, self.images.images("test"), config["samples"])
-        self.weight = KLWeight(config["beta"], config["warmup"], device)
+        check_samples(self.model, self.images.images("test"), config.samples)
+        self.weight = KLWeight(config.beta, config.warmup, device)
         self.update = make_update(
             self.model,
             self.guide,
             weight=self.weight.value,
-            optimizer=config["optimizer"],
-            lr=config["lr"],
-            engine=self.config["engine"],
+            optimizer=config.optimizer,
+            lr=config.lr,
+            engine=self.config.engine,
             objective=objective,
             reduce=processes.reduce if processes.size > 1 else None,
         )
-        self.best = EarlyStopping(self.program, config["patience"], config["warmup"])
+        self.best = EarlyStopping(self.program, config.patience, config.warmup)
 
-    def take_up(self, folder):
-        """The state after the last whole epoch in the folder; before the first it is a run's beginning."""
+    def take_up(self, folder: Folder) -> None:
+        """Load the state after the last whole epoch in the folder; before the first it is a run's beginning."""
         with memory_for("loading the checkpoint", *NETWORKS):
             state = folder.load(self.images.device)
         if state is None:
@@ -136,25 +128,25 @@ class Run:
         self.update.load_state_dict(state["update"])
         self.best.load_state_dict(state["best"])
 
-    def restore(self, folder):
-        """Goes on in the folder."""
+    def restore(self, folder: Folder) -> None:
+        """Go on in the folder."""
         self.take_up(folder)
-        if self.config["epochs"] < self.epoch:
+        if self.config.epochs < self.epoch:
             raise FolderError(
                 f"--epochs {self.config['epochs']}: {folder.path} has trained {self.epoch} epochs already"
             )
         self.folder = folder
         try:
-            folder.write("config.json", self.config)
+            folder.write("config.json", self.config.to_dict())
             folder.write_metrics(self.metrics)
         except OSError as error:
             raise FolderError(f"cannot write to {folder.path}: {error.strerror}") from None
 
-    def seconds_in_prior(self):
-        """Of an epoch, about: the density of a batch under the prior and its gradient, timed once, times the steps."""
+    def seconds_in_prior(self) -> float:
+        """Time the density of a batch under the prior and its gradient once; return about what an epoch takes."""
         parameters, images = list(self.model.prior.parameters()), len(self.images.train)
-        size = min(self.config["batch_size"], images)
-        with seeded(self.config["seed"], device=self.images.device):
+        size = min(self.config.batch_size, images)
+        with seeded(self.config.seed, device=self.images.device):
             for _ in range(2):  # the first warms up
                 z = self.model.prior().sample((size,)).clone()  # no point that a flow remembers
                 began = time.perf_counter()
@@ -165,49 +157,47 @@ class Run:
                 seconds = time.perf_counter() - began
         return seconds * images / size
 
-    def fitting(self):
-        """What `fit` is told, but for the last epoch."""
+    def fitting(self) -> dict[str, Any]:
+        """Return what `fit` is told, but for the last epoch."""
         valid = self.images.images("valid")
         return dict(
             update=self.update,
             data=self.images if self.processes.size == 1 else Shard(self.images, self.processes),
-            batch_size=self.config["batch_size"],
-            seed=self.config["seed"],
+            batch_size=self.config.batch_size,
+            seed=self.config.seed,
             first=self.epoch + 1,
             before_epoch=[
                 self.weight,
-                Cooldown(self.update.set_lr, self.config["lr"], self.config["epochs"], self.config["cooldown"]),
+                Cooldown(self.update.set_lr, self.config.lr, self.config.epochs, self.config.cooldown),
             ],
             evaluate=lambda: self.validate(valid),
         )
 
-    def validate(self, images: torch.Tensor) -> dict:
-        """`vampyro.training.validation` of the programs as they are."""
+    def validate(self, images: Tensor) -> dict[str, float]:
+        """Return `vampyro.training.validation` of the programs as they are."""
         with memory_for("validating", *NETWORKS):
-            return validation(self.model, self.guide, images, self.config["beta"])
+            return validation(self.model, self.guide, images, self.config.beta)
 
-    def untrained(self) -> dict:
-        """Validation metrics of the model before training, built again from the run's seed, on up to 500 images."""
-        with seeded(self.config["seed"], device=self.images.device):
+    def untrained(self) -> dict[str, float]:
+        """Return validation metrics on up to 500 images of the model before training, rebuilt from the run's seed."""
+        with seeded(self.config.seed, device=self.images.device):
             model, guide, _ = assembled(self.config, self.images)
             torch.nn.ModuleList([model, guide]).to(self.images.device)
-            return validation(model, guide, self.images.images("valid")[:500], self.config["beta"])
+            return validation(model, guide, self.images.images("valid")[:500], self.config.beta)
 
-    def train(self):
-        """Fits until the last epoch or the end of patience; every epoch is on disk before the next begins."""
-        epochs = fit(**self.fitting(), epochs=self.epoch if self.best.done else self.config["epochs"])
+    def train(self) -> None:
+        """Fit until the last epoch or the end of patience; every epoch is on disk before the next begins."""
+        epochs = fit(**self.fitting(), epochs=self.epoch if self.best.done else self.config.epochs)
         print(self.images)
-        self.board = Board(
-            self.folder.path if self.config["tensorboard"] and self.processes.leads else None, self.metrics
-        )
+        self.board = Board(self.folder.path if self.config.tensorboard and self.processes.leads else None, self.metrics)
         quiet = None if self.processes.leads else True  # None: where there is no terminal
         if (seconds := self.seconds_in_prior()) > SLOW:
             print(
                 f"slow: the exact density of {self.model.prior} takes about {seconds:.0f} s of each epoch; "
                 "fewer components, or a flow that inverts faster (planar, radial, coupling), would take less"
             )
-        if self.config["warmup"] > self.config["epochs"]:
-            weight = self.config["beta"] * self.config["epochs"] / self.config["warmup"]
+        if self.config.warmup > self.config.epochs:
+            weight = self.config.beta * self.config.epochs / self.config.warmup
             print(
                 f"--warmup {self.config['warmup']} is longer than --epochs {self.config['epochs']}: "
                 f"the KL term's weight ends at {weight:.2g}"
@@ -216,9 +206,9 @@ class Run:
         if self.best.done:
             print(f"early stopping ended this run after epoch {self.epoch}")
         training = memory_for("training", "--batch-size", *NETWORKS)
-        with training, tqdm(total=self.config["epochs"], initial=self.epoch, unit="epoch", disable=quiet) as bar:
+        with training, tqdm(total=self.config.epochs, initial=self.epoch, unit="epoch", disable=quiet) as bar:
             for metrics in map(self.processes.shared, epochs):
-                self.best(metrics["epoch"], as_trained(metrics, self.config["beta"]))
+                self.best(metrics["epoch"], as_trained(metrics, self.config.beta))
                 shoot(self.film, self.model.prior, metrics["epoch"])
                 state = {
                     "epoch": metrics["epoch"],
@@ -237,11 +227,11 @@ class Run:
                     tqdm.write(f"no better epoch than {self.best.epoch} for {self.config['patience']} epochs")
                     break
 
-    def report(self):
-        """Scores the best epoch's weights on the test images; writes results.json, then the figures."""
+    def report(self) -> None:
+        """Score the best epoch's weights on the test images; write results.json, then the figures."""
         self.best.restore()
         test = self.images.images("test")
-        index = drawn(len(test), self.config["test_images"])
+        index = drawn(len(test), self.config.test_images)
         test = chosen(test, index)
         began = time.perf_counter()
         decides = ("samples", "test_images", "seed", "device", "processes", "gemm")
@@ -249,7 +239,7 @@ class Run:
             self.folder.path / f"scores.partial-{self.processes.rank}.npz",
             {name: self.config[name] for name in decides} | {"epoch": self.best.epoch},
         )
-        samples, seed = self.config["samples"], self.config["seed"]
+        samples, seed = self.config.samples, self.config.seed
         print(f"scoring epoch {self.best.epoch}: {counted(len(test), 'test image')}")
         with memory_for("scoring", "--samples", *NETWORKS):
             guide = scoring_guide(self.model, self.guide, self.images.images("valid"), seed=seed)
@@ -258,9 +248,9 @@ class Run:
         by = criterion(self.metrics[0])
         with memory_for("building the untrained model to compare with", *NETWORKS):
             untrained = self.untrained()
-        said = remarks(self.metrics, self.best.epoch, untrained, self.config["beta"], self.config["warmup"])
+        said = remarks(self.metrics, self.best.epoch, untrained, self.config.beta, self.config.warmup)
         seconds, epochs = sum(line["seconds"] for line in self.metrics), counted(len(self.metrics), "epoch")
-        steps = len(self.metrics) * -(-len(self.images.train) // self.config["batch_size"])
+        steps = len(self.metrics) * -(-len(self.images.train) // self.config.batch_size)
         checkpoint = self.folder.path / "checkpoint.pt"
         measures = self.folder.measures(digest(read_checkpoint(checkpoint))) if self.processes.leads else {}
         self.folder.write(
@@ -275,7 +265,7 @@ class Run:
                     "steps_per_second": steps / seconds,
                 },
                 "remarks": said,
-                "config": self.config,
+                "config": self.config.to_dict(),
                 "data": {"name": self.images.name, "sha256": self.images.sha256},
                 "versions": {
                     "python": platform.python_version(),
@@ -307,30 +297,30 @@ class Run:
         )
 
 
-def start(config, given, resume):
-    """A new run, or the one in the folder `resume` with what is `given` beside it.
+def start(config: Config, given: dict[str, Any], resume: str | None) -> Run:
+    """Return a new run, or the one in the folder `resume` with what is `given` beside it.
 
     Raises:
-        one of INPUT_ERRORS, each with what was given, what was expected and how to fix it.
+        UserError: with what was given, what was expected and how to fix it.
     """
     if resume is None:
-        processes = joined(find_device(config["device"]))
+        processes = joined(find_device(config.device))
         run = Run(config, processes)
         run.folder = _led(processes, lambda: Folder.create(run.config))
         return run
-    folder, saved = Folder.open(resume)
-    metrics = folder.path / "metrics.jsonl"  # empty where a run was stopped before its first epoch was whole
-    if metrics.exists() and metrics.stat().st_size and not (folder.path / "checkpoint.pt").exists():
+    opened, saved = Folder.open(resume)
+    metrics = opened.path / "metrics.jsonl"  # empty where a run was stopped before its first epoch was whole
+    if metrics.exists() and metrics.stat().st_size and not (opened.path / "checkpoint.pt").exists():
         raise FolderError(
-            f"{folder.path} has trained, but its checkpoint.pt is missing: put it back, or train a new run"
+            f"{opened.path} has trained, but its checkpoint.pt is missing: put it back, or train a new run"
         )
     config = saved | given
-    device = find_device(config["device"])
-    if device.type != saved["device"]:
+    device = find_device(config.device)
+    if device.type != saved.device:
         config |= {name: "auto" for name in ("engine", "gemm") if name not in given}  # the other's may not run here
     elif "gemm" not in given:
-        with recorded_products(saved["gemm"]) as config["gemm"]:
-            pass
+        with recorded_products(saved.gemm) as used:
+            config |= {"gemm": used}
     processes = joined(device)
     run = Run(config, processes)
     if processes.leads:
@@ -339,11 +329,11 @@ def start(config, given, resume):
             ("threads", "the last digits will differ from those of an uninterrupted run"),
         ]
         for name, effect in changes:
-            before = saved.get(name, run.config[name])
-            if before != run.config[name]:
+            before = saved[name]
+            if before not in (None, run.config[name]):  # an older run did not record it
                 print(f"warning: started with {before} {name}, resumed with {run.config[name]}; {effect}")
     check_same(run.images, saved, resume)
-    folder = _led(processes, lambda: folder.claim() or folder)
+    folder = _led(processes, opened.claim)
     try:
         run.restore(folder)
     except Exception:
@@ -352,25 +342,26 @@ def start(config, given, resume):
     return run
 
 
-def _led(processes, claim):
-    """The folder that the leader claims, or the error why not, which every process should hear of."""
+def _led(processes: Processes, claim: Callable[[], Folder]) -> Folder:
+    """Return the folder that the leader claims, or the error why not, which every process should hear of."""
+    claimed: Folder | FolderError | None
     try:
-        folder = claim() if processes.leads else None
+        claimed = claim() if processes.leads else None
     except FolderError as error:
-        folder = error
-    shared = processes.shared(folder)
+        claimed = error
+    shared = processes.shared(claimed)
     if isinstance(shared, FolderError):
         raise shared
-    return folder or Reader(shared.path)
+    return claimed if isinstance(claimed, Folder) else Reader(shared.path)
 
 
-def diagnosis(run):
-    """What was first not finite in the epoch after the last whole one, or None where it is not found again."""
+def diagnosis(run: Run) -> Any:
+    """Return what was first not finite in the epoch after the last whole one, or None where it is not found again."""
 
     def agree(found):
         return next(filter(None, run.processes.gathered(found)), None)
 
-    with suppress(*INPUT_ERRORS):  # data that are gone, say: then nothing can be repeated
+    with suppress(UserError):  # data that are gone, say: then nothing can be repeated
         again = Run(run.config | {"engine": "eager"}, run.processes)
         again.take_up(run.folder)
         return diagnose(**again.fitting(), agree=agree)

@@ -2,11 +2,13 @@
 
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
+from typing import Any
 
-from vampyro.errors import SpecError, choose, quote
+from vampyro.errors import SpecError, UserError, choose, quote
 from vampyro.runs import config as flags
 
 MAX_RUNS = 10_000  # of a sweep
@@ -23,47 +25,47 @@ OWN = {
 }
 
 
-class SweepError(ValueError):
+class SweepError(UserError):
     """A sweep that cannot be run as it was asked for."""
 
 
 @dataclass(frozen=True)
 class Axis:
-    """What varies: `values` is {label: {setting: text}}, in order."""
+    """A setting, or several, that a sweep varies: `values` is {label: {setting: text}}, in order."""
 
     name: str
-    values: dict
+    values: dict[str, dict[str, str]]
 
 
 @dataclass(frozen=True)
 class Cell:
     """One point of the product: {axis: label}, the settings of its runs as they are given, and all of them, parsed."""
 
-    labels: dict
-    given: dict
-    config: dict
+    labels: dict[str, str]
+    given: dict[str, Any]
+    config: flags.Config
 
     @property
-    def name(self):
-        """For people: `latent 16 · prior mog:5`."""
+    def name(self) -> str:
+        """Its labels for people: `latent 16 · prior mog:5`."""
         return " · ".join(f"{axis} {label}" for axis, label in self.labels.items()) or "run"
 
     @property
-    def label(self):
-        """As rows of tables and published figures bear it: `16 / mog:5`."""
+    def label(self) -> str:
+        """Its labels as rows of tables and published figures bear it: `16 / mog:5`."""
         return " / ".join(self.labels.values())
 
-    def folder(self, out, seed):
-        """Where its run with that seed lies."""
+    def folder(self, out: Path, seed: int) -> Path:
+        """Return the folder of its run with that seed."""
         return out / "_".join([*(clean(f"{axis}-{label}") for axis, label in self.labels.items()), f"seed{seed}"])
 
-    def words(self, seed):
-        """The command line of its run with that seed, but for --out."""
+    def words(self, seed: int) -> list[str]:
+        """Return the command line of its run with that seed, but for --out."""
         return flags.words(self.given | {"seed": seed})
 
 
-def clean(text):
-    """As part of a file's name.
+def clean(text: str) -> str:
+    """Return a text as part of a file's name.
 
     >>> clean("prior-vamp:500:from-data"), clean("dataset-my/digits.npz"), clean("hidden-300,300")
     ('prior-vamp-500-from-data', 'dataset-my-digits.npz', 'hidden-300,300')
@@ -71,7 +73,7 @@ def clean(text):
     return re.sub(r"[^\w.,+-]+", "-", text).strip("-")
 
 
-def vary(text):
+def vary(text: str) -> Axis:
     """`NAME=V,V,…` → Axis; where values hold commas, as of `hidden`, they stand between slashes: `hidden=300,300/500`.
 
     Raises:
@@ -105,14 +107,21 @@ def vary(text):
     return Axis(name, {label: {setting: label} for label in labels})
 
 
-def cells(axes, given, when=(), seeds=1):
-    """The product of the axes, first axis slowest: a list of `Cell`s.
+def cells(
+    axes: Sequence[Axis],
+    given: dict[str, Any],
+    when: Sequence[tuple[dict[str, str], dict[str, str]]] = (),
+    seeds: int = 1,
+    leave_out: Sequence[dict[str, str]] = (),
+) -> list[Cell]:
+    """Return the product of the axes, first axis slowest.
 
     Args:
-        axes: `Axis` objects.
+        axes: what varies.
         given: {setting: value} that all share.
         when: pairs (labels, settings): cells with those labels have those settings besides.
         seeds: how many runs each cell has.
+        leave_out: labels of cells that are not run.
 
     Raises:
         SweepError: for an axis that comes twice or varies what is given to all, for two cells that are the same run
@@ -131,9 +140,13 @@ def cells(axes, given, when=(), seeds=1):
     count = seeds * math.prod(len(axis.values) for axis in axes)
     if count > MAX_RUNS:
         raise SweepError(f"{count} runs are more than {MAX_RUNS}: give fewer --seeds or fewer values to --vary")
-    made, names, configs = [], {}, {}
+    made: list[Cell] = []
+    names: dict[Path, Cell] = {}
+    configs: dict[str, Cell] = {}
     for chosen in product(*(axis.values.items() for axis in axes)):
         labels = {axis.name: label for axis, (label, _) in zip(axes, chosen)}
+        if any(condition.items() <= labels.items() for condition in leave_out):
+            continue
         settings = given | {name: value for _, values in chosen for name, value in values.items()}
         for condition, extra in when:
             if condition.items() <= labels.items():
@@ -149,8 +162,8 @@ def cells(axes, given, when=(), seeds=1):
     return made
 
 
-def number(label):
-    """The number in a label, or None: of `16`, of `mog:10` and of `planar:5:shared`; `none` is 0.
+def number(label: str) -> float | None:
+    """Return the number in a label, or None: of `16`, of `mog:10` and of `planar:5:shared`; `none` is 0.
 
     >>> [number(label) for label in ("0.5", "mog:10", "planar:5:shared", "none", "gated")]
     [0.5, 10.0, 5.0, 0.0, None]
@@ -164,12 +177,25 @@ def number(label):
         return None
 
 
-def numeric(labels):
-    """The labels as numbers, where they are numbers of one kind (`mog:5`, `mog:10`, not `mog:5`, `vamp:5`), or None.
+def numeric(labels: Sequence[str]) -> list[float] | None:
+    """Return the labels as numbers, None where they are not of one kind (`mog:5`, `mog:10`, not `mog:5`, `vamp:5`).
 
     >>> numeric(["none", "planar:3", "planar:8"]), numeric(["mog:5", "vamp:5"]), numeric(["relu", "tanh"])
     ([0.0, 3.0, 8.0], None, None)
     """
-    numbers = [number(label) for label in labels]
+    numbers = [found for label in labels if (found := number(label)) is not None]
     kinds = {re.sub(r"[0-9.]+(e[+-]?[0-9]+)?", "", label) for label in labels if label != "none"}
-    return numbers if None not in numbers and len(kinds) == 1 and len(labels) > 1 else None
+    return numbers if len(numbers) == len(labels) > 1 == len(kinds) else None
+
+
+def duration(seconds: float) -> str:
+    """Return a number of seconds for people.
+
+    >>> [duration(s) for s in (20, 100, 5000, 90000, 1e6)]
+    ['under a minute', 'about 2 minutes', 'about 1.4 hours', 'about 25.0 hours', 'about 11.6 days']
+    """
+    if seconds < 60:
+        return "under a minute"
+    if seconds < 3600:
+        return f"about {math.ceil(seconds / 60)} minutes"
+    return f"about {seconds / 3600:.1f} hours" if seconds < 48 * 3600 else f"about {seconds / 86400:.1f} days"

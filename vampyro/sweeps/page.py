@@ -2,21 +2,28 @@
 
 import os
 import shlex
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
 
 from vampyro import plots
 from vampyro.runs import config as flags
 from vampyro.runs.folder import Folder
 from vampyro.sweeps import table
-from vampyro.sweeps.sweep import beside, picture, what_bars_are
+from vampyro.sweeps.experiments import Recipe
+from vampyro.sweeps.sweep import Campaign, beside, picture, what_bars_are
 
 
-def write(recipe, work, changed, only, paths):
-    """Writes the page and its picture, and table.csv into the sweep's folder.
+def write(
+    recipe: Recipe, work: Campaign, changed: dict[str, Any], only: Sequence[str] | None, paths: tuple[Path, Path]
+) -> str | None:
+    """Write the page and its picture, and table.csv into the sweep's folder.
 
     Args:
-        recipe: a `Recipe`.
-        work: its `Campaign`.
+        recipe: of the experiment.
+        work: its runs.
         changed: settings in place of the recipe's.
         only: texts that chose the cells, or None.
         paths: of the page and of the picture.
@@ -27,10 +34,12 @@ def write(recipe, work, changed, only, paths):
     rows = table.rows(work.cells, work.folders)
     if not rows:
         return None
-    columns = {metric: dict(found) for metric, found in beside(work).items()}
+    columns = beside(work)
     for source in recipe.published:
-        digits = table.METRICS[source.metric][1]
-        theirs = {cell: spoken(value, error, digits) for cell, (value, error) in source.values.items()}
+        digits = table.METRICS[source.metric].digits
+        theirs = {
+            cell: table.Summary(value, error, None, 1).text(digits) for cell, (value, error) in source.values.items()
+        }
         columns.setdefault(source.metric, {})[source.by] = theirs
     text = table.markdown(rows, [name for name in table.shown(rows) if name != "minutes"], beside=columns)
     page, drawn = map(Path, paths)
@@ -41,17 +50,13 @@ def write(recipe, work, changed, only, paths):
     return text
 
 
-def spoken(value, error, digits):
-    return f"{value:.{digits}f}" + ("" if error is None else f" ± {error:.{digits}f}")
-
-
-def compared(recipe, rows):
-    """Ours beside theirs where most rows have a published figure, else our curves or bars alone."""
+def compared(recipe: Recipe, rows: list[table.Row]) -> Figure:
+    """Draw ours beside theirs where most rows have a published figure, else our curves or bars alone."""
     names = {row.name for row in rows}
     covered = [source for source in recipe.published if 2 * len(names & set(source.values)) >= len(names)]
     if not covered:
         return picture(rows)
-    panels = {}
+    panels: dict[str, dict[str, Any]] = {}
     for metric in dict.fromkeys(source.metric for source in covered):
         panels[table.title(metric, rows)] = {"ours": table.heights(rows, metric)}
     for source in covered:
@@ -61,8 +66,16 @@ def compared(recipe, rows):
     return plots.error_bars(panels, " / ".join(rows[0].labels), f"ours, {what_bars_are(rows)}")
 
 
-def in_full(recipe, work, rows, changed, only, text, link):
-    """The page."""
+def in_full(
+    recipe: Recipe,
+    work: Campaign,
+    rows: list[table.Row],
+    changed: dict[str, Any],
+    only: Sequence[str] | None,
+    text: str,
+    link: str,
+) -> str:
+    """Return the page."""
     command = ["python", "run.py", "reproduce", recipe.name, *flags.words(changed)]
     command += [word for text in only or () for word in ("--only", text)]
     command += ["--seeds", str(len(work.seeds))] if len(work.seeds) != recipe.seeds else []
@@ -103,8 +116,8 @@ def in_full(recipe, work, rows, changed, only, text, link):
     )
 
 
-def meanings(recipe):
-    """A line for each axis whose labels do not say their flags themselves."""
+def meanings(recipe: Recipe) -> Iterator[str]:
+    """Yield a line for each axis whose labels do not say their flags themselves."""
     for axis in recipe.axes:
         plain = all(list(values.items()) == [(axis.name, label)] for label, values in axis.values.items())
         if not plain:

@@ -1,20 +1,22 @@
 """Many runs, each a process of its own: `python run.py …` with its flags. Several at a time, on a cluster too."""
 
-import json
 import os
 import signal
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from vampyro.runs import config as flags
+from vampyro.runs.results import FolderError, Results, read_config
 from vampyro.runs.signals import WATCHED
 from vampyro.sweeps.grid import Cell, SweepError
-from vampyro.sweeps.table import figures_of
+from vampyro.sweeps.table import metrics_of
 
 STOP = threading.Event()  # set on Ctrl-C: no further run begins
 
@@ -36,10 +38,11 @@ class Run:
     cell: Cell
     seed: int
     folder: Path
-    measures: tuple = ()
+    measures: tuple[str, ...] = ()
 
     @property
-    def name(self):
+    def name(self) -> str:
+        """Its cell and seed for people."""
         return f"{self.cell.name} · seed {self.seed}"
 
 
@@ -52,14 +55,15 @@ class Outcome:
     error: str | None = None
 
 
-def finished(run):
-    """Whether its results are there, and everything that is to be measured of it.
+def finished(run: Run) -> bool:
+    """Return whether its results are there, and everything that is to be measured of it.
 
     Raises:
         SweepError: where another run lies in its folder.
     """
-    saved = _json(run.folder / "config.json")
-    if saved is None:
+    try:
+        saved = read_config(run.folder)
+    except FolderError:
         return False
     if other := _other(run, saved):
         theirs = " ".join(flags.words({name: saved[name] for name in other})) or f"no {flags.flags_of(other)}"
@@ -67,56 +71,43 @@ def finished(run):
     return not _missing(run)
 
 
-def _other(run, saved):
+def _other(run: Run, saved: Mapping[str, Any]) -> list[str]:
     """The settings of a run in which those that were saved differ."""
     config = run.cell.config | {"seed": run.seed}
     return [name for name, value in config.items() if name not in flags.WHERE and saved.get(name, value) != value]
 
 
-def _missing(run):
+def _missing(run: Run) -> list[str]:
     """What is still to be done: `test`, and measures; a later process may know more than this one's beginning.
 
     Results of other settings are none: a run that was made longer and stopped still has those of the shorter one.
     """
-    results, measured = _results(run)
-    if figures_of(run.folder) is None or _other(run, results.get("config", {})):
+    if metrics_of(run.folder) is None or _other(run, (results := Results.read(run.folder)).scored_config):
         return ["test", *run.measures]
-    return [m for m in run.measures if m not in measured]
+    return [m for m in run.measures if m not in results.measures()]
 
 
-def unmeasured(run):
-    """{measure: why} of those that are not possible of this run, and so are not missing."""
-    _, measured = _results(run)
+def unmeasured(run: Run) -> dict[str, str]:
+    """Return {measure: why} of those that are not possible of this run, and so are not missing."""
+    results = read_results(run)
+    measured = results.measures() if results else {}
     return {m: measured[m]["not measured"] for m in run.measures if "not measured" in measured.get(m, ())}
 
 
-def read_remarks(run: Run) -> list[str]:
-    """Return the remarks on a finished run from its results.json (see `vampyro.runs.remarks`)."""
-    said = _results(run)[0].get("remarks", [])
-    return [str(remark) for remark in said] if isinstance(said, list) else []
+def read_results(run: Run) -> Results | None:
+    """Return the contents of its folder, None where they cannot be read."""
+    try:
+        return Results.read(run.folder)
+    except FolderError:
+        return None
 
 
-def _results(run):
-    """What results.json has, and of it the measures under the run's own prior."""
-    results = _json(run.folder / "results.json") or {}
-    own = _object(_object(results, "measures"), "own")
-    return results | {"config": _object(results, "config")}, {name: _object(own, name) for name in own}
-
-
-def _object(content: dict, name: str) -> dict:
-    """Return the object of that name in another, empty where it has none."""
-    return content[name] if isinstance(content.get(name), dict) else {}
-
-
-def execute(run, threads=None, cwd=None):
-    """Trains the run, or goes on where it stopped, then measures it; what that prints goes to its log.txt.
+def execute(run: Run, threads: int | None = None, cwd: str | None = None) -> Outcome:
+    """Train the run, or resume it, then measure it; the output goes to its log.txt.
 
     Args:
         threads: of its processes, or None for as many as the environment says.
         cwd: the folder that relative names in its settings start from; this process's unless given.
-
-    Returns:
-        an `Outcome`.
     """
     began = time.perf_counter()
     missing = _missing(run)
@@ -160,13 +151,13 @@ def _reason(status: int, log: Path, start: int) -> str:
     return (errors or lines or [f"exit status {status}"])[-1]
 
 
-def _training(run):
+def _training(run: Run) -> list[str]:
     if (run.folder / "config.json").exists():
         return ["--resume", str(run.folder), *_where(run, *(name for name in flags.WHERE if name != "out"))]
     return [*run.cell.words(run.seed), "--out", str(run.folder)]
 
 
-def _where(run, *names):
+def _where(run: Run, *names: str) -> list[str]:
     """Of the settings that do not make another run, those that were given."""
     return flags.words({name: run.cell.given[name] for name in names if name in run.cell.given})
 
@@ -174,8 +165,8 @@ def _where(run, *names):
 CHILDREN: set[subprocess.Popen] = set()
 
 
-def launch(argv, log, threads=None, cwd=None):
-    """`python run.py ARGV` in a process of its own, its lines at the end of the file `log`; its exit status."""
+def launch(argv: Sequence[str], log: Path, threads: int | None = None, cwd: str | None = None) -> int:
+    """Run `python run.py ARGV` in a process of its own, its output appended to `log`; return its exit status."""
     variables = os.environ | {WATCHED: "1"} | ({} if threads is None else {"OMP_NUM_THREADS": str(threads)})
     with log.open("ab") as file:
         file.write(f"{COMMAND} {' '.join(argv)}\n".encode())
@@ -193,7 +184,8 @@ def launch(argv, log, threads=None, cwd=None):
             return child.wait()
         finally:
             CHILDREN.discard(child)
-            child.stdin.close()
+            if child.stdin:
+                child.stdin.close()
 
 
 def threads_given() -> int | None:
@@ -205,8 +197,14 @@ def threads_given() -> int | None:
     return int(first) if first.isdecimal() and 0 < int(first) < 2**31 else None
 
 
-def run_all(runs, tell, jobs=1, threads=None, dask=None):
-    """Calls `tell` with each run's `Outcome` as it ends.
+def run_all(
+    runs: Sequence[Run],
+    tell: Callable[[Outcome], None],
+    jobs: int = 1,
+    threads: int | None = None,
+    dask: str | None = None,
+) -> None:
+    """Call `tell` with each run's `Outcome` as it ends.
 
     Args:
         jobs: how many at a time, on this machine.
@@ -235,7 +233,7 @@ def run_all(runs, tell, jobs=1, threads=None, dask=None):
             raise
 
 
-def _stop():
+def _stop() -> None:
     """Ends all children as Ctrl-C does; a terminal has told them already, and then they are about to end."""
     STOP.set()
     for wait, tell in ((3, signal.SIGINT), (GRACE, signal.SIGTERM)):
@@ -248,7 +246,7 @@ def _stop():
 
 
 @contextmanager
-def _cluster(address):
+def _cluster(address: str) -> Iterator[None]:
     try:
         from distributed import Client
     except ImportError:
@@ -261,12 +259,3 @@ def _cluster(address):
         raise SweepError(f"--dask {address}: no scheduler answers there ({error})") from None
     with client, joblib.parallel_config(backend="dask"):
         yield
-
-
-def _json(path):
-    """A file's content, or None where it is not there or cannot be read."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        return content if isinstance(content, dict) else None
-    except (OSError, ValueError, RecursionError):
-        return None

@@ -1,47 +1,52 @@
-"""A sweep's work: checked, estimated, done, and shown as one table and one picture."""
+"""A sweep's work: checked, done, and shown as one table and one picture."""
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
 from pathlib import Path
+from statistics import mean
 from tempfile import TemporaryFile
+from typing import Any
+
+from matplotlib.figure import Figure
 
 from vampyro import plots
+from vampyro.errors import UserError
 from vampyro.runs.device import find_device, find_engine, find_gemm
-from vampyro.runs.errors import INPUT_ERRORS
 from vampyro.runs.folder import Folder
 from vampyro.runs.scoring import load_images
 from vampyro.runs.training_run import assembled
 from vampyro.sweeps import table
-from vampyro.sweeps.durations import seconds, spoken
-from vampyro.sweeps.grid import SweepError, numeric
-from vampyro.sweeps.runner import Run, finished, read_remarks, run_all, unmeasured
-from vampyro.sweeps.table import differences
-
-CURVES = ("log_likelihood", "elbo", "frechet")  # the metrics that are drawn, where they are there
+from vampyro.sweeps.grid import Cell, SweepError, duration, numeric
+from vampyro.sweeps.runner import Outcome, Run, finished, read_results, run_all, unmeasured
+from vampyro.sweeps.table import METRICS, Row
 
 
 @dataclass(frozen=True)
 class Campaign:
     """Cells times seeds, in folders below `out`, and what is to be measured of each."""
 
-    cells: list
+    cells: list[Cell]
     seeds: range
     out: Path
-    measures: tuple = ()
+    measures: tuple[str, ...] = ()
 
     @cached_property
-    def runs(self):
+    def runs(self) -> list[Run]:
+        """A run for each cell and seed, the first seed of all cells first."""
         return [Run(c, s, c.folder(self.out, s), self.measures) for s, c in product(self.seeds, self.cells)]
 
     @property
-    def folders(self):
+    def folders(self) -> list[list[Path]]:
+        """The folders of the seeds of each cell."""
         return [[cell.folder(self.out, seed) for seed in self.seeds] for cell in self.cells]
 
 
-def refused(cells):
-    """[(cell, why it cannot be run)]: its data loaded and its programs assembled once, before any run begins."""
-    loaded, errors = {}, []
+def refused(cells: list[Cell]) -> list[tuple[Cell, str]]:
+    """Load the data and assemble the programs of each cell once; return [(cell, why it cannot be run)]."""
+    loaded: dict[tuple, Any] = {}
+    errors = []
     for cell in cells:
         config = cell.config
         key = tuple(config[name] for name in ("dataset", "data_dir", "binarize", "likelihood", "noise", "condition"))
@@ -53,38 +58,28 @@ def refused(cells):
             device = find_device(config["device"])
             find_engine(config, device, len(images.train), objective)
             find_gemm(config, device)
-        except INPUT_ERRORS as error:
+        except UserError as error:
             loaded.setdefault(key, error)
             errors.append((cell, str(error)))
     return errors
 
 
-def plan(work, jobs=1, threads=None):
-    """Prints the runs that are still to be done, and about how long they take here."""
+def plan(work: Campaign) -> None:
+    """Print the runs that are still to be done."""
     todo = [run for run in work.runs if not finished(run)]
     for run in todo:
         print(f"{run.name}   → {run.folder}")
-    print(estimate([run.cell for run in todo], len(work.runs), jobs, threads))
+    print(announce(work, todo))
 
 
-def estimate(cells, total, jobs=1, threads=None):
-    """A sentence: how many runs there are, and about how long those of `cells` take."""
-    try:
-        each = [seconds(cell.config, threads) for cell in cells]
-    except INPUT_ERRORS as error:
-        raise SweepError(str(error)) from None
-    if not cells:
-        return f"all {total} runs are finished"
-    time = max(sum(each) / jobs, max(each))
-    at_a_time = f" {jobs} at a time" if jobs > 1 else ""
-    return (
-        f"{len(cells)} of {total} runs to do{at_a_time}: {spoken(time)} on this machine, {spoken(max(each))} the "
-        "longest, if all their epochs are trained and step by step; measures come besides"
-    )
+def announce(work: Campaign, todo: list[Run]) -> str:
+    """Return how many runs there are, and how many are to be done."""
+    total = f"{len(work.runs)} runs in {work.out}"
+    return f"{total}, {len(todo)} to do" if todo else f"{total}, all finished"
 
 
-def ready(work, spare=False):
-    """(runs that are to be done, a line on each cell that cannot be).
+def ready(work: Campaign, spare: bool = False) -> tuple[list[Run], list[str]]:
+    """Return (runs that are to be done, a line on each cell that cannot be).
 
     Args:
         spare: leave such cells out (their data cannot be had, say), and do the others.
@@ -102,8 +97,8 @@ def ready(work, spare=False):
     return [run for run in todo if run.cell.name not in names], [f"{cell.name}: {why}" for cell, why in bad]
 
 
-def writable(out):
-    """Makes the folder.
+def writable(out: Path) -> None:
+    """Make the folder.
 
     Raises:
         SweepError: where no file can be written there.
@@ -115,8 +110,10 @@ def writable(out):
         raise SweepError(f"cannot write to --out {out}: {error.strerror}") from None
 
 
-def run(todo, failed, jobs=1, threads=None, dask=None):
-    """Does what is to be done, a line for each run that ends.
+def run(
+    todo: list[Run], failed: list[str], jobs: int = 1, threads: int | None = None, dask: str | None = None
+) -> str | None:
+    """Do what is to be done; print a line for each run that ends, and how long the others take at its pace.
 
     Args:
         failed: lines on what cannot be done; what fails now is added.
@@ -124,29 +121,38 @@ def run(todo, failed, jobs=1, threads=None, dask=None):
     Returns:
         the lines on what went wrong as one text, or None.
     """
-    done = []
+    done: list[Outcome] = []
 
-    def tell(outcome):
+    def tell(outcome: Outcome) -> None:
         done.append(outcome)
-        if outcome.error:
+        metrics = table.metrics_of(outcome.run.folder)
+        if outcome.error or metrics is None:
             failed.append(f"{outcome.run.name}: {outcome.error}")
             said = f"failed: {outcome.error}"
         else:
-            figures, errors, _ = table.figures_of(outcome.run.folder)
-            error = "" if errors["log_likelihood"] is None else f" ± {errors['log_likelihood']:.2f}"  # over images
-            said = f"log p̂ {figures['log_likelihood']:.2f}{error}, ELBO {figures['elbo']:.2f}"
-        print(f"[{len(done)}/{len(todo)}] {outcome.run.name}: {said}   {outcome.seconds:.0f} s")
+            score = table.summarise([metrics.values["log_likelihood"]], [metrics.errors["log_likelihood"]])
+            error = "" if score.error is None else f" ± {score.error:.2f}"  # over images
+            said = f"log p̂ {score.mean:.2f}{error}, ELBO {metrics.values['elbo']:.2f}"
+        print(f"[{len(done)}/{len(todo)}] {outcome.run.name}: {said}   {outcome.seconds:.0f} s{left()}")
         for measure, why in unmeasured(outcome.run).items():
             print(f"        warning: {measure} not measured: {why}")
-        for remark in read_remarks(outcome.run):
-            print(f"        remark: {remark}")
+        if results := read_results(outcome.run):
+            for remark in results.remarks:
+                print(f"        remark: {remark}")
+
+    def left() -> str:
+        finished = [outcome.seconds for outcome in done if outcome.error is None]
+        if not finished or len(done) == len(todo):
+            return ""
+        rounds = math.ceil((len(todo) - len(done)) / jobs)
+        return f", {duration(rounds * mean(finished))} left"
 
     run_all(todo, tell, jobs, threads, dask)
     return "error: " + "\n       ".join([f"{len(failed)} not finished", *failed]) if failed else None
 
 
-def report(work):
-    """Prints the table of what is finished; writes table.md, table.csv and pictures into the sweep's folder."""
+def report(work: Campaign) -> None:
+    """Print the table of what is finished; write table.md, table.csv and pictures into the sweep's folder."""
     rows = table.rows(work.cells, work.folders)
     if not rows:
         print("nothing is finished: no table")
@@ -164,54 +170,55 @@ def report(work):
     print(f"pictures            {', '.join(str(work.out / name) for name in pictures)}")
 
 
-def beside(work):
-    """A column of paired differences between runs that were scored on the same images."""
-    groups = differences(work.cells, work.folders)
+def beside(work: Campaign) -> dict[str, dict[str, dict[str, str]]]:
+    """Return a column of paired differences between runs that were scored on the same images."""
+    groups = table.differences(work.cells, work.folders)
     which = "first row" if len(groups) == 1 else "first row of the same images"
     found = {name: text for group in groups for name, text in group.items()}
     return {"log_likelihood": {f"less the {which} (paired)": found}} if found else {}
 
 
-def what_bars_are(rows):
+def what_bars_are(rows: list[Row]) -> str:
+    """Return the sentence on error bars below a picture."""
     most = max(row.seeds for row in rows)
     return f"bars: standard deviation over {most} seeds" if most > 1 else "bars: standard error over test images"
 
 
-def picture(rows, metrics=CURVES):
-    """Curves where one axis is numeric, a line for each value of the others; else bars."""
-    metrics = [name for name in metrics if any(name in row.figures for row in rows)]
+def picture(rows: list[Row]) -> Figure:
+    """Draw curves where one axis is numeric, a line for each value of the others; else bars."""
+    metrics = [name for name in table.shown(rows) if METRICS[name].drawn]
     axis = x_axis(rows)
     if axis is None:
         panels = {table.title(m, rows): {"": table.heights(rows, m)} for m in metrics}
         return plots.error_bars(panels, " / ".join(rows[0].labels), what_bars_are(rows))
     labels = list(dict.fromkeys(row.labels[axis] for row in rows))
-    places = dict(zip(labels, numeric(labels)))
-    panels = {}
+    places = dict(zip(labels, numeric(labels) or ()))
+    curves: dict[str, dict[str, list[tuple]]] = {}
     for metric in metrics:
-        lines = panels[table.title(metric, rows)] = {}
+        lines = curves[table.title(metric, rows)] = {}
         for row in rows:
-            if (figure := row.figures.get(metric)) is not None:
+            if (found := row.metrics.get(metric)) is not None:
                 name = " / ".join(label for other, label in row.labels.items() if other != axis)
-                lines.setdefault(name, []).append((places[row.labels[axis]], figure.mean, figure.bar))
-    return plots.error_curves(panels, axis, what_bars_are(rows))
+                lines.setdefault(name, []).append((places[row.labels[axis]], found.mean, found.bar))
+    return plots.error_curves(curves, axis, what_bars_are(rows))
 
 
-def x_axis(rows):
-    """The axis with the most values, of those whose values are numbers; None where there is none."""
+def x_axis(rows: list[Row]) -> str | None:
+    """Return the axis with the most values, of those whose values are numbers; None where there is none."""
     values = {axis: list(dict.fromkeys(row.labels[axis] for row in rows)) for axis in rows[0].labels}
     numbers = [axis for axis, labels in values.items() if numeric(labels)]
     return max(numbers, key=lambda axis: len(values[axis]), default=None)
 
 
-def rate_distortion(rows):
-    """The curve of a sweep over β alone, or None: on test images where they were measured, else on validation's."""
+def rate_distortion(rows: list[Row]) -> Figure | None:
+    """Draw the curve of a sweep over β alone, else None: of test images where they are measured, or of validation's."""
     if list(rows[0].labels) != ["beta"] or len(rows) < 2:
         return None
     pairs = ("rate", "distortion"), ("kl", "reconstruction")
-    names = next((pair for pair in pairs if all(set(pair) <= set(row.figures) for row in rows)), None)
+    names = next((pair for pair in pairs if all(set(pair) <= set(row.metrics) for row in rows)), None)
     if names is None:  # auto-encoders have no rate: their codes are points
         return None
-    rates, distortions = ([row.figures[name].mean for row in rows] for name in names)
+    rates, distortions = ([row.metrics[name].mean for row in rows] for name in names)
     if names[1] == "reconstruction":  # which is the distortion's negative
         distortions = [-value for value in distortions]
     points = list(zip((float(row.labels["beta"]) for row in rows), rates, distortions))

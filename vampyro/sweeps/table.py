@@ -4,33 +4,31 @@ import csv
 import io
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import mean, stdev
 
 import numpy
 
-# name → (what it is, for a table and an axis; digits)
-METRICS = {
-    "log_likelihood": ("log p̂(x), nats", 2),
-    "elbo": ("ELBO, nats", 2),
-    "reconstruction": ("reconstruction, nats (validation)", 2),
-    "kl": ("KL, nats (validation)", 2),
-    "rate": ("rate, nats", 2),
-    "distortion": ("distortion, nats", 2),
-    "active_units": ("active units", 1),
-    "frechet": ("Fréchet distance (classifier)", 2),
-    "total_variation": ("classes' distance from uniform", 3),
-    "entropy": ("entropy of classes, nats", 3),
-    "reconstruction_accuracy": ("accuracy on reconstructions", 3),
-    "effective": ("effective components", 1),
-    "auroc": ("AUROC against noise", 3),
-    "difference": ("annealed less importance sampling, nats", 3),
-    "minutes": ("minutes of training", 1),
-}
+from vampyro.reports.section import Column
+from vampyro.reports.sections import SECTIONS
+from vampyro.runs.results import FolderError, Results
+from vampyro.sweeps.grid import Cell
+
+COLUMNS = (
+    Column("log_likelihood", "log p̂(x), nats", 2, drawn=True),
+    Column("elbo", "ELBO, nats", 2, drawn=True),
+    Column("reconstruction", "reconstruction, nats (validation)", 2),
+    Column("kl", "KL, nats (validation)", 2),
+    *(column for section in SECTIONS.values() for column in section.columns),
+    Column("minutes", "minutes of training", 1),
+)
+METRICS = {column.name: column for column in COLUMNS}
 
 
 @dataclass(frozen=True)
-class Figure:
+class Summary:
     """A metric over the seeds of a cell: mean, deviation over seeds (None of one seed), error over images (or None)."""
 
     mean: float
@@ -39,77 +37,70 @@ class Figure:
     seeds: int
 
     @property
-    def standard_error(self):
-        """Of the mean over seeds: sd/√n; of a single seed None."""
+    def standard_error(self) -> float | None:
+        """The standard error of the mean over seeds, sd/√n; of a single seed None."""
         return None if self.sd is None else self.sd / math.sqrt(self.seeds)
 
     @property
-    def bar(self):
-        """What an error bar shows: the deviation over seeds, of one seed the error over images, or None."""
+    def bar(self) -> float | None:
+        """The length of an error bar: the deviation over seeds, of one seed the error over images, or None."""
         return self.error if self.sd is None else self.sd
 
-    def text(self, digits):
+    def text(self, digits: int) -> str:
+        """Return mean ± deviation."""
         return f"{self.mean:.{digits}f}" + ("" if self.sd is None else f" ± {self.sd:.{digits}f}")
 
 
 @dataclass(frozen=True)
 class Row:
-    """A cell: {axis: label}, how many of its seeds are finished, {metric: Figure}, and what its likelihood is of."""
+    """A cell: {axis: label}, how many of its seeds are finished, {metric: Summary}, and what its likelihood is of."""
 
-    labels: dict
+    labels: dict[str, str]
     seeds: int
-    figures: dict
+    metrics: dict[str, Summary]
     quantity: str = "log p(x)"
 
     @property
-    def name(self):
+    def name(self) -> str:
+        """Its labels, as published metrics name them."""
         return " / ".join(self.labels.values())
 
 
-def figures_of(folder):
-    """{metric: value}, {metric: its error over images} and what the likelihood is of, `log p(x)` or `log p(x | y)`.
-
-    None where the run is not finished, or where one of its files cannot be read.
+@dataclass(frozen=True)
+class RunMetrics:
+    """{metric: value} of a finished run, {metric: its error over images} and what its likelihood is of.
 
     Reconstruction and KL are those of the best epoch's validation; all others of the test images.
     """
+
+    values: dict[str, float]
+    errors: dict[str, float | None]
+    quantity: str
+
+
+def metrics_of(folder: Path) -> RunMetrics | None:
+    """Return the metrics of the run in a folder, None where it is not finished or a file is damaged."""
     try:
-        return _figures_of(folder)
-    except Exception:  # a file may be missing, cut off or hold anything: zipfile and numpy have a dozen errors for it
+        results = Results.read(folder)
+        test, fit, best, scores = results.test, results.fit, results.best_epoch, results.scores()
+    except FolderError:
         return None
-
-
-def _figures_of(folder):
-    results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
-    test, fit = results["test"], results["fit"]
-    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    with numpy.load(folder / "scores.npz") as scores:
-        errors = {name: over_images(scores[name]) for name in ("log_likelihood", "elbo")}
-    best = next((line for line in lines if line["epoch"] == fit["best_epoch"]), {})
-    own = results.get("measures", {}).get("own", {})
-    elbo, samples = own.get("elbo", {}), own.get("samples", {})
     found = {
         **{name: math.nan if test[name] is None else test[name] for name in ("log_likelihood", "elbo")},
         "reconstruction": best.get("reconstruction"),
         "kl": best.get("kl"),
-        "rate": elbo.get("rate"),
-        "distortion": elbo.get("distortion"),
-        "active_units": sum(elbo["active_units"].values()) if elbo.get("active_units") else None,
-        "frechet": samples.get("classifier_frechet_distance"),
-        "total_variation": samples.get("class_total_variation"),
-        "entropy": samples.get("class_entropy"),
-        "reconstruction_accuracy": samples.get("reconstruction_accuracy"),
-        "effective": own.get("prior", {}).get("effective"),
-        "auroc": own.get("outliers", {}).get("noise", {}).get("auroc"),
-        "difference": own.get("ais", {}).get("difference"),
         "minutes": fit["seconds"] / 60,
     }
-    figures = {name: float(value) for name, value in found.items() if value is not None}
-    return figures, errors, test.get("quantity", "log p(x)")
+    measures = results.measures()
+    for name, section in SECTIONS.items():
+        found |= {column.name: column.read(measures.get(name, {})) for column in section.columns}
+    values = {name: float(found[name]) for name in METRICS if found[name] is not None}
+    errors = {name: over_images(scores[name]) for name in ("log_likelihood", "elbo")}
+    return RunMetrics(values, errors, test.get("quantity", "log p(x)"))
 
 
-def over_images(values):
-    """The standard error of the mean over images, or None of a single one.
+def over_images(values: numpy.ndarray) -> float | None:
+    """Return the standard error of the mean over images, or None of a single one.
 
     >>> over_images(numpy.array([1.0, 2.0, 3.0])), over_images(numpy.array([1.0]))
     (0.5773502691896258, None)
@@ -117,11 +108,11 @@ def over_images(values):
     return (values.std(ddof=1) / math.sqrt(len(values))).item() if len(values) > 1 else None
 
 
-def rows(cells, folders):
-    """A `Row` for each cell that has a finished run.
+def rows(cells: Sequence[Cell], folders: Sequence[Sequence[Path]]) -> list[Row]:
+    """Return a row for each cell that has a finished run.
 
     Args:
-        cells: `Cell`s.
+        cells: of the sweep.
         folders: for each, the folders of its seeds.
 
     >>> rows([], [])
@@ -129,55 +120,58 @@ def rows(cells, folders):
     """
     made = []
     for cell, places in zip(cells, folders, strict=True):
-        found = [figures for figures in map(figures_of, places) if figures is not None]
+        found = [metrics for metrics in map(metrics_of, places) if metrics is not None]
         if found:
-            names = [name for name in METRICS if all(name in figures for figures, *_ in found)]
-            figures = {
-                name: figure([values[name] for values, *_ in found], [errors.get(name) for _, errors, _ in found])
-                for name in names
+            names = [name for name in METRICS if all(name in run.values for run in found)]
+            metrics = {
+                name: summarise([r.values[name] for r in found], [r.errors.get(name) for r in found]) for name in names
             }
-            made.append(Row(cell.labels, len(found), figures, found[0][-1]))
+            made.append(Row(cell.labels, len(found), metrics, found[0].quantity))
     return made
 
 
-def figure(values, errors=()):
-    """The `Figure` of a metric's values, one for each seed.
+def summarise(values: Sequence[float], errors: Sequence[float | None] = ()) -> Summary:
+    """Return the summary of a metric's values, one for each seed.
 
-    >>> figure([1.0, 2.0, 3.0], [0.3, 0.3, 0.3])
-    Figure(mean=2.0, sd=1.0, error=0.3, seeds=3)
-    >>> figure([1.0, math.nan], [0.3, None])  # of what is no number there is no deviation
-    Figure(mean=nan, sd=None, error=0.3, seeds=2)
+    >>> summarise([1.0, 2.0, 3.0], [0.3, 0.3, 0.3])
+    Summary(mean=2.0, sd=1.0, error=0.3, seeds=3)
+    >>> summarise([1.0, math.nan], [0.3, None])  # of what is no number there is no deviation
+    Summary(mean=nan, sd=None, error=0.3, seeds=2)
     """
     known = [error for error in errors if error is not None]
     sd = stdev(values) if len(values) > 1 and all(map(math.isfinite, values)) else None
-    return Figure(mean(values), sd, mean(known) if known else None, len(values))
+    return Summary(mean(values), sd, mean(known) if known else None, len(values))
 
 
-def heights(rows, metric):
-    """{row's name: (mean, what its error bar shows)} of the rows that have the metric."""
-    return {row.name: (found.mean, found.bar) for row in rows if (found := row.figures.get(metric))}
+def heights(rows: Sequence[Row], metric: str) -> dict[str, tuple[float, float | None]]:
+    """Return {row's name: (mean, what its error bar shows)} of the rows that have the metric."""
+    return {row.name: (found.mean, found.bar) for row in rows if (found := row.metrics.get(metric))}
 
 
-def title(metric, rows):
-    """What a metric is, of these rows: a conditional run's likelihood is that of the image given its label.
+def title(metric: str, rows: Sequence[Row]) -> str:
+    """Return the title of a metric of these rows: a conditional run's likelihood is that of the image given its label.
 
     >>> title("log_likelihood", [Row({}, 1, {}), Row({}, 1, {}, "log p(x | y)")])
     'log p̂(x) or log p̂(x | y), nats'
     """
     kinds = dict.fromkeys(row.quantity.replace("p(", "p̂(") for row in rows)
-    return METRICS[metric][0].replace("log p̂(x)", " or ".join(kinds))
+    return METRICS[metric].title.replace("log p̂(x)", " or ".join(kinds))
 
 
-def shown(rows):
-    """The metrics that any row has, in order."""
-    return [name for name in METRICS if any(name in row.figures for row in rows)]
+def shown(rows: Sequence[Row]) -> list[str]:
+    """Return the metrics that any row has, in order."""
+    return [name for name in METRICS if any(name in row.metrics for row in rows)]
 
 
-def markdown(rows, metrics=None, beside=None):
-    """The table for a person: mean ± deviation over seeds; log p̂ with its error over images besides.
+def markdown(
+    rows: Sequence[Row],
+    metrics: Sequence[str] | None = None,
+    beside: dict[str, dict[str, dict[str, str]]] | None = None,
+) -> str:
+    """Return the table for a person: mean ± deviation over seeds; log p̂ with its error over images besides.
 
     Args:
-        rows: `Row`s.
+        rows: of the table.
         metrics: names, or None for all there are.
         beside: {metric: {title: {row's name: text}}}, further columns to the right of a metric's.
     """
@@ -193,18 +187,21 @@ def markdown(rows, metrics=None, beside=None):
     for row in rows:
         line = [*row.labels.values(), *([str(row.seeds)] if several else [])]
         for name in metrics:
-            figure = row.figures.get(name)
-            line.append("–" if figure is None else figure.text(METRICS[name][1]))
+            found = row.metrics.get(name)
+            line.append("–" if found is None else found.text(METRICS[name].digits))
             if name == "log_likelihood":
-                line.append("–" if figure is None or figure.error is None else f"{figure.error:.2f}")
+                line.append("–" if found is None or found.error is None else f"{found.error:.2f}")
             line += [column.get(row.name, "–") for column in beside.get(name, {}).values()]
         lines.append(line)
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def as_csv(rows):
-    """The table for programs: of every metric the mean, the deviation over seeds, the standard error of the mean over
-    seeds, and of log p̂ and the ELBO that over images."""
+def as_csv(rows: Sequence[Row]) -> str:
+    """Return the table for programs.
+
+    Of every metric it has the mean, the deviation over seeds and the standard error of the mean over seeds, and of
+    log p̂ and the ELBO the standard error over images.
+    """
     metrics, text = shown(rows), io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     parts = [(name, part) for name in metrics for part in ("mean", "sd", "standard_error", "error")]
@@ -212,7 +209,7 @@ def as_csv(rows):
     titles = {"mean": "", "sd": "_sd", "standard_error": "_se_seeds", "error": "_se_images"}
     writer.writerow([*(rows[0].labels if rows else ()), "seeds", *(name + titles[part] for name, part in parts)])
     for row in rows:
-        values = [getattr(row.figures.get(name), part, None) for name, part in parts]
+        values = [getattr(row.metrics.get(name), part, None) for name, part in parts]
         writer.writerow([*row.labels.values(), row.seeds, *("" if v is None else repr(v) for v in values)])
     return text.getvalue()
 
@@ -220,34 +217,31 @@ def as_csv(rows):
 COMMON = ("dataset", "binarize", "likelihood", "sha256")  # what two runs' log-likelihoods have to share to be compared
 
 
-def differences(cells, folders):
-    """{cell's name: "+0.32 ± 0.05"}: mean log p̂ of a cell less that of the first, over images and seeds.
+def differences(cells: Sequence[Cell], folders: Sequence[Sequence[Path]]) -> list[dict[str, str]]:
+    """Return {cell's name: "+0.32 ± 0.05"}: mean log p̂ of a cell less that of the first, over images and seeds.
 
     Its error is over images, which are hard for one model where they are hard for all, so that of one seed it is much
     smaller than either row's; and over seeds, where there are several.
 
     Args:
-        cells: `Cell`s.
+        cells: of the sweep.
         folders: for each, the folders of its seeds.
 
     Returns:
         such a dict for each set of images (and for log p(x) and log p(x | y) of the same) that two cells or more were
         scored on; a cell whose seeds were not all scored on the same is in none.
     """
-    found = {}
+    found: dict[str, dict[str, numpy.ndarray]] = {}
     for cell, places in zip(cells, folders, strict=True):
-        scores = {}
+        scores: dict[str, list[numpy.ndarray]] = {}
         for place in places:
             try:
-                config = json.loads((place / "config.json").read_text(encoding="utf-8"))
-                results = json.loads((place / "results.json").read_text(encoding="utf-8"))
-                quantity = results["test"].get("quantity", "log p(x)")
-                with numpy.load(place / "scores.npz") as file:
-                    index, values = file["index"], file["log_likelihood"]
-                common = json.dumps([[config.get(name) for name in COMMON], quantity, index.tolist()])
-            except Exception:  # as `table.figures_of`
+                results = Results.read(place)
+                arrays, quantity = results.scores(), results.test.get("quantity", "log p(x)")
+            except FolderError:
                 continue
-            scores.setdefault(common, []).append(values)
+            common = json.dumps([[results.config.get(n) for n in COMMON], quantity, arrays["index"].tolist()])
+            scores.setdefault(common, []).append(arrays["log_likelihood"])
         if len(scores) == 1:
             ((common, values),) = scores.items()
             found.setdefault(common, {})[cell.label] = numpy.stack(values)
@@ -255,8 +249,8 @@ def differences(cells, folders):
     return [{name: against(scores, next(iter(group.values()))) for name, scores in group.items()} for group in groups]
 
 
-def against(scores, first):
-    """Both (seeds, images).
+def against(scores: numpy.ndarray, first: numpy.ndarray) -> str:
+    """Return the mean paired difference ± its error; both are (seeds, images).
 
     >>> one = numpy.array([[1.0, 2.0, 3.0]])
     >>> against(one, 0 * one), against(one, one), against(numpy.array([[1.0, 2], [3, 4]]), numpy.zeros((2, 2)))

@@ -2,7 +2,6 @@
 
 import hashlib
 import io
-import os
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,23 +9,21 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from vampyro.errors import UserError
+from vampyro.files import replacing
 from vampyro.memory import is_out_of_memory
 
 
-class CheckpointError(ValueError):
+class CheckpointError(UserError):
     """A checkpoint that cannot be read or belongs to another program."""
 
 
 def save_checkpoint(path, state):
     """Writes a nested dict of tensors and plain values; a reader sees the old file or the new one, never half."""
-    path, contents = Path(path), io.BytesIO()
+    contents = io.BytesIO()
     torch.save(state, contents)  # into memory: what torch's own writer does on a full disk is no OSError
-    temporary = path.with_name(path.name + ".part")
-    try:
+    with replacing(Path(path), parents=False) as temporary:
         temporary.write_bytes(contents.getbuffer())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def read_checkpoint(path):

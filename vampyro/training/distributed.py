@@ -8,6 +8,7 @@ from datetime import timedelta
 import torch
 import torch.distributed as dist
 
+from vampyro.errors import UserError
 from vampyro.programs.randomness import reseed
 
 PATIENCE = timedelta(hours=12)  # how long one process waits for another
@@ -16,7 +17,7 @@ PATIENCE = timedelta(hours=12)  # how long one process waits for another
 JOINING = timedelta(minutes=10)  # how long it waits for the others to start
 
 
-class ProcessError(RuntimeError):
+class ProcessError(UserError):
     """Processes that cannot work together, or one that was lost."""
 
 

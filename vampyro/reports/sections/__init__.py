@@ -1,11 +1,14 @@
-"""What can be measured of a finished run: name → (what it says, module of this package with `measure(subject)`)."""
+"""The measures of a finished run: a module for each, with its row `SECTION` and `measure(subject)`.
 
-SECTIONS = {
-    "likelihood": "log p̂(x) by importance sampling, with its errors, k̂ and convergence",
-    "elbo": "the ELBO taken apart: KL a latent, mutual information, active units",
-    "prior": "use of its components; prior and posteriors in the latent plane",
-    "samples": "what a classifier and a Fréchet distance say of samples and reconstructions; nearest training images",
-    "outliers": "log p̂(x) of noise and of another data set beside the test images'",
-    "ais": "log p̂(x) of a few images by annealed importance sampling, and bidirectional bounds",
-    "gaps": "amortisation and approximation gap of a few images",
+No module imports torch before `measure` is called, so that `run.py score --help` is instant.
+"""
+
+from importlib import import_module
+from pkgutil import iter_modules
+
+from vampyro.reports.section import Section
+
+_ROWS: dict[str, Section] = {
+    module.name: import_module(f"{__name__}.{module.name}").SECTION for module in iter_modules(__path__)
 }
+SECTIONS = dict(sorted(_ROWS.items(), key=lambda row: row[1].position))

@@ -1,20 +1,26 @@
 """A second opinion on log p(x), in which the guide has no part."""
 
 import math
+from operator import itemgetter
 
-from tqdm import tqdm
-
-from vampyro.likelihood import ais, bdmc, score
-from vampyro.programs.estimate import Estimate, counted, or_none, standard_error
-from vampyro.reports.sections.subject import Measured
+from vampyro.reports.section import Column, Measured, Section, Subject
 
 IMAGES, CHAINS = 10, 8
 
+SECTION = Section(
+    position=6,
+    help="log p̂(x) of a few images by annealed importance sampling, and bidirectional bounds",
+    settings=("samples", "proposal", "temperatures"),
+    columns=(Column("difference", "annealed less importance sampling, nats", 3, itemgetter("difference")),),
+)
 
-SETTINGS = ("samples", "proposal", "temperatures")  # beside those of every measure
 
+def measure(subject: Subject) -> Measured:
+    from tqdm import tqdm
 
-def measure(subject):
+    from vampyro.likelihood import ais, bdmc, score
+    from vampyro.programs.estimate import Estimate, counted, or_none, standard_error
+
     few, settings = subject.few(IMAGES), subject.settings
     x = few.x
     how = {"chains": CHAINS, "temperatures": settings["temperatures"], "seed": settings["seed"]}
@@ -23,7 +29,7 @@ def measure(subject):
     bounds = bdmc(subject.model, images=IMAGES, **how, progress=lambda steps: tqdm(steps, desc="bounds", disable=None))
     apart = annealed.log_likelihood - weighed.log_likelihood
     noise = math.hypot(annealed.monte_carlo_error, Estimate(apart, weighed.monte_carlo_error).error.item())
-    figures = {
+    metrics = {
         "annealed": annealed.summary(),
         "importance": weighed.summary(),
         "difference": apart.mean().item(),
@@ -55,5 +61,5 @@ def measure(subject):
         for i, a, w, k in zip(few.index, annealed.log_likelihood, weighed.log_likelihood, weighed.pareto_k)
     ]
     return Measured(
-        figures, {}, notes, [("image by image", ("image", "annealed", "importance", "difference", "k̂"), rows)]
+        metrics, {}, notes, [("image by image", ("image", "annealed", "importance", "difference", "k̂"), rows)]
     )

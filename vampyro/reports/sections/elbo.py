@@ -1,22 +1,39 @@
 """The ELBO taken apart."""
 
-from vampyro import plots
-from vampyro.diagnostics import active_units, decompose, surgery
-from vampyro.reports.sections.subject import Measured
+from __future__ import annotations
+
+from operator import itemgetter
+from typing import TYPE_CHECKING
+
+from vampyro.reports.section import Column, Measured, Section, Subject
+
+if TYPE_CHECKING:
+    from vampyro.programs.estimate import Estimate
 
 MOST = 2000  # images: the surgery compares each with all
 
+SECTION = Section(
+    position=2,
+    help="the ELBO taken apart: KL a latent, mutual information, active units",
+    settings=("proposal",),
+    columns=(
+        Column("rate", "rate, nats", 2, itemgetter("rate")),
+        Column("distortion", "distortion, nats", 2, itemgetter("distortion")),
+        Column("active_units", "active units", 1, lambda metrics: total(metrics["active_units"])),
+    ),
+)
 
-SETTINGS = ("proposal",)  # beside those of every measure
 
+def measure(subject: Subject) -> Measured:
+    from vampyro import plots
+    from vampyro.diagnostics import active_units, decompose, surgery
 
-def measure(subject):
     x, seed, guide = subject.few(MOST).x, subject.settings["seed"], subject.scoring_guide
     parts = decompose(subject.model, guide, x, samples=20, seed=seed)
     cut = surgery(subject.model, guide, x, seed=seed)
     units = active_units(subject.model, guide, x, seed=seed) if len(x) > 1 else {}  # a variance over images
     counts = [f"{level.count} of {level.active.numel()} of {name}" for name, level in units.items()]
-    figures = {
+    metrics = {
         "elbo": both(parts.elbo),
         "reconstruction": both(parts.reconstruction),
         "kl": {name: both(kl) for name, kl in parts.kl.items()},
@@ -45,8 +62,14 @@ def measure(subject):
         f"{cut.marginal_kl.mean:.2f} by which all codes together miss the prior.",
         f"Active units: {', '.join(counts)}." if counts else "Active units are not known of a single image.",
     ]
-    return Measured(figures, pictures, notes)
+    return Measured(metrics, pictures, notes)
 
 
-def both(estimate):
+def both(estimate: Estimate) -> dict[str, float]:
+    """Return the mean and the error of an estimate as JSON."""
     return {"mean": estimate.mean.item(), "error": estimate.error.item()}
+
+
+def total(units: dict[str, int]) -> int | None:
+    """Return the number of active units of all sites, None where they are not known."""
+    return sum(units.values()) if units else None

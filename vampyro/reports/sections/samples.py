@@ -1,47 +1,66 @@
 """What a classifier says of samples and reconstructions, and whether samples are copies."""
 
-import torch
+from __future__ import annotations
 
-from vampyro import data, plots
-from vampyro.metrics import (
-    accuracy,
-    cached_classifier,
-    class_distribution,
-    classifier_frechet_distance,
-    entropy,
-    nearest,
-    total_variation,
-)
-from vampyro.programs.randomness import seeded
-from vampyro.reports.sections.subject import Measured
-from vampyro.runs.run_plots import generated, reconstruction
+from collections.abc import Sequence
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any
+
+from vampyro.reports.section import Column, Measured, Section, Subject
+
+if TYPE_CHECKING:
+    from vampyro.data import ImageSet
 
 SAMPLES = 5000
-
 
 SHOWN = 18
 
 
-SETTINGS = ()  # beside those of every measure
+SECTION = Section(
+    position=4,
+    gradients=False,
+    help="what a classifier and a Fréchet distance say of samples and reconstructions; nearest training images",
+    columns=(
+        Column("frechet", "Fréchet distance (classifier)", 2, itemgetter("classifier_frechet_distance"), drawn=True),
+        Column("total_variation", "classes' distance from uniform", 3, itemgetter("class_total_variation")),
+        Column("entropy", "entropy of classes, nats", 3, itemgetter("class_entropy")),
+        Column("reconstruction_accuracy", "accuracy on reconstructions", 3, itemgetter("reconstruction_accuracy")),
+    ),
+)
 
 
-@torch.no_grad()
-def measure(subject):
+def measure(subject: Subject) -> Measured:
+    import torch
+
+    from vampyro import plots
+    from vampyro.metrics import (
+        accuracy,
+        cached_classifier,
+        class_distribution,
+        classifier_frechet_distance,
+        entropy,
+        nearest,
+        total_variation,
+    )
+    from vampyro.programs.randomness import seeded
+    from vampyro.runs.run_plots import generated, reconstruction
+
     with seeded(subject.settings["seed"], device=subject.x.device):
         seen = (lambda fn: fn.sample()) if subject.images.binary else (lambda fn: fn.mean)  # grey noise is no grey
-        asked, classes = [None] * (SAMPLES // 500), subject.images.classes
+        asked: Sequence[Any] = [None] * (SAMPLES // 500)
+        classes = subject.images.classes
         if classes is not None:  # each as often as any other
             asked = (torch.arange(500 * len(asked), device=subject.x.device) % classes).split(500)
         samples = torch.cat([seen(generated(subject.model, 500, y)) for y in asked])
         rebuilt = torch.cat([seen(reconstruction(subject.model, subject.guide, x)) for x in subject.x.split(500)])
     training = subject.images.unlabelled().images("train")
     found = nearest(samples[:SHOWN], training, k=2)
-    figures, notes = {"nearest_distance": found.distances[:, 0].mean().item()}, []
+    metrics, notes = {"nearest_distance": found.distances[:, 0].mean().item()}, []
     pictures = {"nearest": plots.beside_nearest(samples[:SHOWN], training[found.indices])}
     own = nearest(subject.images.pictures(subject.few(SHOWN).x), training, k=1).distances[:, 0].mean().item()
-    figures["nearest_distance_of_data"] = own
+    metrics["nearest_distance_of_data"] = own
     notes.append(
-        f"The nearest training image lies {figures['nearest_distance']:.2f} from a sample and {own:.2f} from an image "
+        f"The nearest training image lies {metrics['nearest_distance']:.2f} from a sample and {own:.2f} from an image "
         "that was not trained on: samples much nearer than that would be copies."
     )
     images = labelled(subject)
@@ -49,11 +68,11 @@ def measure(subject):
         notes.append(
             f"{subject.images.name} lacks labels for training or testing, so there is no classifier of its classes."
         )
-        return Measured(figures, pictures, notes)
+        return Measured(metrics, pictures, notes)
     classifier = cached_classifier(images).to(samples.device)
     shares = class_distribution(classifier, samples)
     held = accuracy(classifier, images.images("test").to(samples.device), images.labels_of("test").to(samples.device))
-    figures |= {
+    metrics |= {
         "classifier": {"trained_on": images.name, "accuracy": held},
         "class_shares": shares.tolist(),
         "class_total_variation": total_variation(shares),
@@ -65,32 +84,34 @@ def measure(subject):
         f"uniform (total variation), with an entropy of {entropy(shares):.3f} nats."
     )
     if classes is not None:
-        figures["label_accuracy"] = accuracy(classifier, samples, torch.cat(asked))
-        notes.append(f"It reads the class that was asked for in {figures['label_accuracy']:.1%} of samples.")
+        metrics["label_accuracy"] = accuracy(classifier, samples, torch.cat(list(asked)))
+        notes.append(f"It reads the class that was asked for in {metrics['label_accuracy']:.1%} of samples.")
     if subject.labels is not None:
-        figures["reconstruction_accuracy"] = accuracy(classifier, rebuilt, subject.labels)
-        notes.append(f"It reads the right class in {figures['reconstruction_accuracy']:.1%} of reconstructions.")
+        metrics["reconstruction_accuracy"] = accuracy(classifier, rebuilt, subject.labels)
+        notes.append(f"It reads the right class in {metrics['reconstruction_accuracy']:.1%} of reconstructions.")
     halves = training[torch.randperm(len(training), generator=torch.Generator().manual_seed(0)).to(training.device)]
     count = min(len(samples), len(halves) // 2)
     try:
-        figures["classifier_frechet_distance"] = classifier_frechet_distance(
+        metrics["classifier_frechet_distance"] = classifier_frechet_distance(
             classifier, halves[:count], samples[:count]
         )
-        figures["classifier_frechet_distance_of_data"] = classifier_frechet_distance(
+        metrics["classifier_frechet_distance_of_data"] = classifier_frechet_distance(
             classifier, halves[:count], halves[count : 2 * count]
         )
         notes.append(
             f"Fréchet distance on that classifier's features (not the Inception FID) of {count} samples to as many "
-            f"training images: {figures['classifier_frechet_distance']:.2f}; between halves of the training images "
-            f"{figures['classifier_frechet_distance_of_data']:.2f}."
+            f"training images: {metrics['classifier_frechet_distance']:.2f}; between halves of the training images "
+            f"{metrics['classifier_frechet_distance_of_data']:.2f}."
         )
     except ValueError as error:
         notes.append(f"No Fréchet distance: {error}.")
-    return Measured(figures, pictures, notes)
+    return Measured(metrics, pictures, notes)
 
 
-def labelled(subject):
-    """The images with their labels, or others of the same kind that have some, or None."""
+def labelled(subject: Subject) -> ImageSet | None:
+    """Return the images with their labels, or others of the same kind that have some, or None."""
+    from vampyro import data
+
     if {"train", "test"} <= set(subject.images.labels):
         return subject.images.unlabelled()
     row = data.DATA_SETS.get(subject.images.name)

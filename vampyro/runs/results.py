@@ -1,0 +1,189 @@
+"""The contents of a run's folder: its settings, its epochs, its test results and its measures. Imports no torch."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy
+
+from vampyro.errors import SpecError, UserError
+from vampyro.runs.config import RunConfig
+
+
+class FolderError(UserError):
+    """A folder that cannot hold a run, or does not hold one that can be read."""
+
+
+@dataclass(frozen=True)
+class Results:
+    """What the files of a run's folder hold, read once.
+
+    Attributes:
+        folder: of the run.
+        config: config.json, checked as a command line is.
+        epochs: the lines of metrics.jsonl, one dict for each whole epoch; empty before the first.
+        content: results.json; empty before the run is finished.
+    """
+
+    folder: Path
+    config: RunConfig
+    epochs: list[dict[str, Any]] = field(default_factory=list)
+    content: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, folder: str | Path) -> "Results":
+        """Read the folder of a run that has been started; it may still be in training.
+
+        Raises:
+            FolderError: the folder holds no run, or a damaged file, which the message names.
+        """
+        folder = Path(folder)
+        return cls(folder, read_config(folder), read_epochs(folder), read_content(folder))
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run has been trained and scored."""
+        return "test" in self.content
+
+    @property
+    def test(self) -> dict[str, Any]:
+        """The metrics of the test images: log_likelihood, elbo and so on; FolderError before the run is finished."""
+        return self._finished("test")
+
+    @property
+    def fit(self) -> dict[str, Any]:
+        """Facts about the training: epochs, best_epoch, seconds; FolderError before the run is finished."""
+        return self._finished("fit")
+
+    def _finished(self, name: str) -> dict[str, Any]:
+        if not self.finished:
+            raise FolderError(f"{self.folder} is not finished: go on with --resume {self.folder}")
+        return self.content[name]
+
+    @property
+    def scored_config(self) -> dict[str, Any]:
+        """The settings that the test results belong to; `config` is newer where a finished run was made longer."""
+        return self.content.get("config", {})
+
+    @property
+    def best_epoch(self) -> dict[str, Any]:
+        """The line of metrics.jsonl on the epoch whose weights were scored; empty where there is none."""
+        return next((line for line in self.epochs if line["epoch"] == self.fit["best_epoch"]), {})
+
+    @property
+    def remarks(self) -> list[str]:
+        """Sentences on what is wrong with the run."""
+        return [str(remark) for remark in self.content.get("remarks", [])]
+
+    def measures(self, prior: str = "own", checkpoint: str | None = None) -> dict[str, dict[str, Any]]:
+        """Return {name of a measure: its figures} under a prior, {} where nothing was measured.
+
+        Args:
+            checkpoint: keep only measures of the checkpoint with this digest.
+        """
+        found = self.content.get("measures", {}).get(prior, {})
+        return found if checkpoint is None else of_checkpoint(found, checkpoint)
+
+    @property
+    def priors(self) -> list[str]:
+        """The priors that there are measures under."""
+        return list(self.content.get("measures", {}))
+
+    def scores(self) -> dict[str, numpy.ndarray]:
+        """Return the arrays of scores.npz, image by image: log_likelihood, elbo, ess, pareto_k, index.
+
+        Raises:
+            FolderError: the file is missing or damaged.
+        """
+        path = self.folder / "scores.npz"
+        try:
+            with numpy.load(path, allow_pickle=False) as file:
+                return {name: file[name] for name in file.files}
+        except Exception as error:  # zipfile, zlib and numpy raise a dozen kinds of errors for bad bytes
+            raise FolderError(f"{path} cannot be read: {error}") from None
+
+
+def of_checkpoint(measures: dict[str, dict[str, Any]], checkpoint: str) -> dict[str, dict[str, Any]]:
+    """Return those of the measures that were made of the checkpoint with this digest."""
+    return {name: it for name, it in measures.items() if it["settings"].get("checkpoint") == checkpoint}
+
+
+def read_config(folder: Path) -> RunConfig:
+    """Return the settings in config.json.
+
+    Raises:
+        FolderError: the file is missing, or not one that a run writes.
+    """
+    path = folder / "config.json"
+    try:
+        return RunConfig.from_dict(_read(path, json.loads))
+    except (FileNotFoundError, NotADirectoryError):
+        raise FolderError(f"no run in {folder}: it has no config.json") from None
+    except SpecError as error:
+        raise FolderError(f"{path} is not the config.json of a run: {error}") from None
+
+
+def read_epochs(folder: Path) -> list[dict[str, Any]]:
+    """Return the lines of metrics.jsonl, none before the first epoch.
+
+    Raises:
+        FolderError: a line is not one of an epoch.
+    """
+    path = folder / "metrics.jsonl"
+    try:
+        lines = _read(path, lambda text: [json.loads(line) for line in text.splitlines()])
+    except FileNotFoundError:
+        return []
+    if not all(isinstance(line, dict) and isinstance(line.get("epoch"), int) for line in lines):
+        raise FolderError(f"{path} is not the metrics.jsonl of a run: expected an object with an epoch in each line")
+    return lines
+
+
+NUMBER = (int, float)
+
+
+# Of each table in results.json, the entries that every run writes and their types; null stands for -inf.
+REQUIRED: dict[str, dict[str, Any]] = {
+    "test": {"log_likelihood": (*NUMBER, type(None)), "elbo": (*NUMBER, type(None))},
+    "fit": {"epochs": int, "best_epoch": int, "seconds": NUMBER},
+    "config": {},
+}
+
+
+def read_content(folder: Path) -> dict[str, Any]:
+    """Return the contents of results.json, {} where there is none; with measures only, where only these were made.
+
+    Raises:
+        FolderError: the file is not the results.json of a run.
+    """
+    path = folder / "results.json"
+    try:
+        content = _read(path, json.loads)
+    except FileNotFoundError:
+        return {}
+    wrong = FolderError(f"{path} is not the results.json of a run: delete it, and resume the run to score it again")
+    if not isinstance(content, dict) or ("test" in content) != ("fit" in content):
+        raise wrong
+    for table in REQUIRED.keys() & content.keys():
+        entries = content[table]
+        if not isinstance(entries, dict) or not all(isinstance(entries.get(k), t) for k, t in REQUIRED[table].items()):
+            raise wrong
+    measures = content.get("measures", {})
+    if not isinstance(measures, dict) or not isinstance(content.get("remarks", []), list):
+        raise wrong
+    for figures in measures.values():
+        measured = figures.values() if isinstance(figures, dict) else [None]
+        if not all(isinstance(it, dict) and isinstance(it.get("settings"), dict) for it in measured):
+            raise wrong
+    return content
+
+
+def _read(path: Path, parse: Callable[[str], Any]) -> Any:
+    try:
+        return parse(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        raise
+    except (OSError, ValueError, RecursionError) as error:
+        raise FolderError(f"{path} cannot be read: {error}") from None
