@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import numpy
     import torch
 
     from vampyro.data import ImageSet
@@ -106,7 +107,7 @@ class Subject:
     prior: str = "own"
 
     @cached_property
-    def index(self) -> torch.Tensor:
+    def index(self) -> numpy.ndarray:
         """Indices, among the split's images, of those that are measured."""
         from vampyro.runs.scoring import drawn
 
