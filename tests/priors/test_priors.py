@@ -194,7 +194,7 @@ def test_fixed_pseudo_inputs_do_not_learn(build):
 )
 def test_vamp_refuses_what_are_no_pseudo_inputs(arguments, message):
     with pytest.raises(ValueError, match=message):
-        VampPrior(None, SHAPE, components=4, **arguments)
+        VampPrior(lambda u: u, SHAPE, components=4, **arguments)
 
 
 @pytest.mark.parametrize("prior", ["vamp:4:from-data", "vamp:4:fixed"])

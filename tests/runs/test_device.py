@@ -41,8 +41,6 @@ def test_the_choice_is_recorded_restored_and_overridden(dataset, tmp_path, libra
     assert call("--resume", folder, "--epochs", 3) is None
     assert config_of(folder)["gemm"] == "blas"
     assert "warning" not in capsys.readouterr().out
-    assert train(dataset, tmp_path / "b", "--epochs", 1, "--gemm", "measure") is None
-    assert config_of(tmp_path / "b")["gemm"] in ("blas", "onednn")
 
 
 def test_every_job_multiplies_as_its_run_did(dataset, tmp_path, libraries):
@@ -68,9 +66,8 @@ def test_a_library_that_cannot_be_used_is_refused_and_a_recorded_one_replaced(da
     assert config_of(folder)["gemm"] == "blas"
 
 
-def test_two_runs_of_one_command_compute_the_same_bits_whatever_the_clock_says(dataset, tmp_path, monkeypatch):
-    for name, slow in [("a", "blas"), ("b", "onednn")]:
-        monkeypatch.setattr(gemm, "_measured_costs", lambda: {"blas": slow == "blas", "onednn": slow == "onednn"})
+def test_two_runs_of_one_command_compute_the_same_bits(dataset, tmp_path):
+    for name in ("a", "b"):
         assert train(dataset, tmp_path / name, "--epochs", 2) is None
     first, second = config_of(tmp_path / "a"), config_of(tmp_path / "b")
     assert first["gemm"] == second["gemm"] and first["engine"] == second["engine"]

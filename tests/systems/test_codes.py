@@ -22,7 +22,7 @@ from vampyro.diagnostics import code_use, decompose, gaps, surgery
 from vampyro.distributions import AutoregressiveCodes, Codes, Mixture, Quantised
 from vampyro.likelihood import score
 from vampyro.likelihood.weights import relative_error
-from vampyro.nets import VectorQuantiser
+from vampyro.nets import Learner, VectorQuantiser
 from vampyro.nets.quantiser import COMMITMENT, DEAD, DECAY
 from vampyro.objectives import IWAE, ScaleLatents, Trace_ELBO, TraceMeanField_ELBO
 from vampyro.programs import compile as staged
@@ -381,7 +381,7 @@ def test_several_processes_are_refused():
 
 
 def test_a_part_of_ones_own_may_learn():
-    class Counting(nn.Linear):
+    class Counting(nn.Linear, Learner):
         seen = 0
 
         def learn(self, h):

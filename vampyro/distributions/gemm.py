@@ -6,7 +6,7 @@ On a processor without instructions for rounded factors oneDNN keeps all bits, a
 """
 
 import platform
-import time
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -16,15 +16,11 @@ import torch
 # Milliseconds of all matrix products of a vamp:500 training step, by the processor's maker: docs/speed.md, the rows
 # "products". Another AMD machine had equal times. A maker without a row gets torch's BLAS.
 COSTS = {"AuthenticAMD": {"blas": 19.17, "onednn": 16.78}}
-
-
 WHOLE = ("none", "ieee")  # torch's words for 24 bits
+FEWER_BITS = {"bf16": "medium", "tf32": "high"}  # and its older ones for fewer
 
 
-WORDS = {"bf16": "medium", "tf32": "high"}  # and its older ones for fewer
-
-
-def whole(device="cpu"):
+def whole(device: torch.device | str = "cpu") -> bool:
     """Whether float32 products on `device` keep all their bits, as torch is set at this moment.
 
     >>> whole()
@@ -37,7 +33,7 @@ def whole(device="cpu"):
 
 
 @contextmanager
-def using(library):
+def using(library: str) -> Iterator[str]:
     """Inside, float32 products on a CPU come from that library, and a GPU's convolutions are whole; yields its name.
 
     Args:
@@ -57,8 +53,7 @@ def choose(device: torch.device | str, request: str = "auto") -> str:
 
     Args:
         device: a GPU has its own library, and "blas" leaves it alone.
-        request: "auto" follows the table COSTS and never looks at a clock; "measure" times both libraries now, so
-            that two calls may differ; "blas" and "onednn" are taken as they are.
+        request: "auto" follows the table COSTS; "blas" and "onednn" are taken as they are.
 
     Raises:
         ValueError: for "onednn" on a GPU, or where oneDNN rounds factors; for another request.
@@ -75,25 +70,10 @@ def choose(device: torch.device | str, request: str = "auto") -> str:
         return "onednn"
     if request == "blas" or not on_cpu:
         return "blas"
-    if request not in ("auto", "measure"):
-        raise ValueError(f"expected auto, blas, onednn or measure, got {request!r}")
-    if not _onednn_is_whole():
-        return "blas"
-    costs = _measured_costs() if request == "measure" else COSTS.get(_processor_maker(), {"blas": 0.0})
-    return min(costs, key=costs.__getitem__)
-
-
-def _measured_costs() -> dict[str, float]:
-    """Seconds of a product by each library: the shortest of twenty in turns, oneDNN's with a handicap of a tenth."""
-    a, b = _factors()
-    seconds: dict[str, list[float]] = {"blas": [], "onednn": []}
-    for _ in range(20):
-        for library, times in seconds.items():
-            with using(library), torch.autocast("cpu", enabled=False):
-                began = time.perf_counter()
-                a @ b
-                times.append(time.perf_counter() - began)
-    return {"blas": min(seconds["blas"]), "onednn": min(seconds["onednn"]) / 0.9}
+    if request != "auto":
+        raise ValueError(f"expected auto, blas or onednn, got {request!r}")
+    costs = COSTS.get(_processor_maker(), {"blas": 0.0})
+    return min(costs, key=costs.__getitem__) if _onednn_is_whole() else "blas"
 
 
 def _processor_maker() -> str:
@@ -106,7 +86,7 @@ def _processor_maker() -> str:
 
 
 @contextmanager
-def _mode(mode):
+def _mode(mode: str) -> Iterator[None]:
     """Inside, a CPU's products are in that mode and a GPU's convolutions whole; of its other products nothing changes.
 
     torch has two ways to say how products are rounded, and asking by the older one, one word for all devices or all of
@@ -126,7 +106,7 @@ def _mode(mode):
             setting.fp32_precision = precision
 
     try:
-        say(word and WORDS.get(mode, word), rounds and False, (mode, before[1], "ieee", "ieee"))
+        say(word and FEWER_BITS.get(mode, word), rounds and False, (mode, before[1], "ieee", "ieee"))
         yield
     finally:
         say(word, rounds, before)

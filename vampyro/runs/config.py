@@ -113,9 +113,8 @@ class Config(Mapping[str, Any]):
     )
     gemm: str = setting(
         "auto",
-        "library for a CPU's matrix products; auto: a fixed choice for this processor; measure: time both at the start "
-        "of the run, so that the last digits of two runs may differ",
-        choices=["auto", "blas", "onednn", "measure"],
+        "library for a CPU's matrix products; auto: a fixed choice for this processor",
+        choices=["auto", "blas", "onednn"],
     )
     samples: int = setting(1000, "importance samples per test image", **COUNT | {"metavar": "S"})
     test_images: int | None = setting(

@@ -86,7 +86,7 @@ class Run:
             "engine": find_engine(config, device, len(images.train), objective, processes),
             "device": device.type,
             "processes": processes.size,
-            "gemm": processes.shared(find_gemm(config, device)),  # a rule, but with --gemm measure a clock
+            "gemm": processes.shared(find_gemm(config, device)),
             "threads": torch.get_num_threads(),
             "shape": list(images.image_shape),
             "classes": images.classes,
