@@ -1,7 +1,7 @@
 """The amortised guide: one network infers z for every image."""
 
+from pyro.distributions.torch_distribution import TorchDistributionMixin
 from torch import Tensor, nn
-from torch.distributions import Distribution
 from vampyro.guides.base import AmortizedGuide
 
 from vampyro.distributions import FlowDistribution
@@ -28,12 +28,12 @@ class Guide(AmortizedGuide):
         super().__init__()
         self.body, self.head, self.flow = body, head, flow
 
-    def q(self, x: Tensor | tuple[Tensor, Tensor]) -> Distribution:
+    def q(self, x: Tensor | tuple[Tensor, Tensor]) -> TorchDistributionMixin:
         """q(z | x): batch shape (...) of x (..., channels, height, width), event shape (latent,)."""
         h = self.body(x)
         base = self.head(h)
         return base if self.flow is None else FlowDistribution(base, self.flow(h))
 
-    def base(self, x: Tensor | tuple[Tensor, Tensor]) -> Distribution:
+    def base(self, x: Tensor | tuple[Tensor, Tensor]) -> TorchDistributionMixin:
         """N(loc(h), diag(scale(h)²)), the posterior before its flow."""
         return self.head(self.body(x))

@@ -2,8 +2,8 @@
 
 import pyro
 from jaxtyping import Float
+from pyro.distributions.torch_distribution import TorchDistributionMixin
 from torch import Tensor, nn
-from torch.distributions import Distribution
 
 
 class AmortizedGuide(nn.Module):
@@ -21,11 +21,11 @@ class AmortizedGuide(nn.Module):
     (DiagonalNormal(batch 5, event 3), torch.Size([5, 3]))
     """
 
-    def q(self, x: Tensor) -> Distribution:
+    def q(self, x: Tensor) -> TorchDistributionMixin:
         """q(z | x): batch shape (...) of x (..., channels, height, width), event shape (latent,)."""
         raise NotImplementedError
 
-    def base(self, x: Tensor) -> Distribution:
+    def base(self, x: Tensor) -> TorchDistributionMixin:
         """The posterior before its flow, where there is one; here q(z | x) itself."""
         return self.q(x)
 

@@ -2,8 +2,8 @@
 
 import pyro
 from jaxtyping import Float
+from pyro.distributions.torch_distribution import TorchDistributionMixin
 from torch import Tensor
-from torch.distributions import Distribution
 from vampyro.guides.base import AmortizedGuide
 
 
@@ -26,11 +26,11 @@ class TwoLevelGuide(AmortizedGuide):
         super().__init__()
         self.upper, self.lower = upper, lower
 
-    def q(self, x: Tensor) -> Distribution:
+    def q(self, x: Tensor) -> TorchDistributionMixin:
         """q(z2 | x): batch shape (...) of x (..., channels, height, width), event shape (latent2,)."""
         return self.upper.q(x)
 
-    def base(self, x: Tensor) -> Distribution:
+    def base(self, x: Tensor) -> TorchDistributionMixin:
         """q(z2 | x) before its flow."""
         return self.upper.base(x)
 

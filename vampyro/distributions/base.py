@@ -63,7 +63,7 @@ class Distribution(TorchDistribution):
     def reshaped(self, batch_shape: torch.Size, **attributes: Any) -> "Distribution":
         """A copy with another batch shape and these attributes, nothing computed again."""
         new = copy.copy(self)
-        vars(new).update(_batch_shape=batch_shape, **attributes)
+        new.__dict__.update(_batch_shape=batch_shape, **attributes)
         return new
 
     def select(self, index: Any, dtype: torch.dtype | None = None) -> "Distribution | None":

@@ -77,7 +77,8 @@ class LinearBernoulli(Distribution):
             explained = (self.h * (x @ self.weight)).sum(-1) + x @ self.bias
             log_prob = explained - _sum_of_softplus(logits)
         else:
-            log_prob = -binary_cross_entropy_with_logits(*torch.broadcast_tensors(logits, x), reduction="none").sum(-1)
+            logits, x = torch.broadcast_tensors(logits, x)
+            log_prob = -binary_cross_entropy_with_logits(logits, x, reduction="none").sum(-1)
         return log_prob.expand(torch.broadcast_shapes(log_prob.shape, self.batch_shape))
 
     @torch.no_grad()

@@ -40,9 +40,9 @@ class Bijection(Transform):
 
     domain = codomain = constraints.real_vector
     bijective = True
-    latent: int | None = None
-    length: int
-    batch_shape: torch.Size
+    latent: Any = None
+    length: Any
+    batch_shape: Any
 
     def __init__(self):
         super().__init__(cache_size=1)

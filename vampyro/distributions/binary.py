@@ -12,7 +12,7 @@ from vampyro.distributions.base import Distribution
 MOST_BITS = 12  # that are enumerated: 4096 values
 
 
-class BernoulliVector(Distribution, dist.Independent):
+class BernoulliVector(Distribution, dist.Independent):  # type: ignore[override]
     """Π_d Ber(z_d; σ(l_d)): the last dimension is one event.
 
     log p(z) = Σ_d z_d l_d + log σ(-l_d), in the precision of z or of the logits, whichever is finer.

@@ -1,6 +1,8 @@
 """A base distribution seen through an invertible map."""
 
 import warnings
+from collections.abc import Sequence
+from typing import Any, cast
 
 import pyro.distributions as dist
 import torch
@@ -42,22 +44,20 @@ class FlowDistribution(Distribution, dist.TransformedDistribution):
         transform: torch.distributions.Transform,
         validate_args: bool | None = None,
     ):
-        super().__init__(base, [transform], validate_args=validate_args)
+        dist.TransformedDistribution.__init__(self, base, [transform], validate_args=validate_args)
         self.transform = transform
 
-    def log_prob(self, value):
+    def log_prob(self, value: Tensor) -> Tensor:
         log_prob = super().log_prob(value)
         self._check_inverse(value)
         return log_prob
 
     @torch.no_grad()
     def _check_inverse(self, z):
-        map_is_ours = isinstance(self.transform, Bijection)
-        if not self._validate_args or not map_is_ours or torch._C._are_functorch_transforms_active():
+        transform, transforming = self.transform, torch._C._are_functorch_transforms_active()
+        if not self._validate_args or transforming or not isinstance(transform, Bijection):
             return
-        error = (self.transform.push(self.transform.inv(z))[0] - z).abs() / z.abs().clamp(
-            min=1
-        )  # the inverse is remembered
+        error = (transform.push(transform.inv(z))[0] - z).abs() / z.abs().clamp(min=1)  # the inverse is remembered
         if (error > TOLERANCE).any():
             warnings.warn(
                 f"{self.transform} is too steep for {z.dtype}: the map takes the inverse of a point to another, "
@@ -67,28 +67,30 @@ class FlowDistribution(Distribution, dist.TransformedDistribution):
             )
 
     @property
-    def _has_algebra(self) -> bool:
-        """Whether there is more to do than to broadcast: the base's algebra and a map whose batch is known."""
-        return isinstance(self.base_dist, DiagonalNormal) and isinstance(self.transform, Bijection)
+    def _map(self) -> Bijection | None:
+        """The map, where it and the base have algebra that beats broadcasting."""
+        known = isinstance(self.base_dist, DiagonalNormal) and isinstance(self.transform, Bijection)
+        return cast(Bijection, self.transform) if known else None
 
-    def expand(self, batch_shape, _instance=None):
+    def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> "FlowDistribution":
         new = FlowDistribution(self.base_dist.expand(batch_shape), self.transform, validate_args=False)
         new._validate_args = self._validate_args
         return new
 
-    def select(self, index, dtype=None):
-        if not self._has_algebra:
+    def select(self, index: Any, dtype: torch.dtype | None = None) -> "FlowDistribution | None":
+        if self._map is None:
             return None
         base = self.base_dist.select(index, dtype)
-        return FlowDistribution(base, self.transform.select(index, base.loc.dtype), validate_args=False)
+        return FlowDistribution(base, self._map.select(index, base.loc.dtype), validate_args=False)
 
     @property
-    def costly(self):
+    def costly(self) -> bool:
         """Where each component has a map of its own."""
-        return self._has_algebra and bool(self.transform.batch_shape)
+        return self._map is not None and bool(self._map.batch_shape)
 
-    def log_prob_of(self, z, point, component):
-        log_prob = self.transform.pairwise_log_prob(self.base_dist, z, (point, component))
+    def log_prob_of(self, z: Tensor, point: Tensor, component: Tensor) -> Tensor:
+        transform = self._map
+        log_prob = None if transform is None else transform.pairwise_log_prob(self.base_dist, z, (point, component))
         return super().log_prob_of(z, point, component) if log_prob is None else log_prob
 
     def pairwise_log_prob(self, z: Float[Tensor, "*points latent"]) -> Float[Tensor, "*points components"]:
@@ -100,19 +102,19 @@ class FlowDistribution(Distribution, dist.TransformedDistribution):
         Returns:
             (..., K), nats.
         """
-        if not self._has_algebra:
+        if (transform := self._map) is None:
             return super().pairwise_log_prob(z)
-        if not self.transform.batch_shape:
+        if not transform.batch_shape:
             # One map for all components: invert once, then the base's mixture.
-            x = self.transform.inv(z)
+            x = transform.inv(z)
             self._check_inverse(z)
-            return self.base_dist.pairwise_log_prob(x) - self.transform.log_abs_det_jacobian(x, z).unsqueeze(-1)
-        if (log_prob := self.transform.pairwise_log_prob(self.base_dist, z)) is not None:
+            return self.base_dist.pairwise_log_prob(x) - transform.log_abs_det_jacobian(x, z).unsqueeze(-1)
+        if (log_prob := transform.pairwise_log_prob(self.base_dist, z)) is not None:
             return log_prob
         points = z.reshape(-1, 1, z.shape[-1])
         # Without gradients nothing need be kept: so many points at a time that (points, K, latent) stays small.
         portions = [points] if torch.is_grad_enabled() else blocks(points, self.base_dist.loc.numel())
         return torch.cat([self.log_prob(block) for block in portions]).reshape(*z.shape[:-1], *self.batch_shape)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"FlowDistribution({self.base_dist} → {self.transform})"

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 
@@ -28,7 +29,7 @@ def whole(device: torch.device | str = "cpu") -> bool:
     """
     if torch.device(device).type == "cuda":
         return torch.backends.cuda.matmul.fp32_precision in WHOLE
-    mode = torch.backends.mkldnn.matmul.fp32_precision
+    mode = torch.backends.mkldnn.matmul.fp32_precision  # type: ignore[attr-defined]
     return mode in WHOLE or _error(mode) < 1e-6
 
 
@@ -92,7 +93,8 @@ def _mode(mode: str) -> Iterator[None]:
     torch has two ways to say how products are rounded, and asking by the older one, one word for all devices or all of
     cuDNN, raises where the newer says otherwise. So both are set.
     """
-    cpu, cuda, cudnn = torch.backends.mkldnn.matmul, torch.backends.cuda.matmul, torch.backends.cudnn
+    cpu: Any = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
+    cuda, cudnn = torch.backends.cuda.matmul, cast(Any, torch.backends.cudnn)
     settings = [cpu, cuda, cudnn.conv, cudnn.rnn]
     before = [setting.fp32_precision for setting in settings]
     word, rounds = _asked(torch.get_float32_matmul_precision), _asked(lambda: cudnn.allow_tf32)

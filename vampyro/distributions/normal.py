@@ -10,7 +10,7 @@ from torch import Tensor
 from vampyro.distributions.base import Distribution
 
 
-class DiagonalNormal(Distribution, dist.Independent):
+class DiagonalNormal(Distribution, dist.Independent):  # type: ignore[override]
     """N(z; loc, diag(scale²)): a Normal whose last dimension is one event.
 
     Args:

@@ -1,13 +1,13 @@
 """Coupling flow: half of z is moved by what the other half says."""
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from vampyro.flows.transform import Flow, NetBijection
 from vampyro.nets.context import ContextMLP
 
 
-def affine(x, s, t, inverse=False):
+def affine(x: Tensor, s: Tensor, t: Tensor, inverse: bool = False) -> tuple[Tensor, Tensor]:
     """x ⊙ exp(s) + t or its inverse, and s, the log-derivative; s is first squashed into (-2, 2)."""
     s = 2 * (s / 2).tanh()
     return (x - t) * (-s).exp() if inverse else x * s.exp() + t, s
@@ -25,12 +25,14 @@ class Coupling(NetBijection):
 
     numbers = 2  # that a net gives for each element it moves
 
-    def element(self, b, theta, inverse):
+    def element(self, b: Tensor, theta: Tensor, inverse: bool) -> tuple[Tensor, Tensor]:
         """b moved by θ (…, n, numbers), and the log-derivatives: (…, n), (…, n)."""
-        return affine(b, *theta.unbind(-1), inverse)
+        s, t = theta.unbind(-1)
+        return affine(b, s, t, inverse)
 
     def _through(self, z, inverse):
-        log_det, size = 0.0, z.shape[-1] // 2
+        log_det: Tensor | float = 0.0
+        size = z.shape[-1] // 2
         for layer in reversed(range(self.length)) if inverse else range(self.length):
             a, b = z[..., :size], z[..., size:]
             if layer % 2:
@@ -42,10 +44,10 @@ class Coupling(NetBijection):
             log_det = log_det + change.sum(-1)
         return z, log_det
 
-    def push(self, x):
+    def push(self, x: Tensor) -> tuple[Tensor, Tensor | float]:
         return self._through(x, inverse=False)
 
-    def pull(self, y):
+    def pull(self, y: Tensor) -> tuple[Tensor, Tensor | float]:
         return self._through(y, inverse=True)
 
 
@@ -62,7 +64,7 @@ class CouplingFlow(Flow):
 
     transform = Coupling
 
-    def __init__(self, features, latent, length=4, shared=False, hidden=64):
+    def __init__(self, features: int, latent: int, length: int = 4, shared: bool = False, hidden: int = 64):
         super().__init__(length, shared)
         self.latent = latent
         halves = latent // 2, latent - latent // 2
@@ -71,5 +73,5 @@ class CouplingFlow(Flow):
             for layer in range(length)
         )
 
-    def forward(self, h):
+    def forward(self, h: Tensor | None) -> Coupling:
         return self.transform([net(h) for net in self.nets], self.latent)

@@ -23,16 +23,16 @@ class IAF(NetBijection):
         nets: a masked `Perceptron` for each layer, with `nets.context.autoregressive`'s masks.
     """
 
-    def push(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        log_det = 0.0
+    def push(self, x: Tensor) -> tuple[Tensor, Tensor | float]:
+        log_det: Tensor | float = 0.0
         for net in self.nets:
             s, t = net(x).to(x.dtype).unflatten(-1, (2, x.shape[-1])).unbind(-2)
             x, s = affine(x, s, t)
             x, log_det = x.flip(-1), log_det + s.sum(-1)
         return x, log_det
 
-    def pull(self, y: Tensor) -> tuple[Tensor, Tensor]:
-        log_det = 0.0
+    def pull(self, y: Tensor) -> tuple[Tensor, Tensor | float]:
+        log_det: Tensor | float = 0.0
         for net in reversed(self.nets):
             y, change = invert(y.flip(-1), *net, UNITS)
             log_det = log_det + change
@@ -47,7 +47,7 @@ class IAFFlow(Flow):
     IAF(length=4)
     """
 
-    def __init__(self, features, latent, length=4, shared=False):
+    def __init__(self, features: int, latent: int, length: int = 4, shared: bool = False):
         super().__init__(length, shared)
         self.latent = latent
         masks = autoregressive(latent, 1, UNITS, 1, repeat=2)
@@ -55,5 +55,5 @@ class IAFFlow(Flow):
             ContextMLP(latent, features, 2 * latent, UNITS * latent, shared, masks) for _ in range(length)
         )
 
-    def forward(self, h):
+    def forward(self, h: Tensor | None) -> IAF:
         return IAF([net(h) for net in self.nets], self.latent)

@@ -1,25 +1,22 @@
 """Planar flow: layers that push along one direction, with an exact inverse."""
 
 import math
+from typing import Any
 
 import torch
+from torch import Tensor
 from torch.fx.experimental.proxy_tensor import get_proxy_mode
 from torch.nn.functional import softplus
 
+from vampyro.distributions import DiagonalNormal
 from vampyro.flows.root import derivative, solve
 from vampyro.flows.transform import Bijection, Flow
 from vampyro.nets.context import Conditioner
 
 LEAST_SLOPE = 1e-6  # a flatter layer has no inverse in float32
-
-
 OFFSET = math.log(math.expm1(1 - LEAST_SLOPE))  # softplus(OFFSET) = 1 - LEAST_SLOPE
-
-
-BLOCK = 2**16  # points × components
-
-
-NEAR = 8  # layers
+CACHED_PAIRS = 2**16  # of point and component, at a time
+GROUP = 8  # layers that work on each other one by one
 
 
 class Planar(Bijection):
@@ -43,7 +40,7 @@ class Planar(Bijection):
     True
     """
 
-    def __init__(self, u, w, b):
+    def __init__(self, u: Tensor, w: Tensor, b: Tensor):
         super().__init__()
         a = (w * u).sum(-1)
         self.slope = LEAST_SLOPE + softplus(a + OFFSET)  # 1 + w·û = 1 + m(a), the derivative where tanh = 0
@@ -55,27 +52,27 @@ class Planar(Bijection):
         self.w, self.b = w, b
 
     @property
-    def batch_shape(self):
+    def batch_shape(self) -> torch.Size:
         return self.b.shape[:-1]
 
     @property
-    def latent(self):
+    def latent(self) -> int:
         return self.w.shape[-1]
 
     @property
-    def length(self):
+    def length(self) -> int:
         return self.b.shape[-1]
 
-    def push(self, x):
-        log_det = 0.0
+    def push(self, x: Tensor) -> tuple[Tensor, Tensor | float]:
+        log_det: Tensor | float = 0.0
         for layer in range(self.length):
             t = ((self.w[..., layer, :] * x).sum(-1) + self.b[..., layer]).tanh()
             x = x + self.u[..., layer, :] * t.unsqueeze(-1)
             log_det = log_det + derivative(t, self.slope[..., layer]).log()
         return x, log_det
 
-    def pull(self, y):
-        log_det = 0.0
+    def pull(self, y: Tensor) -> tuple[Tensor, Tensor | float]:
+        log_det: Tensor | float = 0.0
         for layer in reversed(range(self.length)):
             v = (self.w[..., layer, :] * y).sum(-1) + self.b[..., layer]
             t = solve(v, self.slope[..., layer])
@@ -83,7 +80,7 @@ class Planar(Bijection):
             log_det = log_det + derivative(t, self.slope[..., layer]).log()
         return y, log_det
 
-    def pairwise_log_prob(self, base, z, pairs=None):
+    def pairwise_log_prob(self, base: DiagonalNormal, z: Tensor, pairs: tuple[Tensor, Tensor] | None = None) -> Tensor:
         """The density of T_k(base_k) at every z_n, without a (N, K, D) tensor.
 
         Going back through component k's layers, the point before layer l is z - Σ_{j≥l} û_j t_j, so
@@ -105,7 +102,7 @@ class Planar(Bijection):
         points = z.reshape(-1, z.shape[-1])
         if pairs is not None:
             point, (used, component) = pairs[0], pairs[1].unique(return_inverse=True)
-            some = self.select(used, z.dtype)
+            some: Any = self.select(used, z.dtype)
             return some._pulled(
                 base.select(used, z.dtype),
                 points,
@@ -116,7 +113,7 @@ class Planar(Bijection):
         # Without gradients nothing need be kept: on a CPU, go through the points in blocks that stay in its cache.
         # A compiler makes its own.
         small = not torch.is_grad_enabled() and z.device.type == "cpu" and get_proxy_mode() is None
-        blocks = points.split(max(1, BLOCK // self.batch_shape[0])) if small else [points]
+        blocks = points.split(max(1, CACHED_PAIRS // self.batch_shape[0])) if small else [points]
         everything = {
             "each": lambda t: t.unsqueeze(-1),
             "both": lambda t: t,
@@ -128,7 +125,7 @@ class Planar(Bijection):
     def _pulled(self, base, z, each, both, along):
         """What belongs to a component lies side by side, and so do the sums over points in the gradient.
 
-        Layers work on each other within a group of NEAR one by one; what a whole group does to all before it is
+        Layers work on each other within a group of GROUP one by one; what a whole group does to all before it is
         one batched product, so that a long flow costs in proportion to its length.
 
         Args:
@@ -145,10 +142,11 @@ class Planar(Bijection):
         v = [both(wz[:, layer]) + each(w_b[:, layer]) for layer in range(self.length)]
         pull = [both(uz[:, layer]) - each(u_loc[:, layer]) for layer in range(self.length)]
         total = both(base.pairwise_log_prob(z).T)
-        for stop in range(self.length, 0, -NEAR):
-            start, t = max(0, stop - NEAR), {}
+        for stop in range(self.length, 0, -GROUP):
+            start = max(0, stop - GROUP)
+            t: dict[int, Tensor] = {}
             near = slice(start, stop)
-            # ⟨·, û_j⟩ for each layer j, (K, ≤ NEAR); sums, as torch runs a batched GEMM of small matrices one by one.
+            # ⟨·, û_j⟩ for each layer j, (K, ≤ GROUP); sums, as torch runs a batched GEMM of small matrices one by one.
             wu, uu = ({j: (m[:, near] * u[:, None, j]).sum(-1) for j in range(start, stop)} for m in (w, u_precision))
             for layer in reversed(range(start, stop)):
                 for later in t:
@@ -181,7 +179,7 @@ class PlanarFlow(Flow):
     Planar(length=5)
     """
 
-    def __init__(self, features, latent, length=5, shared=False):
+    def __init__(self, features: int, latent: int, length: int = 5, shared: bool = False):
         super().__init__(length, shared)
         self.conditioner = Conditioner(
             features,
@@ -190,5 +188,5 @@ class PlanarFlow(Flow):
             shared=shared,
         )
 
-    def forward(self, h):
+    def forward(self, h: Tensor | None) -> Planar:
         return Planar(*self.conditioner(h))

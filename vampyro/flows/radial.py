@@ -1,6 +1,7 @@
 """Radial flow: layers that contract or expand around a centre, inverted in closed form."""
 
 import torch
+from torch import Tensor
 from torch.nn.functional import softplus
 
 from vampyro.flows.transform import Bijection, Flow
@@ -28,20 +29,20 @@ class Radial(Bijection):
     True
     """
 
-    def __init__(self, centre, alpha, s):
+    def __init__(self, centre: Tensor, alpha: Tensor, s: Tensor):
         super().__init__()
         self.centre, self.alpha, self.s = centre, alpha, s
 
     @property
-    def batch_shape(self):
+    def batch_shape(self) -> torch.Size:
         return self.alpha.shape[:-1]
 
     @property
-    def latent(self):
+    def latent(self) -> int:
         return self.centre.shape[-1]
 
     @property
-    def length(self):
+    def length(self) -> int:
         return self.alpha.shape[-1]
 
     def _layer(self, layer):
@@ -53,8 +54,8 @@ class Radial(Bijection):
         along = ((r * r + 2 * alpha * r + s * alpha) / (alpha + r).square()).log()
         return (latent - 1) * across + along
 
-    def push(self, x):
-        log_det = 0.0
+    def push(self, x: Tensor) -> tuple[Tensor, Tensor | float]:
+        log_det: Tensor | float = 0.0
         for layer in range(self.length):
             centre, alpha, s = self._layer(layer)
             r = _norm(x - centre)
@@ -62,8 +63,8 @@ class Radial(Bijection):
             log_det = log_det + self._layer_log_det(r, alpha, s, x.shape[-1])
         return x, log_det
 
-    def pull(self, y):
-        log_det = 0.0
+    def pull(self, y: Tensor) -> tuple[Tensor, Tensor | float]:
+        log_det: Tensor | float = 0.0
         for layer in reversed(range(self.length)):
             centre, alpha, s = self._layer(layer)
             rho = _norm(y - centre)
@@ -90,13 +91,13 @@ class RadialFlow(Flow):
     Radial(length=5)
     """
 
-    def __init__(self, features, latent, length=5, shared=False):
+    def __init__(self, features: int, latent: int, length: int = 5, shared: bool = False):
         super().__init__(length, shared)
         self.conditioner = Conditioner(
             features, shapes=[(length, latent), (length,), (length,)], scales=[0.5, 0.1, 0.1], shared=shared
         )
 
-    def forward(self, h):
+    def forward(self, h: Tensor | None) -> Radial:
         centre, a, beta = self.conditioner(h)
         alpha = softplus(a)
         return Radial(centre, alpha, alpha * beta.exp())

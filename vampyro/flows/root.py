@@ -1,10 +1,11 @@
 """The scalar equation behind the inverses of planar and Sylvester layers."""
 
 import torch
+from torch import Tensor
 from torch.autograd.forward_ad import _set_fwd_grad_enabled, unpack_dual
 
 
-def solve(v, slope):
+def solve(v: Tensor, slope: Tensor) -> Tensor:
     """tanh(r) at the root r of r + c·tanh(r) = v, where c = slope - 1 > -1.
 
     Shapes broadcast. Derivatives of every order are those of the implicit function, forward and backward.
@@ -92,6 +93,6 @@ def _halley(r, a, slope):
     return r - f * df / (df * df + f * bend)
 
 
-def derivative(t, slope):
+def derivative(t: Tensor, slope: Tensor) -> Tensor:
     """1 + c(1 - t²): of the layer at t, and of the equation above. Never negative, zero for no float."""
     return t * t + (1 - t * t) * slope

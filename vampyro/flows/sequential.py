@@ -3,10 +3,11 @@
 from functools import partial
 
 import torch
+from torch import Tensor
 from torch.nn.functional import linear
 
 
-def invert(y, w, c, u, d, units):
+def invert(y: Tensor, w: Tensor, c: Tensor, u: Tensor, d: Tensor, units: int) -> tuple[Tensor, Tensor]:
     """Invert one layer: arguments and results are those of `Sequential`.
 
     torch.func's transforms go through the plain form, which they can all differentiate and vectorise.
@@ -15,12 +16,12 @@ def invert(y, w, c, u, d, units):
     return inverse(y, w, c, u, d, units)
 
 
-def plain(y, w, c, u, d, units):
+def plain(y: Tensor, w: Tensor, c: Tensor, u: Tensor, d: Tensor, units: int) -> tuple[Tensor, Tensor]:
     """The sweep of `Sequential` in operations that autograd knows, to any order. It keeps every step's tensors."""
     latent = y.shape[-1]
     batch = torch.broadcast_shapes(y.shape[:-1], c.shape[:-1])
     y, c, u, d = y.expand(*batch, latent), c.expand(*batch, -1), u.unflatten(0, (2, latent)), d.view(2, latent)
-    x, hidden, log_det = y[..., :0], c[..., :0], 0.0
+    x, hidden, log_det = y[..., :0], c[..., :0], y.new_zeros(())
     for i in range(latent):
         block, until = slice(i * units, (i + 1) * units), (i + 1) * units
         hidden = torch.cat([hidden, (linear(x.to(w.dtype), w[block, :i]) + c[..., block]).tanh()], -1)
@@ -83,7 +84,7 @@ class Sequential(torch.autograd.Function):
     def backward(ctx, by_x, by_log_det):
         x, s, hidden, *inputs = ctx.saved_tensors
         if torch.is_grad_enabled():
-            _, pullback = torch.func.vjp(partial(plain, units=ctx.units), *inputs)
+            pullback = torch.func.vjp(partial(plain, units=ctx.units), *inputs)[1]
             return *pullback((by_x, by_log_det)), None
         _, w, _, u, _ = inputs
         latent, points = x.shape

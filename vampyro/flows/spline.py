@@ -3,6 +3,7 @@
 import math
 
 import torch
+from torch import Tensor
 from torch.nn.functional import pad, softplus
 
 from vampyro.flows.coupling import Coupling, CouplingFlow
@@ -40,7 +41,7 @@ class Spline(Coupling):
 
     numbers = 3 * BINS - 1
 
-    def element(self, b, theta, inverse):
+    def element(self, b: Tensor, theta: Tensor, inverse: bool) -> tuple[Tensor, Tensor]:
         widths, heights, derivatives = theta.split([BINS, BINS, BINS - 1], -1)
         x, y = _knots(widths), _knots(heights)
         d = pad(LEAST + softplus(derivatives + OFFSET), (1, 1), value=1.0)

@@ -1,7 +1,7 @@
 """Sylvester flow: layers that bend a whole subspace at once."""
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from vampyro.flows.planar import LEAST_SLOPE
 from vampyro.flows.root import derivative, solve
@@ -37,20 +37,20 @@ class Sylvester(Bijection):
     True
     """
 
-    def __init__(self, q, r, r_tilde, b):
+    def __init__(self, q: Tensor, r: Tensor, r_tilde: Tensor, b: Tensor):
         super().__init__()
         self.q, self.r, self.r_tilde, self.b = q, r, r_tilde, b
 
     @property
-    def batch_shape(self):
+    def batch_shape(self) -> torch.Size:
         return self.b.shape[:-2]
 
     @property
-    def latent(self):
+    def latent(self) -> int:
         return self.q.shape[-2]
 
     @property
-    def length(self):
+    def length(self) -> int:
         return self.b.shape[-2]
 
     def _layer(self, layer, dtype):
@@ -58,8 +58,8 @@ class Sylvester(Bijection):
         slope = 1 + r.diagonal(dim1=-2, dim2=-1) * r_tilde.diagonal(dim1=-2, dim2=-1)
         return q, r, r_tilde, self.b[..., layer, :].to(dtype), slope
 
-    def push(self, x):
-        log_det = 0.0
+    def push(self, x: Tensor) -> tuple[Tensor, Tensor | float]:
+        log_det: Tensor | float = 0.0
         for layer in range(self.length):
             q, r, r_tilde, b, slope = self._layer(layer, x.dtype)
             t = (_times(r_tilde, _times(q.mT, x)) + b).tanh()
@@ -67,8 +67,8 @@ class Sylvester(Bijection):
             log_det = log_det + derivative(t, slope).log().sum(-1)
         return x, log_det
 
-    def pull(self, y):
-        log_det = 0.0
+    def pull(self, y: Tensor) -> tuple[Tensor, Tensor | float]:
+        log_det: Tensor | float = 0.0
         for layer in reversed(range(self.length)):
             q, r, r_tilde, b, slope = self._layer(layer, y.dtype)
             v = _times(q.mT, y)
@@ -83,7 +83,7 @@ class Sylvester(Bijection):
             log_det = log_det + derivative(t, slope).log().sum(-1)
         return y, log_det
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"Sylvester(length={self.length}, rank={self.b.shape[-1]})"
 
 
@@ -107,7 +107,7 @@ class SylvesterFlow(Flow):
     Sylvester(length=2, rank=16)
     """
 
-    def __init__(self, features, latent, length=4, shared=False, rank=None):
+    def __init__(self, features: int, latent: int, length: int = 4, shared: bool = False, rank: int | None = None):
         super().__init__(length, shared)
         self.latent, self.rank = latent, rank or min(latent, RANK)
         m = self.rank
@@ -118,7 +118,7 @@ class SylvesterFlow(Flow):
             shared=shared,
         )
 
-    def forward(self, h):
+    def forward(self, h: Tensor | None) -> Sylvester:
         v, r, r_tilde, b = self.conditioner(h)
         v = nn.functional.normalize(v, dim=-1)  # (*batch, length, M, latent)
         # With the v as rows of V, the product of the reflections is I - Vᵀ T V with 1/T = I/2 + triu(V Vᵀ, 1).
@@ -127,7 +127,7 @@ class SylvesterFlow(Flow):
         q = torch.eye(self.latent, self.rank, dtype=v.dtype, device=v.device) - v.mT @ tv
         return Sylvester(q, _tanh_diagonal(r), _tanh_diagonal(r_tilde), b)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"SylvesterFlow(length={self.length}, rank={self.rank}, {'shared' if self.shared else 'amortised'})"
 
 

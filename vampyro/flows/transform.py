@@ -20,11 +20,11 @@ class NetBijection(Bijection):
         self.nets, self.latent = nets, latent
 
     @property
-    def batch_shape(self) -> torch.Size:  # type: ignore[override]
+    def batch_shape(self) -> torch.Size:
         return self.nets[0].c.shape[:-1]
 
     @property
-    def length(self) -> int:  # type: ignore[override]
+    def length(self) -> int:
         return len(self.nets)
 
     def _index(self, index, dtype):  # nets compute in their own precision

@@ -1,10 +1,13 @@
 """Networks that are given a label beside an image, and beside a latent."""
 
 import math
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.distributions import Distribution
 
 from vampyro.distributions import LabelledImages
 from vampyro.distributions.labelled import split
@@ -39,16 +42,16 @@ class ConditionalEncoder(nn.Module):
     ConditionalEncoder(MLP(1×28×28 → 300, gated), 10 classes → MLP(310 → 300, gated))
     """
 
-    def __init__(self, body, shape, classes, activation="gated"):
+    def __init__(self, body: Any, shape: Sequence[int], classes: int, activation: str = "gated"):
         super().__init__()
         self.body, self.shape, self.classes, self.features = body, tuple(shape), classes, body.features
         self.joint = MLP((body.features + classes,), (body.features,), activation)
 
-    def forward(self, xy) -> Float[Tensor, "*batch features"]:
+    def forward(self, xy: Tensor) -> Float[Tensor, "*batch features"]:
         x, y = split(check_shape(xy, (math.prod(self.shape) + self.classes,), "images with labels"), self.shape)
         return self.joint(beside(self.body(x), y))
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"ConditionalEncoder({self.body}, {self.classes} classes → {self.joint})"
 
 
@@ -75,11 +78,11 @@ class ConditionalDecoder(nn.Module):
     torch.Size([1, 28, 28])
     """
 
-    def __init__(self, images, shape, classes):
+    def __init__(self, images: Callable[[Any], Distribution], shape: Sequence[int], classes: int):
         super().__init__()
         self.images, self.shape, self.classes = images, tuple(shape), classes
 
-    def forward(self, z, y=None):
+    def forward(self, z: Tensor | tuple[Tensor, ...], y: Any = None) -> LabelledImages:
         first, *others = z if isinstance(z, tuple) else (z,)
 
         def decode(z, y):

@@ -1,7 +1,8 @@
 """The networks inside flows."""
 
 import math
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -14,12 +15,12 @@ class Perceptron(NamedTuple):
     It computes in its own precision, whatever that of a: (..., inputs) → (..., outputs).
     """
 
-    w: torch.Tensor
-    c: torch.Tensor
-    u: torch.Tensor
-    d: torch.Tensor
+    w: Tensor
+    c: Tensor
+    u: Tensor
+    d: Tensor
 
-    def __call__(self, a):
+    def __call__(self, a: Tensor) -> Tensor:
         return linear(torch.tanh(linear(a.to(self.w.dtype), self.w) + self.c), self.u, self.d)
 
 
@@ -40,7 +41,18 @@ class ContextMLP(nn.Module):
     torch.Size([5, 7, 2])
     """
 
-    def __init__(self, inputs, features, outputs, hidden=64, shared=False, masks=None):
+    w_mask: Tensor | None
+    u_mask: Tensor | None
+
+    def __init__(
+        self,
+        inputs: int,
+        features: int,
+        outputs: int,
+        hidden: int = 64,
+        shared: bool = False,
+        masks: tuple[Tensor, Tensor] | None = None,
+    ):
         super().__init__()
         self.w = nn.Parameter(torch.randn(hidden, inputs) / max(1, inputs) ** 0.5)
         self.v = None if shared else nn.Parameter(0.5 * torch.randn(hidden, features) / features**0.5)
@@ -50,7 +62,7 @@ class ContextMLP(nn.Module):
         for name, mask in zip(("w_mask", "u_mask"), masks or (None, None)):
             self.register_buffer(name, mask, persistent=False)
 
-    def forward(self, h):
+    def forward(self, h: Any) -> Perceptron:
         w = self.w if self.w_mask is None else self.w * self.w_mask
         u = self.u if self.u_mask is None else self.u * self.u_mask
         return Perceptron(w, self.b if self.v is None else linear(h, self.v, self.b), u, self.d)
@@ -72,7 +84,7 @@ class Conditioner(nn.Module):
     [torch.Size([3, 2]), torch.Size([3])]
     """
 
-    def __init__(self, features, shapes, scales, shared=False):
+    def __init__(self, features: int, shapes: Sequence[tuple[int, ...]], scales: Sequence[float], shared: bool = False):
         super().__init__()
         self.shapes = [tuple(shape) for shape in shapes]
         self.sizes = [math.prod(shape) for shape in self.shapes]
@@ -80,7 +92,7 @@ class Conditioner(nn.Module):
         # Small: what depends on x enters gently and training finds its size.
         self.weight = None if shared else nn.Parameter(0.01 * torch.randn(sum(self.sizes), features))
 
-    def forward(self, h):
+    def forward(self, h: Any) -> list[Tensor]:
         theta = self.bias if self.weight is None else nn.functional.linear(h, self.weight, self.bias)
         return [t.unflatten(-1, shape) for t, shape in zip(theta.split(self.sizes, -1), self.shapes)]
 

@@ -1,6 +1,7 @@
 """The convolutional encoder and decoder of the VampPrior paper (Tomczak & Welling 2018, arXiv:1705.07120)."""
 
 import math
+from collections.abc import Callable, Sequence
 
 import torch
 from jaxtyping import Float
@@ -11,7 +12,7 @@ from vampyro.nets.mlp import activated
 
 
 def image_by_image(
-    layers, x: Float[Tensor, "*batch channels height width"]
+    layers: Callable[[Tensor], Tensor], x: Float[Tensor, "*batch channels height width"]
 ) -> Float[Tensor, "*batch maps height2 width2"]:
     """layers(x) with any number of dimensions left of (channels, height, width), or none.
 
@@ -41,7 +42,13 @@ class ConvEncoder(nn.Module):
     ConvEncoder(1×28×28 → 294, gated)
     """
 
-    def __init__(self, shape, hidden=None, activation="gated", final=None):
+    def __init__(
+        self,
+        shape: Sequence[int],
+        hidden: Sequence[int] | None = None,
+        activation: str = "gated",
+        final: str | None = None,
+    ):
         super().__init__()
         self.shape, self.activation = tuple(shape), activation
         channels, height, width = self.shape
@@ -53,10 +60,10 @@ class ConvEncoder(nn.Module):
         self.layers = nn.Sequential(*layers)
         self.features = channels * math.ceil(height / 4) * math.ceil(width / 4)
 
-    def forward(self, x) -> Float[Tensor, "*batch features"]:
+    def forward(self, x: Tensor) -> Float[Tensor, "*batch features"]:
         return image_by_image(self.layers, check_shape(x, self.shape, like=self)).flatten(-3)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"ConvEncoder({'×'.join(map(str, self.shape))} → {self.features}, {self.activation})"
 
 
@@ -77,7 +84,7 @@ class ConvDecoder(nn.Module):
     ConvDecoder(300 → 64×28×28, gated)
     """
 
-    def __init__(self, features, shape, activation="gated"):
+    def __init__(self, features: int, shape: Sequence[int], activation: str = "gated"):
         super().__init__()
         self.inputs, self.shape, self.activation = features, tuple(shape), activation
         channels, height, width = self.shape
@@ -90,5 +97,5 @@ class ConvDecoder(nn.Module):
     def forward(self, h: Float[Tensor, "*batch features"]) -> Float[Tensor, "*batch maps height width"]:
         return image_by_image(self.layers, self.image(h).unflatten(-1, self.shape))
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"ConvDecoder({self.inputs} → {'×'.join(map(str, self.features))}, {self.activation})"

@@ -24,15 +24,15 @@ class NormalHead(Head):
     DiagonalNormal(batch 7, event 40)
     """
 
-    def __init__(self, features, latent):
+    def __init__(self, features: int, latent: int):
         super().__init__()
         self.linear = nn.Linear(features, 2 * latent)
 
-    def forward(self, h: Float[Tensor, "*batch features"]):
+    def forward(self, h: Float[Tensor, "*batch features"]) -> DiagonalNormal:
         loc, log_variance = self.linear(h).chunk(2, -1)
         return DiagonalNormal(loc, (0.5 * log_variance.clamp(*LOG_VARIANCE)).exp())
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"NormalHead({self.linear.in_features} → {self.linear.out_features // 2})"
 
 
@@ -48,14 +48,14 @@ class BinaryHead(Head):
     BernoulliVector(batch 7, event 200)
     """
 
-    def __init__(self, features, latent):
+    def __init__(self, features: int, latent: int):
         super().__init__()
         self.linear = nn.Linear(features, latent)
 
-    def forward(self, h: Float[Tensor, "*batch features"]):
+    def forward(self, h: Float[Tensor, "*batch features"]) -> BernoulliVector:
         return BernoulliVector(self.linear(h))
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"BinaryHead({self.linear.in_features} → {self.linear.out_features})"
 
 
@@ -75,12 +75,12 @@ class DeltaHead(Head):
     torch.Size([40])
     """
 
-    def __init__(self, features, latent):
+    def __init__(self, features: int, latent: int):
         super().__init__()
         self.linear = nn.Linear(features, latent)
 
-    def forward(self, h: Float[Tensor, "*batch features"]):
+    def forward(self, h: Float[Tensor, "*batch features"]) -> dist.Delta:
         return dist.Delta(self.linear(h), event_dim=1)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"DeltaHead({self.linear.in_features} → {self.linear.out_features})"

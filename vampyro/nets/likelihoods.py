@@ -1,10 +1,13 @@
 """Heads of decoders: the last layer, from features h to a distribution over images."""
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import pyro.distributions as dist
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.distributions import Distribution
 
 from vampyro.distributions import ContinuousBernoulli, DiscretisedLogistic, LinearBernoulli
 from vampyro.nets.base import Head
@@ -31,14 +34,14 @@ class ToImage(nn.Linear):
     [torch.Size([5, 3, 28, 28]), torch.Size([5, 3, 28, 28])]
     """
 
-    def __init__(self, features, shape, count=1):
+    def __init__(self, features: Any, shape: Sequence[int], count: int = 1):
         shape, is_map = tuple(shape), not isinstance(features, int)
         if is_map and tuple(features[1:]) != shape[1:]:
             raise ValueError(f"a feature map {tuple(features)} cannot become an image {shape}: their sizes differ")
         super().__init__(features[0] if is_map else features, count * (shape[0] if is_map else math.prod(shape)))
         self.features, self.shape, self.count, self.is_map = features, shape, count, is_map
 
-    def forward(self, h):
+    def forward(self, h: Tensor) -> tuple[Tensor, ...]:  # type: ignore[override]
         if self.is_map:
             pixels = h.flatten(-2)
             # Expanded by hand: matmul would transpose the maps instead, which takes four times as long as the products.
@@ -48,7 +51,7 @@ class ToImage(nn.Linear):
             y = super().forward(h)
         return y.unflatten(-1, (self.count, *self.shape)).unbind(-1 - len(self.shape))
 
-    def extra_repr(self):
+    def extra_repr(self) -> str:
         features = self.features if self.is_map else [self.features]
         return f"{'×'.join(map(str, features))} → {'×'.join(map(str, self.shape))}"
 
@@ -68,17 +71,17 @@ class BernoulliHead(Head):
     torch.Size([1, 28, 28])
     """
 
-    def __init__(self, features, shape):
+    def __init__(self, features: int | Sequence[int], shape: Sequence[int]):
         super().__init__()
         self.linear = ToImage(features, shape)
 
-    def forward(self, h):
+    def forward(self, h: Tensor) -> Distribution:
         if not self.linear.is_map:
             return LinearBernoulli(h, self.linear.weight, self.linear.bias, self.linear.shape)
         (logits,) = self.linear(h)
         return dist.Bernoulli(logits=logits).to_event(len(self.linear.shape))
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"BernoulliHead({self.linear.extra_repr()})"
 
 
@@ -94,15 +97,15 @@ class ContinuousBernoulliHead(Head):
     ContinuousBernoulliHead(64×28×28 → 1×28×28)
     """
 
-    def __init__(self, features, shape):
+    def __init__(self, features: int | Sequence[int], shape: Sequence[int]):
         super().__init__()
         self.linear = ToImage(features, shape)
 
-    def forward(self, h):
+    def forward(self, h: Tensor) -> Distribution:
         (logits,) = self.linear(h)
         return ContinuousBernoulli(logits).to_event(len(self.linear.shape))
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"ContinuousBernoulliHead({self.linear.extra_repr()})"
 
 
@@ -121,7 +124,7 @@ class NormalImageHead(Head):
     NormalImageHead(300 → 1×28×28, learned scale)
     """
 
-    def __init__(self, features, shape, learned=False):
+    def __init__(self, features: int | Sequence[int], shape: Sequence[int], learned: bool = False):
         super().__init__()
         self.linear, self.learned = ToImage(features, shape), learned
         if learned:
@@ -129,11 +132,11 @@ class NormalImageHead(Head):
         else:
             self.register_buffer("log_scale", torch.zeros(()))
 
-    def forward(self, h):
+    def forward(self, h: Tensor) -> Distribution:
         (logits,) = self.linear(h)
         return dist.Normal(logits.sigmoid(), self.log_scale.exp()).to_event(len(self.linear.shape))
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"NormalImageHead({self.linear.extra_repr()}, {'learned scale' if self.learned else 'scale 1'})"
 
 
@@ -151,15 +154,15 @@ class LogisticHead(Head):
     LogisticHead(300 → 1×28×28)
     """
 
-    def __init__(self, features, shape):
+    def __init__(self, features: int | Sequence[int], shape: Sequence[int]):
         super().__init__()
         self.linear = ToImage(features, shape, count=2)
 
-    def forward(self, h):
+    def forward(self, h: Tensor) -> Distribution:
         loc, log_scale = self.linear(h)
         low, high = LOG_SCALE
         scale = (high + (low - high) * log_scale.sigmoid()).exp()
         return DiscretisedLogistic(0.5 + loc, scale).to_event(len(self.linear.shape))
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"LogisticHead({self.linear.extra_repr()})"

@@ -1,6 +1,8 @@
 """A linear map and its activation, with a start that carries the signal through many layers."""
 
 import math
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -9,11 +11,11 @@ from torch import Tensor, nn
 from vampyro.distributions.shapes import check_shape
 
 # Where one unit's outputs lie: a gate splits this dimension in two.
-CHANNELS = {nn.Linear: -1, nn.Conv2d: -3, nn.ConvTranspose2d: -3}
+CHANNELS: dict[type[nn.Module], int] = {nn.Linear: -1, nn.Conv2d: -3, nn.ConvTranspose2d: -3}
 
 
 # name: (how many linear maps a unit needs, (channels' dimension) → activation, gain).
-ACTIVATIONS = {
+ACTIVATIONS: dict[str, tuple[int, Callable[[int], nn.Module], float]] = {
     "gated": (2, nn.GLU, math.sqrt(2)),
     "relu": (1, lambda dim: nn.ReLU(), math.sqrt(2)),
     "leaky-relu": (1, lambda dim: nn.LeakyReLU(0.01), math.sqrt(2 / (1 + 0.01**2))),
@@ -24,7 +26,7 @@ ACTIVATIONS = {
 }
 
 
-def activated(layer, inputs, outputs, activation, **arguments):
+def activated(layer: Any, inputs: int, outputs: int, activation: str, **arguments: Any) -> nn.Sequential:
     """x → activation(A x + a), weights N(0, gain²/fan-in) and biases 0.
 
     The gain is He's √2 (arXiv:1502.01852) for all that are ReLU far from zero and for the gated linear unit of
@@ -80,7 +82,13 @@ class MLP(nn.Module):
     MLP(1×28×28 → 500 → 500, relu, last tanh)
     """
 
-    def __init__(self, shape, hidden=(300, 300), activation="gated", final=None):
+    def __init__(
+        self,
+        shape: Sequence[int],
+        hidden: Sequence[int] = (300, 300),
+        activation: str = "gated",
+        final: str | None = None,
+    ):
         super().__init__()
         self.shape, self.hidden = tuple(shape), tuple(hidden)
         self.activations = [activation] * (len(self.hidden) - 1) + [final or activation]
@@ -90,14 +98,14 @@ class MLP(nn.Module):
         )
 
     @property
-    def features(self):
+    def features(self) -> int:
         return self.hidden[-1]
 
-    def forward(self, x) -> Float[Tensor, "*batch features"]:
+    def forward(self, x: Tensor) -> Float[Tensor, "*batch features"]:
         x = check_shape(x, self.shape, "images" if len(self.shape) == 3 else "inputs", like=self)
         return self.layers(x.flatten(-len(self.shape)))
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         widths = " → ".join(map(str, self.hidden))
         first, last = self.activations[0], self.activations[-1]
         kinds = first if first == last else f"{first}, last {last}"
@@ -121,21 +129,21 @@ class Join(nn.Module):
     torch.Size([5, 7, 10])
     """
 
-    def __init__(self, first, second, hidden=(300,), activation="gated"):
+    def __init__(self, first: Any, second: Any, hidden: Sequence[int] = (300,), activation: str = "gated"):
         super().__init__()
         self.first, self.second = first, second
         self.joint = MLP((first.features + second.features,), hidden, activation)
 
     @property
-    def features(self):
+    def features(self) -> int:
         return self.joint.features
 
-    def forward(self, pair):
+    def forward(self, pair: tuple[Tensor, Tensor]) -> Tensor:
         first, second = self.first(pair[0]), self.second(pair[1])
         batch = torch.broadcast_shapes(first.shape[:-1], second.shape[:-1])
         return self.joint(torch.cat([first.expand(*batch, -1), second.expand(*batch, -1)], -1))
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"Join({self.first}, {self.second} → {self.joint})"
 
 
@@ -152,14 +160,14 @@ class Baseline(nn.Module):
     Baseline(1×28×28 → 2)
     """
 
-    def __init__(self, shape, count, hidden=(100,)):
+    def __init__(self, shape: Sequence[int], count: int, hidden: Sequence[int] = (100,)):
         super().__init__()
         self.body = MLP(shape, hidden, "tanh")
         self.linear = nn.Linear(self.body.features, count)
         self.scale = math.prod(shape) / 10
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         return self.scale * self.linear(self.body(x))
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"Baseline({'×'.join(map(str, self.body.shape))} → {self.linear.out_features})"

@@ -6,7 +6,7 @@ from jaxtyping import Float
 from pyro.poutine.runtime import am_i_wrapped
 from torch import Tensor, nn
 
-from vampyro.distributions import Codes, Quantised
+from vampyro.distributions import CodeDistribution, Codes, Quantised
 from vampyro.distributions.codes import squared_distances
 from vampyro.nets.base import Head, Learner
 
@@ -70,7 +70,7 @@ class VectorQuantiser(Head, Learner):
     counts: Tensor
     variance: Tensor
 
-    def __init__(self, features, latent, codes=64, dimension=DIMENSION):
+    def __init__(self, features: int, latent: int, codes: int = 64, dimension: int = DIMENSION):
         super().__init__()
         if latent % dimension:
             raise ValueError(f"codes of {dimension} numbers do not fill a latent of {latent}: expected a multiple")
@@ -82,7 +82,7 @@ class VectorQuantiser(Head, Learner):
     def codebook(self) -> Tensor:
         return self.codes
 
-    def forward(self, h: Float[Tensor, "*batch features"]):
+    def forward(self, h: Float[Tensor, "*batch features"]) -> CodeDistribution:
         encoded = self.linear(h)
         if not self.training:
             return Codes(-squared_distances(encoded, self.codes) / (2 * self.temperature * self.variance), self.codes)
@@ -93,7 +93,7 @@ class VectorQuantiser(Head, Learner):
         return q
 
     @torch.no_grad()
-    def learn(self, h: Float[Tensor, "n features"]):
+    def learn(self, h: Float[Tensor, "n features"]) -> None:  # type: ignore[override]
         """Moves the codes towards the vectors of a batch (N, features): in place, and waits for no device."""
         encoded, size = self.linear(h).unflatten(-1, (-1, self.codes.shape[-1])).flatten(0, -2), len(self.codes)
         distances, nearest = squared_distances(encoded, self.codes).squeeze(-2).min(-1)
@@ -117,7 +117,7 @@ class VectorQuantiser(Head, Learner):
         self.codes.copy_(torch.where(dead.unsqueeze(-1), vectors, self.codes))
         self.counts.copy_(self.counts.masked_fill(dead, share))
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         count, dimension = self.codes.shape
         inputs, latent = self.linear.in_features, self.linear.out_features
         return f"VectorQuantiser({inputs} → {latent // dimension} × {dimension}, {count} codes)"

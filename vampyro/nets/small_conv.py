@@ -1,6 +1,7 @@
 """A small convolutional encoder and decoder: two halvings, a dense layer, two doublings."""
 
 import math
+from collections.abc import Sequence
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -25,7 +26,13 @@ class SmallConvEncoder(nn.Module):
     SmallConvEncoder(1×28×28 → 64×7×7 → 256, leaky-relu)
     """
 
-    def __init__(self, shape, hidden=(300,), activation="gated", final=None):
+    def __init__(
+        self,
+        shape: Sequence[int],
+        hidden: Sequence[int] = (300,),
+        activation: str = "gated",
+        final: str | None = None,
+    ):
         super().__init__()
         self.shape = tuple(shape)
         channels, height, width = self.shape
@@ -36,10 +43,10 @@ class SmallConvEncoder(nn.Module):
         self.dense = MLP((64, math.ceil(height / 4), math.ceil(width / 4)), hidden, activation, final)
         self.features = self.dense.features
 
-    def forward(self, x) -> Float[Tensor, "*batch features"]:
+    def forward(self, x: Tensor) -> Float[Tensor, "*batch features"]:
         return self.dense(image_by_image(self.layers, check_shape(x, self.shape, like=self)))
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return repr(self.dense).replace("MLP(", f"SmallConvEncoder({'×'.join(map(str, self.shape))} → ")
 
 
@@ -61,7 +68,7 @@ class SmallConvDecoder(nn.Module):
     SmallConvDecoder(256 → 64×7×7 → 32×28×28, leaky-relu)
     """
 
-    def __init__(self, features, shape, activation="gated"):
+    def __init__(self, features: int, shape: Sequence[int], activation: str = "gated"):
         super().__init__()
         self.inputs, self.activation = features, activation
         quarter, *self.sizes = ([math.ceil(length / n) for length in shape[1:]] for n in (4, 2, 1))
@@ -72,14 +79,14 @@ class SmallConvDecoder(nn.Module):
             *(activated(nn.ConvTranspose2d, channels, 32, activation, **size) for channels in (64, 32))
         )
 
-    def double(self, y):
+    def doubled(self, y: Tensor) -> Tensor:
         for layer, (height, width) in zip(self.layers, self.sizes):
             y = layer(y)[..., :height, :width]
         return y
 
     def forward(self, h: Float[Tensor, "*batch features"]) -> Float[Tensor, "*batch maps height width"]:
-        return image_by_image(self.double, self.dense(h).unflatten(-1, self.small))
+        return image_by_image(self.doubled, self.dense(h).unflatten(-1, self.small))
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         small, large = ("×".join(map(str, shape)) for shape in (self.small, self.features))
         return f"SmallConvDecoder({self.inputs} → {small} → {large}, {self.activation})"

@@ -1,6 +1,7 @@
 """The evidence lower bound and the importance-weighted bound, as training objectives."""
 
 import math
+from typing import Any
 
 import pyro
 import pyro.infer
@@ -99,7 +100,7 @@ class IWAE(Trace_ELBO):
 
     def __init__(self, samples):
         super().__init__(num_particles=samples, vectorize_particles=True, max_plate_nesting=1)
-        self.layout = None  # of the programs that it first meets
+        self.layout: Any = None  # a Layout, of the programs that it first meets
 
     def differentiable_loss(self, model, guide, x, *args, **kwargs):
         several = self.num_particles > 1
@@ -108,7 +109,8 @@ class IWAE(Trace_ELBO):
             self.layout = layout_of(x, *called)
             self.max_plate_nesting = self.layout.rank + several
         [(model_trace, guide_trace)] = self._get_traces(model, guide, (x, *args), kwargs)
-        log_w, scale = 0.0, 1.0
+        log_w: Any = 0.0
+        scale = 1.0
         for trace, sign in ((guide_trace, -1), (model_trace, 1)):
             sites = sample_sites(trace)
             check_own(sites, len(x), self.layout, self.num_particles if several else None)
