@@ -30,9 +30,9 @@ class Distribution(TorchDistribution):
     ...     def __init__(self, loc):
     ...         self.loc = loc
     ...         super().__init__(loc.shape, validate_args=False)
-    ...     def changed(self, change):
+    ...     def changed(self, change: Callable[[Tensor], Tensor]) -> "Distribution":
     ...         return Laplace(change(self.loc))
-    ...     def log_prob(self, z):
+    ...     def log_prob(self, z: Tensor) -> Tensor:
     ...         return -(z - self.loc).abs() - torch.tensor(2.0).log()
     >>> p = Laplace(torch.zeros(3))
     >>> p, p.expand((2, 3)), p.select(torch.tensor([0, 0])), p.pairwise_log_prob(torch.zeros(5)).shape

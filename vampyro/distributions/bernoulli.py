@@ -1,6 +1,8 @@
 """Binary images whose logits are linear in a few features, which log_prob makes use of."""
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -44,31 +46,31 @@ class LinearBernoulli(Distribution):
         h: Float[Tensor, "*batch features"],
         weight: Float[Tensor, "pixels features"],
         bias: Float[Tensor, " pixels"],
-        shape,
-        validate_args=None,
+        shape: Sequence[int],
+        validate_args: bool | None = None,
     ):
         self.h, self.weight, self.bias = h, weight, bias
         super().__init__(h.shape[:-1], torch.Size(shape), validate_args=validate_args)
 
     @constraints.dependent_property(is_discrete=True)
-    def support(self):
+    def support(self) -> constraints.Constraint:
         return constraints.independent(constraints.boolean, len(self.event_shape))
 
     @property
-    def logits(self):
+    def logits(self) -> Tensor:
         """(..., *shape)."""
         flat = linear(self.h, self.weight, self.bias)
         return flat.unflatten(-1, self.event_shape).expand(self.batch_shape + self.event_shape)
 
     @property
-    def mean(self):
+    def mean(self) -> Tensor:
         return self.logits.sigmoid()
 
     @property
-    def variance(self):
+    def variance(self) -> Tensor:
         return self.logits.sigmoid() * (-self.logits).sigmoid()
 
-    def log_prob(self, x):
+    def log_prob(self, x: Tensor) -> Tensor:
         if self._validate_args:
             self._validate_sample(x)
         logits = linear(self.h, self.weight, self.bias)
@@ -82,7 +84,7 @@ class LinearBernoulli(Distribution):
         return log_prob.expand(torch.broadcast_shapes(log_prob.shape, self.batch_shape))
 
     @torch.no_grad()
-    def sample(self, sample_shape=torch.Size()):
+    def sample(self, sample_shape: Any = torch.Size()) -> Tensor:
         return torch.bernoulli(self.mean.expand(self._extended_shape(sample_shape)))
 
 

@@ -46,15 +46,16 @@ class Bijection(Transform):
 
     def __init__(self):
         super().__init__(cache_size=1)
-        self._log_det, self._has_graph, self._state = None, False, None  # of the remembered pair
+        self._log_det: Any = None  # of the remembered pair, as what follows
+        self._has_graph, self._state = False, None
 
     @property
-    def inv(self):
+    def inv(self) -> Transform:
         inverse = super().inv
         self._inv = None  # it knows this map: were it known in turn, a graph would live until garbage is collected
         return inverse
 
-    def __call__(self, x):
+    def __call__(self, x: Tensor) -> Tensor:
         self._forget_what_is_stale()
         y = super().__call__(x)
         self._state = self._state_of_pair()
@@ -98,7 +99,7 @@ class Bijection(Transform):
             self._log_det, self._has_graph = log_det, torch.is_grad_enabled()
         return other, log_det
 
-    def log_abs_det_jacobian(self, x, y):
+    def log_abs_det_jacobian(self, x: Tensor, y: Tensor | None) -> Tensor:
         self._forget_what_is_stale()
         if not self._cache_size:
             return self._compute(self.push, x)[1]
@@ -106,7 +107,7 @@ class Bijection(Transform):
             self(x)
         return self._log_det
 
-    def with_cache(self, cache_size=1):
+    def with_cache(self, cache_size: int = 1) -> "Bijection":
         """Return the same map that remembers its last pair (1) or none (0)."""
         if cache_size not in (0, 1):
             raise ValueError(f"cache_size is {cache_size}, expected 0 or 1")
@@ -151,5 +152,5 @@ class Bijection(Transform):
             if isinstance(value, torch.Tensor):
                 setattr(self, name, value[index].to(dtype))
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"{type(self).__name__}(length={self.length})"

@@ -1,5 +1,8 @@
 """Vectors of independent bits, with the algebra that mixtures need and a gradient where one is wanted."""
 
+from collections.abc import Callable
+from typing import Any
+
 import pyro.distributions as dist
 import torch
 from jaxtyping import Float
@@ -34,18 +37,18 @@ class BernoulliVector(Distribution, dist.Independent):  # type: ignore[override]
 
     has_enumerate_support = True
 
-    def __init__(self, logits: Float[Tensor, "*batch latent"], validate_args=None):
+    def __init__(self, logits: Float[Tensor, "*batch latent"], validate_args: bool | None = None):
         bits = dist.Bernoulli(logits=logits, validate_args=validate_args)
         super().__init__(bits, 1, validate_args=validate_args)
 
     @property
-    def logits(self):
+    def logits(self) -> Tensor:
         return self.base_dist.logits
 
-    def changed(self, change):
+    def changed(self, change: Callable[[Tensor], Tensor]) -> "BernoulliVector":
         return type(self)(change(self.logits), validate_args=False)
 
-    def log_prob(self, z):
+    def log_prob(self, z: Tensor) -> Tensor:
         if self._validate_args:
             self._validate_sample(z)
         logits = self.logits.to(torch.promote_types(z.dtype, self.logits.dtype))
@@ -53,7 +56,7 @@ class BernoulliVector(Distribution, dist.Independent):  # type: ignore[override]
         return (z * logits + logsigmoid(-logits)).sum(-1)
 
     @torch.no_grad()
-    def sample(self, sample_shape=torch.Size()):
+    def sample(self, sample_shape: Any = torch.Size()) -> Tensor:
         """σ(l) against a uniform number, which a compiled graph draws as Python does."""
         probs = self.logits.sigmoid().expand(self._extended_shape(sample_shape))
         return (torch.rand_like(probs) < probs).to(probs.dtype)
@@ -72,7 +75,7 @@ class BernoulliVector(Distribution, dist.Independent):  # type: ignore[override]
         scores = logits @ z.reshape(-1, z.shape[-1]).T + logsigmoid(-logits).sum(-1, keepdim=True)
         return scores.T.reshape(*z.shape[:-1], len(logits))
 
-    def enumerate_support(self, expand=True):
+    def enumerate_support(self, expand: bool = True) -> Tensor:
         """All 2^latent values, (2^latent, 1…, latent), or (2^latent, *batch_shape, latent) with `expand`.
 
         Raises:
@@ -89,7 +92,7 @@ class BernoulliVector(Distribution, dist.Independent):  # type: ignore[override]
         values = values.reshape(-1, *[1] * len(self.batch_shape), bits)
         return values.expand(-1, *self.batch_shape, -1) if expand else values
 
-    def straight_through(self):
+    def straight_through(self) -> "StraightThroughBernoulli":
         """The same bits, with a gradient."""
         new = StraightThroughBernoulli(self.logits, validate_args=False)
         new._validate_args = self._validate_args
@@ -114,7 +117,7 @@ class StraightThroughBernoulli(BernoulliVector):
 
     has_rsample = True
 
-    def rsample(self, sample_shape=torch.Size()):
+    def rsample(self, sample_shape: Any = torch.Size()) -> Tensor:
         z = self.sample(sample_shape)
         slope = 0.5 * (z - self.logits.detach().sigmoid()).abs()
         return z + slope * (self.logits - self.logits.detach())  # plus exactly 0

@@ -1,6 +1,8 @@
 """Distributions over vectors of codes: M vectors side by side, each one of the K in a codebook."""
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
@@ -40,13 +42,13 @@ class CodeVectors(constraints.Constraint):
 
     is_discrete, event_dim = True, 1
 
-    def __init__(self, codebook):
+    def __init__(self, codebook: Tensor):
         self.codebook = codebook
 
-    def check(self, value):
+    def check(self, value: Tensor) -> Tensor:
         return one_hot(value, self.codebook).any(-1).all(-1)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"CodeVectors({len(self.codebook)} codes)"  # torch's own drops the first letter
 
 
@@ -57,14 +59,14 @@ class CodeDistribution(Distribution):
     arg_constraints = {}
 
     @property
-    def support(self):
+    def support(self) -> constraints.Constraint:
         return CodeVectors(self.codebook)
 
     def one_hot(self, z: Float[Tensor, "*batch latent"]) -> Bool[Tensor, "*batch m codes"]:
         """Which code each vector of z is."""
         return one_hot(z, self.codebook)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         (count, dimension), (event,) = self.codebook.shape, self.event_shape
         batch = f"batch {times(self.batch_shape)}, " if self.batch_shape else ""
         return f"{type(self).__name__}({count}^{event // dimension} vectors, {batch}event {event})"
@@ -86,19 +88,24 @@ class Codes(CodeDistribution):
     tensor([-5.4931, -5.4931])
     """
 
-    def __init__(self, logits: Float[Tensor, "*batch m codes"], codebook: Float[Tensor, "codes d"], validate_args=None):
+    def __init__(
+        self,
+        logits: Float[Tensor, "*batch m codes"],
+        codebook: Float[Tensor, "codes d"],
+        validate_args: bool | None = None,
+    ):
         self.log_probs, self.codebook = logits.log_softmax(-1), codebook
         event = torch.Size([logits.shape[-2] * codebook.shape[-1]])
         super().__init__(logits.shape[:-2], event, validate_args=validate_args)
 
-    def changed(self, change):
+    def changed(self, change: Callable[[Tensor], Tensor]) -> "Distribution":
         log_probs = change(self.log_probs)
         return self.reshaped(log_probs.shape[:-2], log_probs=log_probs)
 
-    def sample(self, sample_shape=torch.Size()):
+    def sample(self, sample_shape: Any = torch.Size()) -> Tensor:
         return self.codebook[_drawn(self.log_probs, sample_shape)].flatten(-2)
 
-    def log_prob(self, z):
+    def log_prob(self, z: Tensor) -> Tensor:
         if self._validate_args:
             self._validate_sample(z)
         hot = self.one_hot(z)
@@ -115,14 +122,14 @@ class Codes(CodeDistribution):
         return log_prob.masked_fill(impossible, -math.inf)
 
     @property
-    def mean(self):
+    def mean(self) -> Tensor:
         return (self.log_probs.exp() @ self.codebook).flatten(-2)
 
     @property
-    def variance(self):
+    def variance(self) -> Tensor:
         return (self.log_probs.exp() @ self.codebook.square()).flatten(-2) - self.mean.square()
 
-    def entropy(self):
+    def entropy(self) -> Tensor:
         return -_expected(self.log_probs, self.log_probs)
 
 
@@ -141,13 +148,20 @@ class AutoregressiveCodes(CodeDistribution):
     tensor([-5.4931, -5.4931])
     """
 
-    def __init__(self, logits, codebook, positions, batch_shape=torch.Size(), validate_args=None):
+    def __init__(
+        self,
+        logits: Callable[[Tensor], Tensor],
+        codebook: Tensor,
+        positions: int,
+        batch_shape: Any = torch.Size(),
+        validate_args: bool | None = None,
+    ):
         self.logits, self.codebook, self.positions = logits, codebook, positions
         event = torch.Size([positions * codebook.shape[-1]])
         super().__init__(torch.Size(batch_shape), event, validate_args=validate_args)
 
     @torch.no_grad()
-    def sample(self, sample_shape=torch.Size()):
+    def sample(self, sample_shape: Any = torch.Size()) -> Tensor:
         shape = torch.Size(sample_shape) + self.batch_shape
         hot = self.codebook.new_zeros(*shape, self.positions, len(self.codebook))
         for m in range(self.positions):
@@ -156,7 +170,7 @@ class AutoregressiveCodes(CodeDistribution):
             hot[..., m, :].scatter_(-1, index.unsqueeze(-1), 1.0)
         return self.codebook[hot.argmax(-1)].flatten(-2)
 
-    def log_prob(self, z):
+    def log_prob(self, z: Tensor) -> Tensor:
         if self._validate_args:
             self._validate_sample(z)
         hot = self.one_hot(z)
@@ -183,32 +197,37 @@ class Quantised(CodeDistribution):
 
     has_rsample = True
 
-    def __init__(self, encoded: Float[Tensor, "*batch latent"], codebook: Float[Tensor, "codes d"], validate_args=None):
+    def __init__(
+        self,
+        encoded: Float[Tensor, "*batch latent"],
+        codebook: Float[Tensor, "codes d"],
+        validate_args: bool | None = None,
+    ):
         self.encoded, self.codebook = encoded, codebook
         self.codes = codebook[squared_distances(encoded.detach(), codebook).argmin(-1)].flatten(-2)
         super().__init__(encoded.shape[:-1], encoded.shape[-1:], validate_args=validate_args)
 
-    def changed(self, change):
+    def changed(self, change: Callable[[Tensor], Tensor]) -> "Distribution":
         encoded = change(self.encoded)
         return self.reshaped(encoded.shape[:-1], encoded=encoded, codes=change(self.codes))
 
-    def rsample(self, sample_shape=torch.Size()):
+    def rsample(self, sample_shape: Any = torch.Size()) -> Tensor:
         # The difference is zero, and not only nearly: z is a code to the last bit.
         z = self.codes + (self.encoded - self.encoded.detach())
         return z.expand(self._extended_shape(sample_shape))
 
-    def log_prob(self, z):
+    def log_prob(self, z: Tensor) -> Tensor:
         if self._validate_args:
             self._validate_sample(z)
         here = (z == self.codes).all(-1)
         return torch.zeros_like(here, dtype=z.dtype).masked_fill(~here, -math.inf)
 
     @property
-    def mean(self):
+    def mean(self) -> Tensor:
         return self.codes
 
     @property
-    def variance(self):
+    def variance(self) -> Tensor:
         return torch.zeros_like(self.codes)
 
 

@@ -1,6 +1,10 @@
 """The continuous Bernoulli, normalised for every logit."""
 
+from collections.abc import Callable, Sequence
+from typing import Any
+
 import torch
+from torch import Tensor
 from torch.distributions import constraints
 
 from vampyro.distributions.base import Distribution
@@ -12,7 +16,7 @@ SERIES_BELOW = 0.5  # below it the closed forms' gradients lose digits, and six 
 SERIES = (1 / 24, -1 / 2880, 1 / 181440, -1 / 9676800, 1 / 479001600, -691 / 15692092416000)
 
 
-def power_series(coefficients, x):
+def power_series(coefficients: Sequence[float], x: Any) -> Any:
     """Σ_n coefficients[n] xⁿ.
 
     >>> power_series((1, 2, 3), 10)
@@ -51,7 +55,7 @@ class ContinuousBernoulli(Distribution):
     support = constraints.unit_interval
     has_rsample = False
 
-    def __init__(self, logits, validate_args=None):
+    def __init__(self, logits: Tensor, validate_args: bool | None = None):
         self.logits = logits
         super().__init__(logits.shape, validate_args=validate_args)
 
@@ -61,7 +65,7 @@ class ContinuousBernoulli(Distribution):
         return near, logits.masked_fill(~near, 0), logits.abs().masked_fill(near, 1)
 
     @property
-    def mean(self):
+    def mean(self) -> Tensor:
         near, small, size = self._split(self.logits)
         slope = power_series([2 * (n + 1) * c for n, c in enumerate(SERIES)], small.square())
         # 1/(e^l - 1), written in e^-l: the gradient of 1/expm1(l) is ∞/∞ from l = 89 on.
@@ -69,17 +73,17 @@ class ContinuousBernoulli(Distribution):
         return torch.where(near, 0.5 + small * slope, torch.where(self.logits > 0, 1 - distance, distance))
 
     @property
-    def variance(self):
+    def variance(self) -> Tensor:
         """1/l² - 1/(4 sinh²(l/2)), the second derivative of log sinh(l/2)/(l/2)."""
         near, small, size = self._split(self.logits)
         series = power_series([2 * (n + 1) * (2 * n + 1) * c for n, c in enumerate(SERIES)], small.square())
         away = size.square().reciprocal() - (-size).exp() / torch.expm1(-size).square()
         return torch.where(near, series, away)
 
-    def changed(self, change):
+    def changed(self, change: Callable[[Tensor], Tensor]) -> "ContinuousBernoulli":
         return ContinuousBernoulli(change(self.logits), validate_args=False)
 
-    def log_prob(self, x):
+    def log_prob(self, x: Tensor) -> Tensor:
         """log p(x), nats, in the precision of x and the logits, whichever is finer."""
         if self._validate_args:
             self._validate_sample(x)
@@ -91,7 +95,7 @@ class ContinuousBernoulli(Distribution):
         return torch.where(near, about_half, -size * distance - (-torch.expm1(-size) / size).log())
 
     @torch.no_grad()
-    def sample(self, sample_shape=torch.Size()):
+    def sample(self, sample_shape: Any = torch.Size()) -> Tensor:
         """By the inverse of the distribution function of the distance from the favoured end."""
         u = torch.rand(self._extended_shape(sample_shape), dtype=self.logits.dtype, device=self.logits.device)
         size = self.logits.abs().clamp_min(1e-6)

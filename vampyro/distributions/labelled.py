@@ -1,19 +1,22 @@
 """Images with their labels, side by side in one tensor, and p(x | z, y) as a distribution over it."""
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import torch
+from torch import Tensor
 from torch.distributions import constraints
 
 from vampyro.distributions.base import Distribution, broadcasts_to, times
 
 
-def join(x, y):
+def join(x: Tensor, y: Tensor) -> Tensor:
     """Images (..., channels, height, width) and one-hot labels (..., classes) as one tensor (..., pixels + classes)."""
     return torch.cat([x.flatten(-3), y.to(x.dtype)], -1)
 
 
-def split(xy, shape):
+def split(xy: Tensor, shape: Sequence[int]) -> tuple[Tensor, Tensor]:
     """What `join` put together: images (..., *shape) and labels (..., classes).
 
     >>> x, y = torch.rand(7, 1, 4, 4), one_hot(torch.arange(7), 10)
@@ -24,7 +27,7 @@ def split(xy, shape):
     return xy[..., :pixels].unflatten(-1, tuple(shape)), xy[..., pixels:]
 
 
-def one_hot(labels, classes):
+def one_hot(labels: Any, classes: int) -> Tensor:
     """Labels (...) as (..., classes), 1 at the label and 0 elsewhere; float32.
 
     Raises:
@@ -75,7 +78,15 @@ class LabelledImages(Distribution):
     support = constraints.real_vector
     instead = "p.given(y).{name} is that of the images with label y"
 
-    def __init__(self, decode, z, shape, classes, labels=None, validate_args=None):
+    def __init__(
+        self,
+        decode: Any,
+        z: Tensor,
+        shape: Sequence[int],
+        classes: int,
+        labels: Any = None,
+        validate_args: bool | None = None,
+    ):
         self.decode, self.z, self.shape_of_images, self.classes = decode, z, torch.Size(shape), classes
         self.labels = None if labels is None else one_hot(labels, classes).to(z.device)
         batch_shape, event_shape = z.shape[:-1], torch.Size((math.prod(shape) + classes,))
@@ -84,7 +95,7 @@ class LabelledImages(Distribution):
             raise ValueError(f"{count} labels for a batch of {tuple(batch_shape)}: expected one for each, or for all")
         super().__init__(batch_shape, event_shape, validate_args=validate_args)
 
-    def given(self, y):
+    def given(self, y: Any) -> torch.distributions.Distribution:
         """p(x | z, y): batch shape (...), event shape (channels, height, width).
 
         Args:
@@ -94,23 +105,23 @@ class LabelledImages(Distribution):
         known = y.is_floating_point() and y.shape[-1:] == (self.classes,)
         return self.decode(self.z, y if known else one_hot(y, self.classes))
 
-    def of(self, xy):
+    def of(self, xy: Tensor) -> torch.distributions.Distribution:
         """p(x | z, y) with the labels of such images."""
         return self.given(split(xy, self.shape_of_images)[1])
 
-    def log_prob(self, xy):
+    def log_prob(self, xy: Tensor) -> Tensor:
         x, y = split(xy, self.shape_of_images)
         log_prob = self.given(y).log_prob(x)
         return log_prob.expand(torch.broadcast_shapes(log_prob.shape, self.batch_shape))
 
     @torch.no_grad()
-    def sample(self, sample_shape=torch.Size()):
+    def sample(self, sample_shape: Any = torch.Size()) -> Tensor:
         batch, y = self._extended_shape(sample_shape)[:-1], self.labels
         if y is None:
             y = one_hot(torch.randint(self.classes, batch, device=self.z.device), self.classes)
         y = y.expand(*batch, -1)
         return join(self.decode(self.z, y).sample(), y)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         batch, shape = times(self.batch_shape), times(self.shape_of_images)
         return f"LabelledImages(batch {batch}, images {shape}, {self.classes} classes)"

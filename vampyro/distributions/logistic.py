@@ -1,6 +1,10 @@
 """A logistic that is rounded to grey levels."""
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
+from torch import Tensor
 from torch.distributions import constraints
 from torch.nn.functional import logsigmoid, softplus
 
@@ -12,15 +16,15 @@ class Levels(constraints.Constraint):
 
     is_discrete = True
 
-    def __init__(self, levels):
+    def __init__(self, levels: int):
         self.levels = levels
 
-    def check(self, value):
+    def check(self, value: Tensor) -> Tensor:
         step = value * (self.levels - 1)
         nearest = step.round().clamp(0, self.levels - 1)
         return (step - nearest).abs() < 1e-3
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"Levels(k/{self.levels - 1} for k = 0 … {self.levels - 1})"
 
 
@@ -51,7 +55,7 @@ class DiscretisedLogistic(Distribution):
     arg_constraints = {"loc": constraints.real, "scale": constraints.positive}
     has_rsample = False
 
-    def __init__(self, loc, scale, levels=256, validate_args=None):
+    def __init__(self, loc: Tensor, scale: Tensor, levels: int = 256, validate_args: bool | None = None):
         if levels < 2:
             raise ValueError(f"DiscretisedLogistic expects at least 2 levels, got {levels}")
         self.loc, self.scale = torch.broadcast_tensors(loc, scale)
@@ -59,11 +63,11 @@ class DiscretisedLogistic(Distribution):
         super().__init__(self.loc.shape, validate_args=validate_args)
 
     @constraints.dependent_property(is_discrete=True, event_dim=0)
-    def support(self):
+    def support(self) -> constraints.Constraint:
         return Levels(self.levels)
 
     @property
-    def mean(self):
+    def mean(self) -> Tensor:
         """E[x] before rounding: of the logistic cut to [0, 1], scale·(softplus(loc/scale) - softplus((loc-1)/scale)).
 
         Rounding adds at most δ/2, and at most δ²/(48 scale) ~ 3e-7/scale where that is less.
@@ -75,10 +79,10 @@ class DiscretisedLogistic(Distribution):
         distance = distance.clamp(0, 1)  # which rounding may miss by a bit
         return torch.where(above, 1 - distance, distance)
 
-    def changed(self, change):
+    def changed(self, change: Callable[[Tensor], Tensor]) -> "DiscretisedLogistic":
         return DiscretisedLogistic(change(self.loc), change(self.scale), self.levels, validate_args=False)
 
-    def log_prob(self, x):
+    def log_prob(self, x: Tensor) -> Tensor:
         """log P(x), nats, in the precision of x and the parameters, whichever is finer.
 
         With a and b the upper and lower edge, σ(a) - σ(b) = σ(a) σ(-b) (1 - e^(b-a)), and a - b = δ/scale is the same
@@ -97,10 +101,10 @@ class DiscretisedLogistic(Distribution):
         return below.masked_fill(last, 0) + above.masked_fill(first, 0) + within.masked_fill(first | last, 0)
 
     @torch.no_grad()
-    def sample(self, sample_shape=torch.Size()):
+    def sample(self, sample_shape: Any = torch.Size()) -> Tensor:
         u = torch.rand(self._extended_shape(sample_shape), dtype=self.loc.dtype, device=self.loc.device)
         x = self.loc + self.scale * (u.log() - torch.log1p(-u))
         return (x * (self.levels - 1)).round().clamp(0, self.levels - 1) / (self.levels - 1)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"DiscretisedLogistic(batch {times(self.batch_shape)}, {self.levels} levels)"

@@ -1,10 +1,12 @@
 """Mixtures of any component distributions, scored without a tensor of points × components × dimensions."""
 
 import math
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
+from torch.distributions import constraints
 
 from vampyro.distributions import gemm
 from vampyro.distributions.base import Distribution, blocks, pairwise_log_prob
@@ -41,16 +43,22 @@ class Mixture(Distribution):
 
     arg_constraints = {}
 
-    def __init__(self, components, logits: Float[Tensor, "..."] | None = None, validate_args=None):
+    def __init__(
+        self,
+        components: torch.distributions.Distribution,
+        logits: Float[Tensor, "..."] | None = None,
+        validate_args: bool | None = None,
+    ):
         if len(components.batch_shape) != 1:
             raise ValueError(f"Mixture expects components of batch shape (K,), got {tuple(components.batch_shape)}")
         if logits is not None and logits.shape != components.batch_shape:
             raise ValueError(f"Mixture expects {components.batch_shape[0]} logits, got shape {tuple(logits.shape)}")
-        self.components, self.logits = components, logits
+        self.components: Any = components  # a Distribution, or torch's
+        self.logits = logits
         super().__init__(torch.Size(), components.event_shape, validate_args=validate_args)
 
     @property
-    def support(self):
+    def support(self) -> constraints.Constraint:
         return self.components.support
 
     def unbatched(self) -> "Mixture":
@@ -58,12 +66,12 @@ class Mixture(Distribution):
         return self.reshaped(torch.Size())
 
     @property
-    def mean(self):
+    def mean(self) -> Tensor:
         """Σ_k π_k E_k[z]."""
         return self._average(self._of_components("mean")).expand(self.batch_shape + self.event_shape)
 
     @property
-    def variance(self):
+    def variance(self) -> Tensor:
         """Σ_k π_k (Var_k[z] + (E_k[z] - E[z])²)."""
         variances, means = self._of_components("variance"), self._of_components("mean")
         spread = variances + (means - self._average(means)).square()
@@ -112,7 +120,7 @@ class Mixture(Distribution):
         return log_prob.expand(torch.broadcast_shapes(log_prob.shape, self.batch_shape))
 
     @property
-    def refines(self):
+    def refines(self) -> bool:
         """Whether float64 is so dear that `log_prob` first finds the components that matter, in float32."""
         ours = isinstance(self.components, Distribution)
         return self.components.batch_shape[0] >= SCREENED_FROM and ours and self.components.costly
@@ -147,7 +155,7 @@ class Mixture(Distribution):
         return rough.masked_fill(matters, -math.inf).logsumexp(-1), matters
 
     @torch.no_grad()
-    def sample(self, sample_shape=torch.Size()):
+    def sample(self, sample_shape: Any = torch.Size()) -> Tensor:
         """Draws a component for each point, at random by its weight, then the point."""
         shape = torch.Size(sample_shape) + self.batch_shape
         if not shape.numel():
@@ -168,7 +176,7 @@ class Mixture(Distribution):
         index, rank = index.to(draws.device), rank.to(draws.device)
         return draws[rank, index].reshape(shape + self.event_shape)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         weights = "equal" if self.logits is None else "learned"
         return f"Mixture({self.components.batch_shape[0]} × {type(self.components).__name__}, {weights} weights)"
 

@@ -1,6 +1,7 @@
 """Normal distributions with the algebra that mixtures need."""
 
 import math
+from collections.abc import Callable
 
 import pyro.distributions as dist
 import torch
@@ -27,19 +28,22 @@ class DiagonalNormal(Distribution, dist.Independent):  # type: ignore[override]
     """
 
     def __init__(
-        self, loc: Float[Tensor, "*#batch latent"], scale: Float[Tensor, "*#batch latent"], validate_args=None
+        self,
+        loc: Float[Tensor, "*#batch latent"],
+        scale: Float[Tensor, "*#batch latent"],
+        validate_args: bool | None = None,
     ):
         super().__init__(dist.Normal(loc, scale, validate_args=validate_args), 1, validate_args=validate_args)
 
     @property
-    def loc(self):
+    def loc(self) -> Tensor:
         return self.base_dist.loc
 
     @property
-    def scale(self):
+    def scale(self) -> Tensor:
         return self.base_dist.scale
 
-    def changed(self, change):
+    def changed(self, change: Callable[[Tensor], Tensor]) -> "DiagonalNormal":
         return DiagonalNormal(change(self.loc), change(self.scale), validate_args=False)
 
     def pairwise_log_prob(self, z: Float[Tensor, "*points latent"]) -> Float[Tensor, "*points components"]:

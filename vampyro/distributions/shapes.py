@@ -3,11 +3,18 @@
 from collections.abc import Sequence
 from itertools import islice
 from numbers import Integral
+from typing import Any
 
 import torch
 
 
-def check_shape(images, shape, name="images", leading=None, like=None):
+def check_shape(
+    images: Any,
+    shape: Sequence[int],
+    name: str = "images",
+    leading: int | None = None,
+    like: torch.nn.Module | None = None,
+) -> torch.Tensor:
     """`images` themselves, (..., *shape); `name` is what an error calls them, `leading` how many dimensions ... are.
 
     `like` is a module whose parameters have the dtype and the device that images must have.
@@ -54,7 +61,7 @@ def check_floats(
         raise ValueError(f"{where}: {name.split()[0]}.to('{device}')")
 
 
-def plate_size(images, batch):
+def plate_size(images: Any, batch: Any) -> int:
     """How many images a model's plate is of: those given, or, with None given, the `batch` to draw.
 
     Raises:

@@ -1,13 +1,16 @@
 """The ELBO's gradient where a latent is discrete: through it all the same, by its score, or by summing it out."""
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import pyro.infer
 import torch
 from pyro.infer.traceenum_elbo import _compute_dice_elbo
+from pyro.poutine import Trace
 from pyro.poutine.messenger import Messenger
 from pyro.poutine.util import site_is_subsample
-from torch import nn
+from torch import Tensor, nn
 
 from vampyro.distributions import Distribution
 from vampyro.objectives.base import Objective
@@ -43,15 +46,15 @@ class Relaxed(Objective):
     torch.Size([])
     """
 
-    def __init__(self, objective):
+    def __init__(self, objective: Any):
         self.objective = objective
 
-    def differentiable_loss(self, model, guide, x):
+    def differentiable_loss(self, model: Callable, guide: Callable, x: Tensor) -> Tensor:
         return self.objective.differentiable_loss(model, StraightThrough()(guide), x)
 
     __call__ = differentiable_loss  # what stock SVI asks for
 
-    def reference(self):
+    def reference(self) -> Any:
         return Relaxed(self.objective.reference())
 
 
@@ -73,19 +76,19 @@ class TraceGraph_ELBO(Objective, nn.Module):
     torch.Size([])
     """
 
-    def __init__(self, baseline, analytic=False):
+    def __init__(self, baseline: nn.Module, analytic: bool = False):
         super().__init__()
         self.baseline = baseline
         self.estimator = _ClosedForms() if analytic else pyro.infer.TraceGraph_ELBO()
 
-    def forward(self, model, guide, x):
+    def forward(self, model: Callable, guide: Callable, x: Tensor) -> Tensor:
         guide = _Baselines(self.baseline, x)(guide)
         elbo, surrogate = self.estimator._loss_and_surrogate_loss(model, guide, (x,), {})
         return (surrogate - surrogate.detach()) - elbo.detach()
 
     differentiable_loss = forward
 
-    def reference(self):
+    def reference(self) -> Any:
         return self
 
 
@@ -136,7 +139,7 @@ class TraceEnum_ELBO(Objective, pyro.infer.TraceEnum_ELBO):
         super().__init__(max_plate_nesting=1)
         self.layout = None  # of the programs that it first meets
 
-    def differentiable_loss(self, model, guide, x):
+    def differentiable_loss(self, model: Callable, guide: Callable, x: Tensor) -> Tensor:
         if self.layout is None:
             self.layout = layout_of(x, model, guide, check=False)
             self.max_plate_nesting = self.layout.rank
@@ -153,11 +156,11 @@ class TraceEnum_ELBO(Objective, pyro.infer.TraceEnum_ELBO):
 
     loss, loss_and_grads = Trace_ELBO.loss, Trace_ELBO.loss_and_grads  # what stock SVI asks for
 
-    def reference(self):
+    def reference(self) -> Any:
         return _StockEnum()
 
 
-def summable(model_trace, guide_trace, images):
+def summable(model_trace: Trace, guide_trace: Trace, images: int) -> bool:
     """Return whether Σ_z q (log p - log q) is a sum of products: sites are each image's own, sums over the guide's z.
 
     A latent that only the model enumerates is summed inside the logarithm, which Pyro's contraction does. A latent that
@@ -178,9 +181,9 @@ def _differentiable(site):
 
 
 class _StockEnum(pyro.infer.TraceEnum_ELBO):
-    def differentiable_loss(self, model, guide, x):
+    def differentiable_loss(self, model: Callable, guide: Callable, x: Tensor) -> Tensor:
         return super().differentiable_loss(model, enumerated(guide), x)
 
 
-def enumerated(guide):
+def enumerated(guide: Callable) -> Callable:
     return pyro.infer.config_enumerate(guide, "parallel")

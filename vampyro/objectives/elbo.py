@@ -1,16 +1,18 @@
 """The evidence lower bound and the importance-weighted bound, as training objectives."""
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import pyro
 import pyro.infer
 import torch
+from torch import Tensor
 
 from vampyro.objectives.base import Objective
 from vampyro.programs.divergence import with_closed_forms
 from vampyro.programs.layout import check_own, layout_of
-from vampyro.programs.traces import sample_sites
+from vampyro.programs.traces import Sites, sample_sites
 
 
 class Trace_ELBO(Objective, pyro.infer.Trace_ELBO):
@@ -29,8 +31,8 @@ class Trace_ELBO(Objective, pyro.infer.Trace_ELBO):
     torch.Size([])
     """
 
-    def differentiable_loss(self, model, guide, *args, **kwargs):
-        loss = 0.0
+    def differentiable_loss(self, model: Callable, guide: Callable, *args: Any, **kwargs: Any) -> Tensor:
+        loss: Any = 0.0
         for model_trace, guide_trace in self._get_traces(model, guide, args, kwargs):
             latents = {name: site for name, site in guide_trace.nodes.items() if site["type"] == "sample"}
             if all(site["fn"].has_rsample for site in latents.values()):
@@ -42,18 +44,18 @@ class Trace_ELBO(Objective, pyro.infer.Trace_ELBO):
             loss = loss + particle / self.num_particles
         return loss
 
-    def loss(self, model, guide, *args, **kwargs):
+    def loss(self, model: Callable, guide: Callable, *args: Any, **kwargs: Any) -> float:
         """As `SVI.evaluate_loss` asks for it: a float."""
         with torch.no_grad():
             return float(self.differentiable_loss(model, guide, *args, **kwargs))
 
-    def loss_and_grads(self, model, guide, *args, **kwargs):
+    def loss_and_grads(self, model: Callable, guide: Callable, *args: Any, **kwargs: Any) -> float:
         """As `SVI.step` asks for it: a float, the gradients left with the parameters."""
         loss = self.differentiable_loss(model, guide, *args, **kwargs)
         loss.backward()
         return loss.item()
 
-    def elbo(self, sites, latents):
+    def elbo(self, sites: Sites, latents: Sites) -> Any:
         """Σ log p - Σ log q of one particle, from the model's sites and the guide's, by name."""
         total = 0.0
         for site in sites.values():
@@ -62,7 +64,7 @@ class Trace_ELBO(Objective, pyro.infer.Trace_ELBO):
             total = total - site["log_prob_sum"]
         return total
 
-    def reference(self):
+    def reference(self) -> Any:
         """Stock Pyro's estimator of the same quantity."""
         return pyro.infer.Trace_ELBO()
 
@@ -79,7 +81,7 @@ class TraceMeanField_ELBO(Trace_ELBO):
     def _get_trace(self, model, guide, args, kwargs):
         return with_closed_forms(*super()._get_trace(model, guide, args, kwargs))
 
-    def reference(self):
+    def reference(self) -> Any:
         return pyro.infer.TraceMeanField_ELBO()
 
 
@@ -98,11 +100,11 @@ class IWAE(Trace_ELBO):
             other than that of the images is subsampled.
     """
 
-    def __init__(self, samples):
+    def __init__(self, samples: int):
         super().__init__(num_particles=samples, vectorize_particles=True, max_plate_nesting=1)
         self.layout: Any = None  # a Layout, of the programs that it first meets
 
-    def differentiable_loss(self, model, guide, x, *args, **kwargs):
+    def differentiable_loss(self, model: Callable, guide: Callable, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         several = self.num_particles > 1
         if self.layout is None:
             called = [lambda x, program=program: program(x, *args, **kwargs) for program in (model, guide)]
@@ -124,10 +126,10 @@ class IWAE(Trace_ELBO):
             log_w = log_w.unsqueeze(0)
         return -(scale * (log_w.logsumexp(0) - math.log(self.num_particles))).sum()
 
-    def plate_scale(self, site):
+    def plate_scale(self, site: dict[str, Any]) -> float:
         """The scale N/B of the plate of images."""
         frames = (frame for frame in site["cond_indep_stack"] if frame.dim == self.layout.dim and frame.full_size)
         return math.prod(frame.full_size / frame.size for frame in frames)
 
-    def reference(self):
+    def reference(self) -> Any:
         return self

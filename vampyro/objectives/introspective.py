@@ -1,14 +1,18 @@
 """Encoder against decoder: an objective with a loss for each."""
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from pyro import poutine
 from pyro.infer.enum import get_importance_trace
+from torch import Tensor
 from torch.distributions import constraints
 
 from vampyro.objectives.base import Objective
 from vampyro.objectives.elbo import Trace_ELBO
 from vampyro.programs.divergence import divergence, with_closed_forms
-from vampyro.programs.traces import kind_of_numbers, sample_sites, trace_of
+from vampyro.programs.traces import Sites, kind_of_numbers, sample_sites, trace_of
 
 
 class Introspective(Objective):
@@ -57,12 +61,14 @@ class Introspective(Objective):
 
     engines = ("eager",)
 
-    def __init__(self, margin, strength=0.25, reconstructions=False):
+    def __init__(self, margin: float, strength: float = 0.25, reconstructions: bool = False):
         if not (margin > 0 and strength >= 0):
             raise ValueError(f"expected a margin above 0 and a strength of 0 or more, got {margin} and {strength}")
         self.margin, self.strength, self.reconstructions = float(margin), float(strength), reconstructions
 
-    def losses(self, model, guide, still, x, weight):
+    def losses(
+        self, model: Callable, guide: Callable, still: Callable, x: Tensor, weight: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, dict[str, Tensor]]:
         """What each player minimises, per image.
 
         Args:
@@ -92,7 +98,7 @@ class Introspective(Objective):
         return loss + strength * hinge.sum() / len(x), loss + strength * seen.sum() / len(x), loss, parts
 
 
-def check_sites(sites, latents):
+def check_sites(sites: Sites, latents: Sites) -> None:
     for name, site in latents.items():
         if not site["fn"].has_rsample:
             raise ValueError(f"introspective training needs reparameterised sites; the guide's {name!r} is not one")
@@ -100,7 +106,7 @@ def check_sites(sites, latents):
         raise ValueError(f"introspective training expects one observed site, the images; the model has {observed}")
 
 
-def own_images(model, sites, latents, count, reconstructions):
+def own_images(model: Callable, sites: Sites, latents: Sites, count: int, reconstructions: bool) -> dict[str, Tensor]:
     """{kind: (count, …)} of samples, and reconstructions, by the model's parameters; the guide's have no part."""
     [name] = [name for name, site in sites.items() if site["is_observed"]]
     programs = {"samples": model}
@@ -110,13 +116,13 @@ def own_images(model, sites, latents, count, reconstructions):
     return {kind: as_image(poutine.trace(p).get_trace(batch=count).nodes[name]) for kind, p in programs.items()}
 
 
-def as_image(site):
+def as_image(site: Any) -> Tensor:
     """A draw of pixels 0 and 1, with their means' gradient; of others the means."""
     mean, drawn = site["fn"].mean, kind_of_numbers(site["fn"]) is constraints.boolean
     return site["value"].detach() + (mean - mean.detach()) if drawn else mean
 
 
-def kl(model, guide, x):
+def kl(model: Callable, guide: Callable, x: Tensor) -> Tensor:
     """KL(q(z | x) ‖ p(z)) of each image, without the density of x, which grey means may not have: (images,)."""
     guide_trace = trace_of(guide, x)
     model_trace = poutine.trace(poutine.replay(model, trace=guide_trace)).get_trace(len(x))

@@ -15,14 +15,14 @@ class KLWeight:
     KLWeight(0.3, beta=1, warmup=10)
     """
 
-    def __init__(self, beta=1.0, warmup=0, device="cpu"):
+    def __init__(self, beta: float = 1.0, warmup: int = 0, device: torch.device | str = "cpu"):
         self.beta, self.warmup = beta, warmup
         self.value = torch.tensor(float(beta), device=device)
 
-    def __call__(self, epoch):
+    def __call__(self, epoch: int) -> None:
         self.value.fill_(self.beta * min(1.0, epoch / max(self.warmup, 1)))
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"KLWeight({self.value.item():g}, beta={self.beta:g}, warmup={self.warmup})"
 
 
@@ -35,7 +35,7 @@ class ScaleLatents(Messenger):
     >>> model = ScaleLatents(torch.tensor(0.5))(lambda: None)
     """
 
-    def __init__(self, weight):
+    def __init__(self, weight: torch.Tensor):
         super().__init__()
         self.weight = weight
 
