@@ -16,7 +16,7 @@ SERIES_BELOW = 0.5  # below it the closed forms' gradients lose digits, and six 
 SERIES = (1 / 24, -1 / 2880, 1 / 181440, -1 / 9676800, 1 / 479001600, -691 / 15692092416000)
 
 
-def power_series(coefficients: Sequence[float], x: Any) -> Any:
+def power_series(coefficients: Sequence[Any], x: Any) -> Any:
     """Σ_n coefficients[n] xⁿ.
 
     >>> power_series((1, 2, 3), 10)

@@ -61,7 +61,7 @@ class Introspective(Objective):
 
     engines = ("eager",)
 
-    def __init__(self, margin: float, strength: float = 0.25, reconstructions: bool = False):
+    def __init__(self, margin: float | int, strength: float | int = 0.25, reconstructions: bool = False):
         if not (margin > 0 and strength >= 0):
             raise ValueError(f"expected a margin above 0 and a strength of 0 or more, got {margin} and {strength}")
         self.margin, self.strength, self.reconstructions = float(margin), float(strength), reconstructions

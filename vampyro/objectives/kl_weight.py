@@ -15,7 +15,7 @@ class KLWeight:
     KLWeight(0.3, beta=1, warmup=10)
     """
 
-    def __init__(self, beta: float = 1.0, warmup: int = 0, device: torch.device | str = "cpu"):
+    def __init__(self, beta: float | int = 1.0, warmup: int = 0, device: torch.device | str = "cpu"):
         self.beta, self.warmup = beta, warmup
         self.value = torch.tensor(float(beta), device=device)
 
