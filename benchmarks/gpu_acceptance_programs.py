@@ -10,10 +10,9 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_map
 
-from vampyro.catalogue import specs
-from vampyro.catalogue.assemble import assemble
-from vampyro.catalogue.parts import OBJECTIVES
+from vampyro.catalogue.assemble import assemble, build_objective
 from vampyro.data import ImageSet
+from vampyro.objectives import Objective
 from vampyro.programs.randomness import seeded
 from vampyro.training import make_update
 from vampyro.training.engines.eager import EagerStep
@@ -110,14 +109,14 @@ class Settings:
     def programs(self, name: str, device: torch.device | str = "cpu") -> tuple[nn.Module, nn.Module, object]:
         """(model, guide, objective), with the same parameters on every device."""
         spec = dict(PROGRAMS[name])
-        objective = specs.parse("objective", spec.pop("objective", "elbo"))
+        objective = spec.pop("objective", "elbo")
         spec.pop("optimizer", None)
         classes = CLASSES if "condition" in spec else None
         shape = self.images.image_shape
         with seeded(7):
             model, guide = assemble(**spec, hidden=self.hidden, latent=LATENT, shape=shape, classes=classes)
             inputs = self.data_for(name, 1).input_shape
-            objective = OBJECTIVES[objective.name](objective, inputs)
+            objective = build_objective(objective, inputs)
         nn.ModuleList([model, guide, *([objective] if isinstance(objective, nn.Module) else [])]).to(device)
         return model, guide, objective
 
@@ -132,8 +131,8 @@ class Settings:
 
 def engines_of(name: str) -> tuple[str, ...]:
     """The engines that can train the program."""
-    objective = specs.parse("objective", PROGRAMS[name].get("objective", "elbo"))
-    return getattr(OBJECTIVES[objective.name](objective, (1, 2, 2)), "engines", tuple(ENGINES))
+    objective = build_objective(PROGRAMS[name].get("objective", "elbo"), (1, 2, 2))
+    return (objective.engines if isinstance(objective, Objective) else None) or tuple(ENGINES)
 
 
 def blurred(images: torch.Tensor) -> torch.Tensor:

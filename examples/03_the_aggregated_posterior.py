@@ -40,7 +40,7 @@ from vampyro.models import VAE
 from vampyro.priors import VampPrior
 
 from vampyro import data
-from vampyro.catalogue.assemble import aggregate, assemble
+from vampyro.catalogue.assemble import assemble, ex_post
 from vampyro.diagnostics import surgery
 from vampyro.training import fit, make_update
 
@@ -63,7 +63,7 @@ print(f"I can be at most log N = {math.log(len(x)):.2f}")
 # `aggregate` is that mixture; the second part of the KL becomes zero, not nearly but exactly, draw by draw.
 
 # %%
-best = surgery(VAE(aggregate(guide, x), model.decoder), guide, x, samples=2)
+best = surgery(VAE(ex_post("aggregate", model, guide, x), model.decoder), guide, x, samples=2)
 print("aggregated posterior", best)
 assert abs(best.marginal_kl.mean) < 1e-4 and abs(best.kl.mean - standard.mutual_information.mean) < 0.1
 

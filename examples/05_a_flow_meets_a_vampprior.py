@@ -35,7 +35,7 @@ from vampyro.models import VAE
 from vampyro.priors import VampPrior
 
 from vampyro import data
-from vampyro.catalogue.assemble import aggregate, assemble
+from vampyro.catalogue.assemble import assemble, ex_post
 from vampyro.diagnostics import surgery
 from vampyro.training import fit, make_update
 
@@ -125,7 +125,7 @@ figure
 # and with flows it is, if components are what the lesson says. With their bases it is not:
 
 # %%
-everything = VAE(aggregate(guide, x), model.decoder)
+everything = VAE(ex_post("aggregate", model, guide, x), model.decoder)
 cheated = VAE(VampPrior(guide.base, (1, 28, 28), len(x), images=x, trainable=False), model.decoder)
 wrong = {name: surgery(m, guide, x, samples=2).marginal_kl.mean for name, m in (("q", everything), ("base", cheated))}
 print(f"KL(q(z) ‖ p(z)) over all images: {wrong['q']:.5f} with flows, {wrong['base']:.2f} with their bases")

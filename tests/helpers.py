@@ -6,7 +6,9 @@ import torch
 from torch import nn
 
 from vampyro import diagnostics, likelihood, training
-from vampyro.catalogue import specs, supports
+from vampyro.catalogue import compatibility
+from vampyro.catalogue.parts import ESTIMATORS, row_of, rows
+from vampyro.catalogue.specs import parse
 from vampyro.nets.context import Conditioner, ContextMLP
 from vampyro.programs import layout
 
@@ -16,17 +18,21 @@ def every(family, count, posterior="normal"):
 
     Of priors those that train with that posterior.
     """
-    names = specs.FAMILIES[family]
-    if family == "prior":
-        names, _ = supports.fitting(posterior, "prior")
+    names = compatibility.fitting(posterior, "prior") if family == "prior" else rows(family)
     return [
         ":".join([name, *([str(count)] if form.n is not None else []), *options])
-        for name, form in specs.FAMILIES[family].items()
+        for name, form in rows(family).items()
         if name in names
         for size in range(len(form.options) + 1)
         for options in combinations(form.options, size)
         if len(set(options) & set(form.exclusive)) < 2
     ]
+
+
+def build_part(family, spec, *arguments, latents="real"):
+    """What the row of a spec builds."""
+    spec = parse(family, spec)
+    return row_of(family, spec.name).builder(latents)(spec, *arguments)
 
 
 def pairs(count):
@@ -87,7 +93,7 @@ def grid_error(*specs):
 
 def posterior_for(objective):
     """A posterior that the objective is for."""
-    return "bernoulli" if set(objective.split(":")) & set(specs.ESTIMATORS) else "normal"
+    return "bernoulli" if set(objective.split(":")) & set(ESTIMATORS) else "normal"
 
 
 def find(name):

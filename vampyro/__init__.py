@@ -17,7 +17,9 @@ from pathlib import Path
 # name → the module that defines it
 _NAMES = {
     "assemble": "vampyro.catalogue.assemble",
-    "load": "vampyro.catalogue.assemble",
+    "save": "vampyro.catalogue.saving",
+    "load": "vampyro.catalogue.saving",
+    "Part": "vampyro.catalogue",
     "VAE": "vampyro.models",
     "TwoLevel": "vampyro.models",
     "Guide": "vampyro.guides",

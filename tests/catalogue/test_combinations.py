@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from tests.helpers import every, posterior_for
-from vampyro.catalogue import assemble, specs, supports
-from vampyro.catalogue import parts as builders
+from tests.helpers import build_part, every, posterior_for
+from vampyro.catalogue import assemble, compatibility, specs
+from vampyro.catalogue.parts import FAMILIES
 from vampyro.distributions.labelled import join, one_hot
 from vampyro.likelihood import score, scoring_guide
 from vampyro.programs.randomness import seeded
@@ -27,12 +27,12 @@ def images(likelihood="bernoulli", condition="none", count=6):
 
 
 def build(objective="elbo", **parts):
-    objective = supports.resolve_objective(objective, parts.setdefault("posterior", posterior_for(objective)))
+    objective = compatibility.resolve_objective(objective, parts.setdefault("posterior", posterior_for(objective)))
     spec, x = specs.parse("objective", objective), images(condition=parts.get("condition", "none"))
     latent = 8 if parts["posterior"].startswith("vq") else 3  # two codes
     sizes = {"hidden": (8, 7), "latent": latent, "shape": SHAPE, "classes": CLASSES}
     model, guide = assemble.assemble(**parts, **sizes, images=x)
-    return model, guide, nn.ModuleList([model, guide]), builders.OBJECTIVES[spec.name](spec, x.shape[1:])
+    return model, guide, nn.ModuleList([model, guide]), build_part("objective", spec, x.shape[1:])
 
 
 def check(tmp_path, **parts):
@@ -70,7 +70,7 @@ def check(tmp_path, **parts):
     assert torch.equal(score(again_model, again_guide, x, samples=5).log_likelihood, result.log_likelihood)
 
 
-@pytest.mark.parametrize("model", specs.FAMILIES["model"])
+@pytest.mark.parametrize("model", FAMILIES["model"])
 @pytest.mark.parametrize("flow", every("flow", 2))
 @pytest.mark.parametrize("prior", [prior for prior in every("prior", 2) if prior.count(":") < 3])
 def test_every_prior_with_every_posterior_and_model(prior, flow, model, tmp_path):
@@ -94,11 +94,11 @@ def test_every_condition_with_every_prior(condition, prior, tmp_path):
 
 CHOICES = {
     "likelihood": every("likelihood", 2),
-    "net": list(specs.FAMILIES["net"]),
-    "activation": list(specs.FAMILIES["activation"]),
+    "net": list(FAMILIES["net"]),
+    "activation": list(FAMILIES["activation"]),
     "objective": every("objective", 3),
     "condition": CONDITIONS,
-    "model": list(specs.FAMILIES["model"]),
+    "model": list(FAMILIES["model"]),
     "prior": ["vamp:2", "coupling:2"],
     "flow": ["planar:2", "iaf:2"],
     "posterior": every("posterior", 3),
@@ -109,7 +109,7 @@ def refused(likelihood="bernoulli", net="mlp", activation="gated", model="vae", 
     """Why a combination is, or None."""
     parts.setdefault("posterior", posterior_for(objective))
     try:
-        supports.check_posterior(**parts, model=model, objective=objective, bits=3 if model == "vae" else 6)
+        compatibility.check_posterior(**parts, model=model, objective=objective, bits=3 if model == "vae" else 6)
     except specs.SpecError as error:
         return str(error)
 
@@ -122,9 +122,9 @@ PAIRS = [
 ]
 PAIRS += [
     {"posterior": posterior, "model": model, "prior": prior}
-    for posterior in specs.FAMILIES["posterior"]
+    for posterior in FAMILIES["posterior"]
     if posterior != "normal"
-    for model, prior in product(specs.FAMILIES["model"], every("prior", 2, posterior))
+    for model, prior in product(FAMILIES["model"], every("prior", 2, posterior))
 ]
 
 
@@ -151,8 +151,8 @@ def test_what_is_refused_is_refused_before_any_work(parts, capsys):
             build(**parts)
 
 
-@pytest.mark.parametrize("net", specs.FAMILIES["net"])
-@pytest.mark.parametrize("model", specs.FAMILIES["model"])
+@pytest.mark.parametrize("net", FAMILIES["net"])
+@pytest.mark.parametrize("model", FAMILIES["model"])
 def test_the_last_layer_that_reads_images_may_have_another_activation(net, model, tmp_path):
     check(tmp_path, net=net, model=model, activation="relu,tanh")
     model, guide = assemble.assemble(net=net, model=model, activation="relu,tanh", hidden=(8, 7), latent=3, shape=SHAPE)
@@ -191,16 +191,16 @@ def test_what_does_not_fit_a_model_is_said(parts, message):
 
 
 @pytest.mark.parametrize("values", ["binary", "levels", "unit"])
-@pytest.mark.parametrize("likelihood", specs.FAMILIES["likelihood"])
+@pytest.mark.parametrize("likelihood", FAMILIES["likelihood"])
 def test_a_pair_is_refused_only_where_supports_differ(likelihood, values):
     """What is refused has no mass on such images, and what is not refused has."""
     x = {"binary": [0.0, 1.0], "levels": [0.2, 0.6], "unit": [0.2001, 0.7303]}[values]
     x = torch.tensor(x).repeat(15).view(1, *SHAPE)
     spec = specs.parse("likelihood", likelihood)
-    p = builders.LIKELIHOODS[spec.name](spec, 4, SHAPE)(torch.zeros(1, 4))
+    p = build_part("likelihood", spec, 4, SHAPE)(torch.zeros(1, 4))
     fits = bool(p.support.check(x).all())
     if fits:
-        supports.check_likelihood(likelihood, values, "blobs")
+        compatibility.check_likelihood(likelihood, values, "blobs")
     else:
         with pytest.raises(specs.SpecError, match=f"'{likelihood}'.* but blobs is"):
-            supports.check_likelihood(likelihood, values, "blobs")
+            compatibility.check_likelihood(likelihood, values, "blobs")

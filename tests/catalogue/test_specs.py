@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from vampyro.catalogue import specs
-from vampyro.catalogue.specs import FAMILIES, Spec, parse
+from vampyro.catalogue.compatibility import VALUES
+from vampyro.catalogue.parts import ESTIMATORS, FAMILIES, LATENTS, Part
+from vampyro.catalogue.specs import Spec, parse
 from vampyro.errors import SpecError, choose
 from vampyro.nets.mlp import ACTIVATIONS
 
@@ -114,54 +116,40 @@ def test_usage_names_every_form():
             assert set(form.options) <= set(re.split(r"[\[\]:|]+", part))
 
 
-def test_every_name_can_be_built_and_every_builder_named():
-    from vampyro.catalogue import assemble
-    from vampyro.catalogue import parts as builders
+@pytest.mark.parametrize(
+    "row", [row for forms in FAMILIES.values() for row in forms.values()], ids=lambda row: row.name
+)
+def test_a_row_names_what_can_be_built_and_kinds_of_latents_that_there_are(row):
+    assert set(row.on) <= set(LATENTS) and set(row.why) <= set(FAMILIES) and set(row.exclusive) <= set(row.options)
+    if row.build:
+        assert all(callable(row.builder(latents)) for latents in row.on)
+    else:
+        assert row.family == "activation" or row.name == "own"
+    assert row.support in (VALUES if row.family == "likelihood" else LATENTS)
 
-    tables = vars(builders) | vars(assemble)
-    for family in ("prior", "flow", "model", "net", "likelihood", "posterior", "condition", "objective"):
-        dicts = builders.PRIORS_OF.values() if family == "prior" else [tables[family.upper() + "S"]]
-        assert {name for names in dicts for name in names} == set(FAMILIES[family])
-    assert {"own", *assemble.EX_POST} == set(FAMILIES["scoring prior"])
 
-
-def test_every_table_knows_every_name_of_its_family():
-    """A part must stand in all of these: one that is missing somewhere would be met by a bare KeyError."""
-    from vampyro.catalogue import parts as builders
-    from vampyro.catalogue import supports
+def test_the_names_are_those_of_the_nets_and_engines():
+    from vampyro.catalogue.assemble import build_objective
     from vampyro.training.engines.make import ENGINES
 
-    posteriors = set(FAMILIES["posterior"])
-    assert set(builders.POSTERIORS) == set(builders.PRIORS_OF) == set(supports.POSTERIORS) == posteriors
-    models = {name: supports.fitting(name, "model")[0] or ["two-level"] for name in posteriors}
-    assert set(builders.MIDDLES) == {name for name, fit in models.items() if "two-level" in fit}
-    for posterior in posteriors:
-        said = {name for name in FAMILIES["prior"] if name in (supports.fitting(posterior, "prior")[0] or [name])}
-        assert said <= set(builders.PRIORS_OF[posterior])
-        for family in supports.POSTERIORS[posterior][1]:
-            assert family in FAMILIES and set(supports.fitting(posterior, family)[0]) <= set(FAMILIES[family])
-    assert set(supports.LIKELIHOODS) == set(FAMILIES["likelihood"])
-    assert set(supports.LIKELIHOODS.values()) <= set(supports.VALUES)
-    assert set(specs.FLOW_LENGTHS) == set(builders.TRANSFORMS) == set(FAMILIES["flow"]) - {"none"}
     assert set(ACTIVATIONS) == set(FAMILIES["activation"])
-    for name, make in builders.OBJECTIVES.items():
-        objective = make(parse("objective", name), (1, 2, 2))
-        assert set((objective.engines or ENGINES)) <= set(ENGINES)
-    assert set(specs.ESTIMATORS) <= set(FAMILIES["objective"]["elbo"].options)
+    for name in FAMILIES["objective"]:
+        assert set(build_objective(name, (1, 2, 2)).engines or ENGINES) <= set(ENGINES)
+    assert set(ESTIMATORS) <= set(FAMILIES["objective"]["elbo"].options)
 
 
-def test_a_name_put_in_at_run_time_is_as_good_as_the_rest(monkeypatch):
+def test_a_name_put_in_at_run_time_is_as_good_as_the_rest():
     from vampyro.priors import StandardNormal
 
-    from vampyro.catalogue import parts as builders
     from vampyro.catalogue.assemble import assemble
 
-    monkeypatch.setitem(FAMILIES["prior"], "mine", specs.Form())
-    monkeypatch.setitem(builders.PRIORS, "mine", lambda spec, guide, latent, shape, images: StandardNormal(latent))
-    model, _ = assemble(prior="mine", hidden=(8,), latent=2, shape=(1, 2, 2))
+    mine = Part("prior", "mine", lambda spec, guide, latent, shape, images: StandardNormal(latent))
+    model, _ = assemble(prior="mine", hidden=(8,), latent=2, shape=(1, 2, 2), parts=[mine])
     assert isinstance(model.prior, StandardNormal)
     with pytest.raises(SpecError, match="prior 'autoregressive' does not go with posterior 'normal'.* or mine$"):
-        assemble(prior="autoregressive")
+        assemble(prior="autoregressive", parts=[mine])
+    with pytest.raises(SpecError, match="unknown prior 'mine'"):
+        assemble(prior="mine")
 
 
 def python(*arguments):

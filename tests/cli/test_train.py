@@ -13,7 +13,7 @@ import torch
 
 from vampyro import cli as run
 from vampyro import data
-from vampyro.catalogue import assemble
+from vampyro.catalogue import saving
 from vampyro.objectives import Trace_ELBO
 from vampyro.programs.randomness import seeded
 from vampyro.runs import config as flags
@@ -100,7 +100,7 @@ def test_folder(dataset, tmp_path, capsys):
 
 def test_a_run_loads_as_model_and_guide_at_its_best(dataset, tmp_path):
     assert train(dataset, tmp_path / "a", "--prior", "vamp:7:from-data", "--lr", 0.05) is None
-    model, guide = assemble.load(tmp_path / "a")
+    model, guide = saving.load(tmp_path / "a")
     results = json.loads((tmp_path / "a" / "results.json").read_text())
     images = data.load(str(dataset)).images("valid")
     with seeded(0, 0):  # as the run's own validation

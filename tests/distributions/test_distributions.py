@@ -10,10 +10,9 @@ from torch.func import functional_call
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from tests.helpers import every, gap
+from tests.helpers import build_part, every, gap
 from vampyro import distributions
 from vampyro.catalogue import assemble, specs
-from vampyro.catalogue import parts as builders
 from vampyro.distributions import DiagonalNormal, FlowDistribution, LinearBernoulli, Mixture
 from vampyro.flows.planar import Planar
 
@@ -27,7 +26,7 @@ def posteriors(trained):
 
     def make(flow, count, latent, dtype=torch.float64, log_scale=None, offset=0.0):
         spec = specs.parse("flow", flow)
-        module = builders.FLOWS[spec.name](spec, FEATURES, latent)
+        module = build_part("flow", spec, FEATURES, latent)
         loc = torch.randn(count, latent) + offset
         log_scale = torch.randn_like(loc).clamp(-3, 1) if log_scale is None else torch.full_like(loc, log_scale)
         loc, scale, h = (t.to(dtype) for t in (loc, log_scale.exp(), torch.randn(count, FEATURES)))
@@ -477,11 +476,10 @@ def test_linear_bernoulli_folds_with_the_same_gradient():
 def test_float64_without_gradient_refines_what_float32_found(flow, weighted, trained, monkeypatch):
     """Against float64 throughout: the components that matter alone are computed twice."""
     spec = specs.parse("flow", flow)
-    build = builders.FLOWS.get(spec.name) if spec.name != "none" else None
     loc, scale = 1.5 * torch.randn(200, 6), 0.1 + 0.3 * torch.rand(200, 6)
     components = DiagonalNormal(loc.double(), scale.double())
-    if build is not None:
-        transform = trained(build(spec, 4, 6)).double()(torch.randn(200, 4).double())
+    if flow != "none":
+        transform = trained(build_part("flow", spec, 4, 6)).double()(torch.randn(200, 4).double())
         components = FlowDistribution(components, transform)
     logits = torch.randn(200).double() if weighted else None
     mixture = Mixture(components, logits)
@@ -506,7 +504,7 @@ def test_float64_without_gradient_refines_what_float32_found(flow, weighted, tra
 def test_components_that_cannot_be_told_apart_are_all_scored_in_float64():
     loc = 50 * torch.randn(100, 3, dtype=torch.float64)
     base = dist.Normal(loc, 1.0).to_event(1)
-    flow = builders.FLOWS["planar"](specs.parse("flow", "planar:2"), 4, 3).double()
+    flow = build_part("flow", "planar:2", 4, 3).double()
     mixture = Mixture(FlowDistribution(base, flow(torch.randn(100, 4).double())))
     z = loc[:5].clone()
     with torch.no_grad():
@@ -525,7 +523,7 @@ def test_no_points_have_no_densities(flow):
 
 @pytest.mark.parametrize("length", [1, 8, 9, 19])
 def test_planar_layers_in_groups_and_pairs_are_those_one_by_one(length, trained):
-    flow = trained(builders.FLOWS["planar"](specs.parse("flow", f"planar:{length}"), FEATURES, 6)).double()
+    flow = trained(build_part("flow", f"planar:{length}", FEATURES, 6)).double()
     components = FlowDistribution(
         DiagonalNormal(torch.randn(5, 6).double(), 0.3 + torch.rand(5, 6).double()),
         flow(torch.randn(5, FEATURES).double()),

@@ -11,8 +11,7 @@ from torch.autograd import gradcheck
 from torch.autograd.functional import jacobian
 from torch.func import functional_call
 
-from tests.helpers import every, gap, grid_error
-from vampyro.catalogue import parts as builders
+from tests.helpers import build_part, every, gap, grid_error
 from vampyro.catalogue import specs
 from vampyro.distributions import DiagonalNormal, FlowDistribution
 from vampyro.flows.planar import Planar
@@ -27,7 +26,7 @@ every_flow = pytest.mark.parametrize("spec", [spec for spec in every("flow", 3) 
 def build(trained):
     def flow(spec, latent=3, norm=2.0):
         spec = specs.parse("flow", spec)
-        return trained(builders.FLOWS[spec.name](spec, FEATURES, latent), norm).double()
+        return trained(build_part("flow", spec, FEATURES, latent), norm).double()
 
     return flow
 

@@ -8,8 +8,7 @@ from pyro.infer.autoguide import AutoLaplaceApproximation
 from torch.autograd import gradcheck, gradgradcheck
 from torch.func import functional_call, grad, hessian, jacfwd, jacrev, jvp, vmap
 
-from tests.helpers import every, gap
-from vampyro.catalogue import parts as builders
+from tests.helpers import build_part, every, gap
 from vampyro.catalogue import specs
 from vampyro.catalogue.assemble import assemble
 from vampyro.distributions import DiagonalNormal, FlowDistribution, Mixture
@@ -24,7 +23,7 @@ every_flow = pytest.mark.parametrize("spec", FLOWS)
 def build(trained):
     def flow(spec, norm=2.0):
         spec = specs.parse("flow", spec)
-        return trained(builders.FLOWS[spec.name](spec, FEATURES, LATENT), norm).double()
+        return trained(build_part("flow", spec, FEATURES, LATENT), norm).double()
 
     return flow
 

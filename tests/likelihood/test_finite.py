@@ -13,7 +13,8 @@ from torch import nn
 
 from tests.cli.test_train import call
 from tests.helpers import as_trained
-from vampyro.catalogue.assemble import assemble, load
+from vampyro.catalogue.assemble import assemble
+from vampyro.catalogue.saving import load
 from vampyro.distributions import BernoulliVector, Codes, Mixture
 from vampyro.likelihood import ais, bdmc, log_weights, posterior_draws, score
 from vampyro.likelihood.discrete_moves import DiscreteTarget

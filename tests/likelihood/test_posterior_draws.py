@@ -88,7 +88,7 @@ def test_the_file_is_read_back(trained, tmp_path):
     assert (found.posterior.image.values == found.importance.image.values).all()
     assert found.attrs["proposals"] == 300
     # The weights' own estimate is what the same programs score to.
-    from vampyro.catalogue.assemble import load
+    from vampyro.catalogue.saving import load
 
     x = torch.from_numpy(found.observed_data.x.values)
     other = score(*load(trained), x, samples=2000).log_likelihood

@@ -15,10 +15,9 @@ from vampyro.models import VAE
 from vampyro.priors import StandardNormal, VampPrior
 
 from tests.helpers import find
-from vampyro.catalogue import parts as builders
-from vampyro.catalogue import specs
+from vampyro.catalogue import Part, known
 from vampyro.catalogue.assemble import assemble
-from vampyro.catalogue.supports import check_likelihood
+from vampyro.catalogue.compatibility import check_likelihood
 from vampyro.diagnostics import active_units, decompose
 from vampyro.likelihood import ais, posterior_draws, score
 from vampyro.nets.likelihoods import ToImage
@@ -288,15 +287,16 @@ class LaplaceHead(nn.Module):
 
 @pytest.mark.parametrize("model", ["vae", "two-level"])
 @pytest.mark.parametrize("flow", ["none", "planar:2"])
-def test_a_posterior_and_a_likelihood_of_ones_own_go_by_name(flow, model, monkeypatch):
-    for family in ("posterior", "likelihood"):
-        monkeypatch.setitem(specs.FAMILIES[family], "own", specs.Form())
-    monkeypatch.setitem(builders.POSTERIORS, "own", lambda spec, *sizes: Correlated(*sizes))
-    monkeypatch.setitem(builders.LIKELIHOODS, "own", lambda spec, *sizes: LaplaceHead(*sizes))
-    config, *_ = flags.read(["--posterior", "own", "--likelihood", "own", "--prior", "vamp:3", "--flow", flow])
-    check_likelihood("own", "levels", "grey images")
-    parts = {name: config[name] for name in ("posterior", "likelihood", "prior", "flow")}
-    programs = assemble(**parts, model=model, hidden=(8,), latent=2, shape=(1, 4, 4))
+def test_a_posterior_and_a_likelihood_of_ones_own_go_by_name(flow, model):
+    own = [
+        Part("posterior", "own", lambda spec, *sizes: Correlated(*sizes)),
+        Part("likelihood", "own", lambda spec, *sizes: LaplaceHead(*sizes)),
+    ]
+    with known(own):
+        config, *_ = flags.read(["--posterior", "own", "--likelihood", "own", "--prior", "vamp:3", "--flow", flow])
+        check_likelihood("own", "levels", "grey images")
+    parts = {name: getattr(config, name) for name in ("posterior", "likelihood", "prior", "flow")}
+    programs = assemble(**parts, model=model, hidden=(8,), latent=2, shape=(1, 4, 4), parts=own)
     x = torch.rand(20, 1, 4, 4)
     update = make_update(*programs, lr=0.01)
     assert update(x)["loss"] > min(update(x)["loss"] for _ in range(50))

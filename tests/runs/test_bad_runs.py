@@ -10,7 +10,7 @@ import torch
 
 from tests.cli.test_train import SMALL, call, train
 from vampyro import memory as capacity
-from vampyro.catalogue import assemble
+from vampyro.catalogue import assemble, saving
 from vampyro.cli import export
 from vampyro.distributions import DiagonalNormal
 from vampyro.errors import SpecError, UserError
@@ -188,7 +188,7 @@ def test_what_is_no_object_is_no_config(content, a_run):
         status = call(*job, a_run)
         assert status.startswith("error: ") and "is not the config.json of a run" in status and "\n" not in status
     with pytest.raises(CheckpointError, match="config.json is not the config.json of a run"):
-        assemble.load(a_run)
+        saving.load(a_run)
 
 
 @pytest.mark.parametrize(
@@ -213,8 +213,8 @@ def test_load_names_a_part_that_is_missing_or_strange(part, a_run):
     config = json.loads((a_run / "config.json").read_text())
     configure(a_run, {name: value for name, value in config.items() if name != part})
     with pytest.raises((CheckpointError, SpecError), match="config.json"):
-        assemble.load(a_run)
+        saving.load(a_run)
     for strange in (None, 5.5, {"a": 1}, "zzz"):
         configure(a_run, config | {part: strange})
         with pytest.raises((CheckpointError, SpecError), match="config.json"):
-            assemble.load(a_run)
+            saving.load(a_run)

@@ -7,7 +7,7 @@ from dataclasses import FrozenInstanceError
 import pytest
 
 from tests.cli.test_train import SMALL, call
-from vampyro.catalogue.specs import FAMILIES
+from vampyro.catalogue.parts import FAMILIES
 from vampyro.errors import SpecError
 from vampyro.runs import config as flags
 from vampyro.runs.arguments import as_started

@@ -13,7 +13,7 @@ from torch import nn
 from vampyro.priors import FittedMixture, StandardNormal
 
 from tests.cli.test_train import call, train
-from vampyro.catalogue import assemble
+from vampyro.catalogue import assemble, saving
 from vampyro.diagnostics import decompose, gaps, surgery
 from vampyro.distributions import DiagonalNormal
 from vampyro.errors import SpecError
@@ -283,7 +283,7 @@ def test_samples_are_drawn_from_the_fitted_prior(run, tmp_path):
     file, config = tmp_path / "drawn.npz", json.loads((run / "config.json").read_text())
     command = ["sample", run, "--prior", "gmm:2", "--count", 7, "--npz", file, "--device", "cpu"]
     assert call(*command, "--out", tmp_path / "drawn.png") in (None, 0)
-    model, guide = assemble.load(run)
+    model, guide = saving.load(run)
     images = load_images(config).images("train")
     model.prior = assemble.ex_post("gmm:2", model, guide, images, config["seed"])
     with torch.no_grad(), seeded(config["seed"]):
@@ -344,4 +344,4 @@ def test_a_vae_of_two_levels_is_scored_under_a_mixture_of_its_upper_codes(datase
     measures = json.loads((tmp_path / "a" / "results.json").read_text())["measures"]
     assert "proposal" not in measures["gmm:2"]["likelihood"]
     with pytest.raises(SpecError, match="unknown scoring prior .vamp. .choose from own, aggregate, gmm"):
-        assemble.ex_post("vamp:3", *assemble.load(tmp_path / "a"), torch.zeros(5, 1, 6, 5))
+        assemble.ex_post("vamp:3", *saving.load(tmp_path / "a"), torch.zeros(5, 1, 6, 5))

@@ -11,12 +11,11 @@ from torch import nn
 from vampyro.priors import StandardBernoulli, StandardNormal
 
 from tests.cli.test_train import assert_same, call
-from tests.helpers import as_trained, gap
+from tests.helpers import as_trained, build_part, gap
 from tests.objectives.test_elbo import Waits
 from vampyro import nets
 from vampyro.catalogue import specs
 from vampyro.catalogue.assemble import assemble
-from vampyro.catalogue.parts import OBJECTIVES
 from vampyro.diagnostics import decompose, gaps, surgery
 from vampyro.distributions import BernoulliVector, DiagonalNormal, Mixture
 from vampyro.likelihood import score
@@ -308,7 +307,7 @@ def test_the_score_function_of_one_image_is_that_by_hand(model):
 def test_a_short_last_batch_of_one_image_trains(objective, engine):
     spec = specs.parse("objective", objective)
     model, guide = assemble(posterior="bernoulli", hidden=(8,), latent=BITS, shape=SHAPE)
-    update = make_update(model, guide, objective=OBJECTIVES[spec.name](spec, SHAPE), engine=engine)
+    update = make_update(model, guide, objective=build_part("objective", spec, SHAPE), engine=engine)
     assert all(update(torch.zeros(count, *SHAPE))["loss"].isfinite() for count in (3, 1, 1, 3))
 
 
@@ -421,7 +420,7 @@ def test_a_learned_baseline_goes_on_where_it_was(dataset, tmp_path):
 def test_a_step_never_waits_for_the_device(objective, prior):
     model, guide, _, x = programs(prior=prior, dtype=torch.float32)
     spec = specs.parse("objective", objective)
-    update = make_update(model, guide, objective=OBJECTIVES[spec.name](spec, SHAPE))
+    update = make_update(model, guide, objective=build_part("objective", spec, SHAPE))
     update(x)  # the first runs under validation
     with Waits() as waits:
         update(x)
@@ -430,7 +429,7 @@ def test_a_step_never_waits_for_the_device(objective, prior):
 
 def test_as_many_bits_are_summed_out_as_are_allowed():
     """The two rooms that say how many may not import each other."""
-    from vampyro.catalogue.supports import MOST_BITS
+    from vampyro.catalogue.compatibility import MAX_BITS
     from vampyro.distributions import binary
 
-    assert binary.MOST_BITS == MOST_BITS
+    assert binary.MAX_BITS == MAX_BITS

@@ -17,7 +17,8 @@ from vampyro.priors import AutoregressivePrior, UniformCodes
 
 from tests.cli.test_train import call, train
 from tests.helpers import as_trained
-from vampyro.catalogue.assemble import aggregate, assemble, load
+from vampyro.catalogue.assemble import assemble, ex_post
+from vampyro.catalogue.saving import load
 from vampyro.diagnostics import code_use, decompose, gaps, surgery
 from vampyro.distributions import AutoregressiveCodes, Codes, Mixture, Quantised
 from vampyro.likelihood import score
@@ -430,7 +431,7 @@ def test_surgery_and_the_aggregated_posterior_hold_over_codes():
     x = images(20)
     cut = surgery(model, guide, x, samples=50)
     assert 0 < cut.mutual_information.mean <= math.log(20) + 1e-9
-    model.prior = aggregate(guide, x)
+    model.prior = ex_post("aggregate", model, guide, x)
     z, _ = every_vector(guide.head.codes)
     with evaluation_mode(model, guide):
         p = model.prior()

@@ -11,7 +11,8 @@ from torch.nn.functional import logsigmoid
 
 from tests.cli.test_train import call
 from vampyro import data, nets
-from vampyro.catalogue.assemble import assemble, load
+from vampyro.catalogue.assemble import assemble
+from vampyro.catalogue.saving import load
 from vampyro.data import ImageSet
 from vampyro.distributions.labelled import join, one_hot, split
 from vampyro.errors import DataError, SpecError

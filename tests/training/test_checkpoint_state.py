@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tests.cli.test_train import call, train
-from vampyro.catalogue import assemble
+from vampyro.catalogue import saving
 from vampyro.runs import training_run as training
 from vampyro.runs.folder import Folder
 from vampyro.training.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
@@ -160,7 +160,7 @@ def test_every_job_names_the_file_in_one_line(path, value, run, tmp_path):
         assert status.startswith(f"error: {folder / 'checkpoint.pt'} is not a valid checkpoint of this run: "), job
         assert "\n" not in status
     with pytest.raises(CheckpointError, match="not a valid checkpoint"):
-        assemble.load(folder)
+        saving.load(folder)
 
 
 @pytest.mark.parametrize("kind", ["sparse", "meta", "wide"])

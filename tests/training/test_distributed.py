@@ -106,7 +106,7 @@ def test_a_run_of_two_processes_is_one_run(dataset, tmp_path):
     assert len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()) == 3
 
     from vampyro import data
-    from vampyro.catalogue.assemble import load
+    from vampyro.catalogue.saving import load
 
     again = score(*load(tmp_path / "run"), data.load(dataset).images("test"), 400, seed=5)
     assert np.median(np.abs(scores["log_likelihood"] - again.log_likelihood.numpy())) < 0.2

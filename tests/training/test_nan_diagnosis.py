@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from tests.cli.test_train import call
+from tests.helpers import build_part
 from tests.runs.test_faults import assert_clean, begun, kept
 from vampyro import data
-from vampyro.catalogue import parts as builders
 from vampyro.catalogue import specs
 from vampyro.catalogue.assemble import assemble
 from vampyro.objectives import IWAE, Trace_ELBO, TraceMeanField_ELBO
@@ -135,7 +135,7 @@ def test_a_guides_factor_is_the_guides_and_what_learns_after_a_step_is_no_site_o
 
 def test_an_objectives_own_parameter_is_named(dataset):
     spec = specs.parse("objective", "elbo:score")
-    objective = builders.OBJECTIVES[spec.name](spec, (1, 6, 5))
+    objective = build_part("objective", spec, (1, 6, 5))
     update = make_update(*small(posterior="bernoulli", prior="standard"), objective=objective)
     with torch.no_grad():
         next(objective.parameters()).view(-1)[0] = torch.nan

@@ -1,190 +1,363 @@
-"""Names to builders: each dict is a family of specs, each builder makes one part."""
+"""The catalogue: one row for every part, ours and a user's. Reading it imports no torch.
 
-import math
+The grammar of specs, `--help`, the compatibility of parts and how they are built follow from the rows.
+"""
 
-import torch
+import hashlib
+import importlib
+import importlib.util
+import sys
+import traceback
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Iterator
 
-from vampyro import nets
-from vampyro.errors import SpecError
-from vampyro.flows import CouplingFlow, IAFFlow, PlanarFlow, RadialFlow, SplineFlow, SylvesterFlow
-from vampyro.objectives import (
-    IWAE,
-    Introspective,
-    Relaxed,
-    Trace_ELBO,
-    TraceEnum_ELBO,
-    TraceGraph_ELBO,
-    TraceMeanField_ELBO,
+from vampyro.data.names import DataSet, known_data_sets
+from vampyro.errors import SpecError, choose, quote
+
+MANY = 10**9  # of anything: what is larger is a slip, and no machine's
+MAX_FLOW_LENGTH = 1000  # layers, each a module of its own
+MAX_LAYERS = 100  # of a network
+ESTIMATORS = ("score", "relaxed", "enumerate")  # of the gradient, where a latent is discrete
+
+REAL, POINTS, BITS, CODES = "real", "points", "bits", "codes"  # what latents can be
+LATENTS = {
+    REAL: "real numbers",
+    POINTS: "points",
+    BITS: "bits",
+    CODES: "a codebook's codes",
+}
+EVERY = tuple(LATENTS)
+Builder = str | Callable[..., Any]
+
+
+@dataclass(frozen=True)
+class Part:
+    """The row of a part.
+
+    Attributes:
+        family: `prior`, `flow`, `likelihood`, `posterior`, `net`, `objective`, …: the flag without its dashes.
+        name: in specs.
+        build: a function, or "module:function", which is imported when the part is first built; or one for each kind
+            of latents. Its arguments depend on the family:
+
+            prior: (spec, guide, latent, shape, images) → a `Prior`; shape is that of the guide's input, images are
+                training images or a function that returns them, or None.
+            flow: (spec, features, latent) → a `Flow`; it is also known as a prior then.
+            posterior: (spec, features, latent) → a head, features → distribution over z.
+            likelihood: (spec, features, shape) → a head, features → distribution over images.
+            net: () → (encoder, trunk): encoder(shape, hidden, activation, final) is a module with `features`, and
+                trunk(features, shape, activation), or None, stands between a decoder's MLP and its likelihood.
+            objective: (spec, shape) → an `Objective`.
+
+            `spec.n` is the number in the spec, and `spec.options` are its options.
+        help: a few words.
+        n: the default of the number after the name; None where the name takes none.
+        options: words that may follow.
+        exclusive: of these at most one.
+        max_n: the largest number.
+        on: the kinds of latents that it goes with, of LATENTS.
+        support: of a posterior, the kind of its latents; of a likelihood, where it has mass: `binary`, `levels`,
+            `unit` or `real`.
+        why: of a posterior, {family: why parts of that family that are not for its latents do not go with it}.
+        middle: of a posterior, the head of p(z1 | z2) in a two-level model.
+        levels: of a model, how many latents it has.
+
+    >>> Part("prior", "student", lambda spec, guide, latent, shape, images: None).on
+    ('real',)
+    """
+
+    family: str
+    name: str
+    build: Builder | Mapping[str, Builder] = ""
+    help: str = ""
+    n: int | None = None
+    options: tuple[str, ...] = ()
+    exclusive: tuple[str, ...] = ()
+    max_n: int = MANY
+    on: tuple[str, ...] = (REAL,)
+    support: str = REAL
+    why: Mapping[str, str] = field(default_factory=dict)
+    middle: str = "vampyro.nets:NormalHead"
+    levels: int = 1
+
+    def builder(self, latents: str = REAL) -> Callable[..., Any]:
+        """The function that builds it, for that kind of latents."""
+        build = self.build if isinstance(self.build, str) or callable(self.build) else self.build[latents]
+        return imported(build)
+
+
+def imported(build: Builder) -> Callable[..., Any]:
+    """A function, imported where it is named by "module:function"."""
+    if not isinstance(build, str):
+        return build
+    module, _, name = build.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
+OURS = "vampyro.catalogue.builders"
+VAMP = {"n": 100, "options": ("weighted", "from-data", "fixed"), "exclusive": ("from-data", "fixed")}
+NOT_REAL = "it is a density over real numbers"
+BENDS = "it bends a density over real numbers"
+
+
+def _flow(name: str, cls: str, n: int, help: str) -> Part:
+    return Part("flow", name, f"{OURS}:{cls}", help, n, ("shared",), max_n=MAX_FLOW_LENGTH)
+
+
+ROWS = (
+    Part(
+        "prior",
+        "standard",
+        {
+            REAL: f"{OURS}:standard",
+            POINTS: f"{OURS}:standard",
+            BITS: f"{OURS}:standard_bits",
+            CODES: f"{OURS}:uniform_codes",
+        },
+        "N(0, I); on bits and codes uniform",
+        on=EVERY,
+    ),
+    Part("prior", "mog", f"{OURS}:mog", "a mixture of N Gaussians", 10, ("weighted",)),
+    Part("prior", "vamp", f"{OURS}:vamp", "a VampPrior of N pseudo-inputs", **VAMP, on=(REAL, BITS)),
+    Part("prior", "vamp-base", f"{OURS}:vamp_base", "a VampPrior over the Gaussian bases", **VAMP, on=(REAL, BITS)),
+    Part("prior", "autoregressive", f"{OURS}:autoregressive_codes", "over a codebook's codes", on=(CODES,)),
+    Part("scoring prior", "own", help="the one that was trained", on=EVERY),
+    Part("scoring prior", "aggregate", f"{OURS}:aggregate", "the aggregated posterior", on=(REAL, BITS, CODES)),
+    Part("scoring prior", "gmm", f"{OURS}:gmm", "N Gaussians, fitted to the codes", 10, on=(REAL, POINTS)),
+    Part("flow", "none", f"{OURS}:no_flow", "no flow", on=EVERY),
+    _flow("planar", "planar", 5, "arXiv:1505.05770"),
+    _flow("radial", "radial", 5, "arXiv:1505.05770"),
+    _flow("sylvester", "sylvester", 4, "arXiv:1803.05649"),
+    _flow("iaf", "iaf", 4, "arXiv:1606.04934"),
+    _flow("coupling", "coupling", 4, "arXiv:1605.08803"),
+    _flow("spline", "spline", 4, "arXiv:1906.04032"),
+    Part("model", "vae", f"{OURS}:vae", "one level of latents", on=EVERY),
+    Part("model", "two-level", f"{OURS}:two_level", "z2 → z1 → x", on=(REAL, POINTS, BITS), levels=2),
+    Part("net", "mlp", f"{OURS}:mlp"),
+    Part("net", "conv", f"{OURS}:conv", "the VampPrior paper's"),
+    Part("net", "small-conv", f"{OURS}:small_conv"),
+    *(Part("activation", name) for name in ("gated", "relu", "leaky-relu", "softplus", "tanh")),
+    Part("likelihood", "bernoulli", f"{OURS}:bernoulli", support="binary"),
+    Part("likelihood", "normal", f"{OURS}:normal_image", options=("learned",), support="real"),
+    Part("likelihood", "logistic", f"{OURS}:logistic", support="levels"),
+    Part("likelihood", "continuous-bernoulli", f"{OURS}:continuous_bernoulli", support="unit"),
+    Part("posterior", "normal", f"{OURS}:normal", why={"prior": "it is over a codebook's codes"}),
+    Part(
+        "posterior",
+        "delta",
+        f"{OURS}:delta",
+        support=POINTS,
+        why={
+            "prior": "mixed points have no density, and a learned prior has one without bound",
+            "scoring prior": "mixed points have no density",
+            "flow": "a point that flows is another point",
+            "objective": "samples of a point are one, and its KL from a density is infinite",
+        },
+    ),
+    Part(
+        "posterior",
+        "bernoulli",
+        f"{OURS}:bits",
+        support=BITS,
+        why={
+            "prior": NOT_REAL,
+            "scoring prior": NOT_REAL,
+            "flow": BENDS,
+            "objective": "its gradient goes through samples, and bits have none",
+        },
+        middle="vampyro.nets:BinaryHead",
+    ),
+    Part(
+        "posterior",
+        "vq",
+        f"{OURS}:quantiser",
+        n=64,
+        support=CODES,
+        why={
+            "prior": "it does not live there",
+            "scoring prior": "it does not live there",
+            "flow": BENDS,
+            "model": "its lower level is given a vector of real numbers, or bits",
+            "objective": "samples of a point are one, and its KL does not move with the encoder",
+        },
+    ),
+    Part("condition", "none", f"{OURS}:given_nothing", on=EVERY),
+    Part("condition", "label", f"{OURS}:given_label", on=EVERY),
+    Part("objective", "elbo", f"{OURS}:elbo", options=("analytic", *ESTIMATORS), exclusive=ESTIMATORS, on=EVERY),
+    Part("objective", "iwae", f"{OURS}:iwae", "arXiv:1509.00519", 5),
+    Part("objective", "intro", f"{OURS}:intro", "arXiv:1807.06358", 40, ("reconstructions",)),
 )
-from vampyro.priors import (
-    AutoregressivePrior,
-    FlowPrior,
-    MixtureOfGaussians,
-    StandardBernoulli,
-    StandardNormal,
-    UniformCodes,
-    VampPrior,
-)
 
 
-def standard(spec, guide, latent, shape, images):
-    return StandardNormal(latent)
+def _families(rows: Iterable[Part]) -> dict[str, dict[str, Part]]:
+    """{family: {name: row}}; each flow is a prior too, as one map of a Normal."""
+    families: dict[str, dict[str, Part]] = {}
+    for row in rows:
+        families.setdefault(row.family, {})[row.name] = row
+        if row.family == "flow" and row.name != "none":
+            prior = Part("prior", row.name, f"{OURS}:flow_prior", row.help, row.n, max_n=row.max_n)
+            families.setdefault("prior", {})[row.name] = prior
+    return families
 
 
-def mog(spec, guide, latent, shape, images):
-    return MixtureOfGaussians(latent, spec.n, weighted="weighted" in spec.options)
+FAMILIES = _families(ROWS)
+_LAST = FAMILIES["prior"].pop("autoregressive")
+FAMILIES["prior"]["autoregressive"] = _LAST
+OPEN = ("prior", "flow", "likelihood", "posterior", "net", "objective")  # families that take a user's rows
 
 
-def vamp(spec, guide, latent, shape, images):
-    return _vamp(guide.q, spec, shape, images)
+@dataclass(frozen=True)
+class UserParts:
+    """A user's rows, and where they come from.
+
+    Attributes:
+        families: {family: {name: row}}.
+        file, sha256: of the file that holds them, or None.
+    """
+
+    families: Mapping[str, Mapping[str, Part]] = field(default_factory=dict)
+    data_sets: tuple[DataSet, ...] = ()
+    file: str | None = None
+    sha256: str | None = None
 
 
-def vamp_base(spec, guide, latent, shape, images):
-    return _vamp(guide.base, spec, shape, images)
+_USER: ContextVar[UserParts] = ContextVar("user parts", default=UserParts())
 
 
-def _vamp(q, spec, shape, images):
-    start = None
-    if spec.options & {"from-data", "fixed"}:
-        if images is None:
-            raise SpecError(f"prior '{spec}' takes its pseudo-inputs from training images, and got none: pass images=…")
-        images = images() if callable(images) else images
-        if spec.n > len(images):
-            raise SpecError(f"prior '{spec}' needs {spec.n} training images, got {len(images)}: choose a smaller N")
-        start = images[torch.randperm(len(images))[: spec.n].to(images.device)]
-    return VampPrior(
-        q, shape, spec.n, images=start, trainable="fixed" not in spec.options, weighted="weighted" in spec.options
-    )
+def rows(family: str) -> Mapping[str, Part]:
+    """{name: row} of a family, a user's rows after ours."""
+    return FAMILIES[family] | dict(_USER.get().families.get(family, {}))
 
 
-def flow_prior(spec, guide, latent, shape, images):
-    return FlowPrior(TRANSFORMS[spec.name](0, latent, spec.n, shared=True), latent)
+def row_of(family: str, name: str) -> Part:
+    return rows(family)[name]
 
 
-def codes(prior):
-    """A prior over vectors of codes, which borrows the guide's codebook."""
-
-    def build(spec, guide, latent, shape, images):
-        codebook = guide.head.codebook
-        return prior(codebook, latent // codebook().shape[1])
-
-    return build
+def user_parts() -> UserParts:
+    """The user's rows that are known at present."""
+    return _USER.get()
 
 
-def quantiser(spec, features, latent):
-    if latent % (size := nets.quantiser.DIMENSION):
+@contextmanager
+def known(parts: "str | Path | UserParts | Iterable[Part | DataSet] | None") -> Iterator[UserParts]:
+    """Inside, a user's rows stand next to ours; without any, those that are known already.
+
+    Args:
+        parts: a Python file with a list `PARTS`, or the rows themselves.
+
+    Raises:
+        SpecError: as `read_parts`.
+
+    >>> row = Part("prior", "mine", lambda spec, guide, latent, shape, images: None)
+    >>> with known([row]):
+    ...     rows("prior")["mine"] is row
+    True
+    """
+    if parts is None:
+        yield user_parts()
+        return
+    found = read_parts(parts)
+    token = _USER.set(found)
+    try:
+        with known_data_sets(found.data_sets):
+            yield found
+    finally:
+        _USER.reset(token)
+
+
+def read_parts(parts: "str | Path | UserParts | Iterable[Part | DataSet]") -> UserParts:
+    """Check a user's rows; of a file, its code is executed for that.
+
+    Raises:
+        SpecError: where the file cannot be read or executed or holds no `PARTS`, or a row is wrong.
+    """
+    if isinstance(parts, UserParts):
+        return parts
+    if isinstance(parts, (str, Path)):
+        source, digest = str(parts), file_digest(parts)
+        return replace(_check(_execute(source), f"parts {quote(source)}"), file=source, sha256=digest)
+    return _check(parts, "parts")
+
+
+def file_digest(file: str | Path) -> str:
+    """The sha256 of a file of parts.
+
+    Raises:
+        SpecError: where it cannot be read.
+    """
+    try:
+        return hashlib.sha256(Path(file).read_bytes()).hexdigest()
+    except OSError as error:
         raise SpecError(
-            f"posterior '{spec}' cuts z into codes of {size} numbers: expected a multiple as latent, got {latent}"
+            f"parts {quote(str(file))}: {error.strerror}; expected a Python file with a list PARTS"
+        ) from None
+
+
+def _execute(file: str) -> object:
+    """The list `PARTS` of a Python file, whose folder its imports are looked up in too."""
+    path = Path(file).resolve()
+    name = f"vampyro_parts_{file_digest(path)[:16]}"
+    if name not in sys.modules:
+        spec = importlib.util.spec_from_file_location(name, path)
+        if path.suffix != ".py" or spec is None or spec.loader is None:
+            raise SpecError(f"parts {quote(file)}: expected a Python file, NAME.py, with a list PARTS")
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[name] = module  # dataclasses and pickling look their module up
+        sys.path.insert(0, str(path.parent))
+        try:
+            spec.loader.exec_module(module)
+        except Exception as error:
+            del sys.modules[name]
+            lines = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+            line = f"line {lines[-1].lineno}: " if lines else ""
+            raise SpecError(f"parts {quote(file)}: {line}{type(error).__name__}: {error}") from error
+        finally:
+            sys.path.remove(str(path.parent))
+    if "PARTS" not in vars(sys.modules[name]):
+        raise SpecError(f"parts {quote(file)} has no list PARTS: PARTS = [Part('prior', 'student', build=…)]")
+    return sys.modules[name].PARTS
+
+
+def _check(parts: object, what: str) -> UserParts:
+    if not isinstance(parts, (list, tuple)) or not all(isinstance(row, (Part, DataSet)) for row in parts):
+        raise SpecError(f"{what}: expected a list of Part and DataSet rows, got {quote(parts)}")
+    chosen = [row for row in parts if isinstance(row, Part)]
+    for row in chosen:
+        if choose(f"family in {what}", row.family, list(OPEN)) and row.name in FAMILIES[row.family]:
+            raise SpecError(f"{what}: there is a {row.family} {row.name!r} already; choose another name")
+        if not row.build:
+            raise SpecError(f"{what}: {row.family} {row.name!r} has no build: give a function")
+    names = [(row.family, row.name) for row in chosen]
+    if len(set(names)) < len(names):
+        raise SpecError(f"{what}: a name is there twice: {', '.join(sorted({name for _, name in names}))}")
+    return UserParts(_families(chosen), tuple(row for row in parts if isinstance(row, DataSet)))
+
+
+def check_recorded(file: str | None, sha256: str | None, where: str | Path, hint: str) -> str | None:
+    """Check that the parts which a folder was made with are known; nobody's file is executed without being named.
+
+    Args:
+        file, sha256: of the file of parts, as recorded; None where there was none.
+        where: the folder.
+        hint: how to name the file, after "add".
+
+    Returns:
+        a warning where the file has changed since.
+
+    Raises:
+        SpecError: where no file of parts was named.
+    """
+    if file is None:
+        return None
+    now = user_parts()
+    if not now.families and not now.data_sets:
+        raise SpecError(
+            f"{where} was made with the parts of {quote(file)}, which is not executed unless you name it: add {hint}"
         )
-    return nets.VectorQuantiser(features, latent, spec.n)
-
-
-def no_flow(spec, features, latent):
-    return None
-
-
-def flow(spec, features, latent):
-    return TRANSFORMS[spec.name](features, latent, spec.n, shared="shared" in spec.options)
-
-
-def given_nothing(shape, classes, activation):
-    return tuple(shape), 0, lambda body: body, lambda images: images
-
-
-def given_label(shape, classes, activation):
-    if not classes:
-        raise SpecError("condition 'label' needs to know how many labels there are: pass classes=…, 10 of digits")
-
-    return (
-        (math.prod(shape) + classes,),
-        classes,
-        lambda body: nets.ConditionalEncoder(body, shape, classes, activation),
-        lambda images: nets.ConditionalDecoder(images, shape, classes),
-    )
-
-
-TRANSFORMS = {
-    "planar": PlanarFlow,
-    "radial": RadialFlow,
-    "sylvester": SylvesterFlow,
-    "iaf": IAFFlow,
-    "coupling": CouplingFlow,
-    "spline": SplineFlow,
-}
-
-
-LATENTS = 2  # of a model here, at most
-
-
-FLOWS = {"none": no_flow, **dict.fromkeys(TRANSFORMS, flow)}
-
-
-PRIORS = {
-    "standard": standard,
-    "mog": mog,
-    "vamp": vamp,
-    "vamp-base": vamp_base,
-    **dict.fromkeys(TRANSFORMS, flow_prior),
-}
-
-
-# Where a posterior does not live on real vectors, there are priors of its own.
-PRIORS_OF = {
-    "normal": PRIORS,
-    "delta": PRIORS,
-    "bernoulli": PRIORS | {"standard": lambda spec, guide, latent, shape, images: StandardBernoulli(latent)},
-    "vq": {"standard": codes(UniformCodes), "autoregressive": codes(AutoregressivePrior)},
-}
-
-
-POSTERIORS = {
-    "normal": lambda spec, *sizes: nets.NormalHead(*sizes),
-    "delta": lambda spec, *sizes: nets.DeltaHead(*sizes),
-    "bernoulli": lambda spec, *sizes: nets.BinaryHead(*sizes),
-    "vq": quantiser,
-}
-
-
-MIDDLES = {  # of two levels, p(z1 | z2)
-    "normal": nets.NormalHead,
-    "delta": nets.NormalHead,
-    "bernoulli": nets.BinaryHead,
-}
-
-
-def elbo(spec, shape):
-    analytic = "analytic" in spec.options
-    if "enumerate" in spec.options:  # exact, its KL too
-        return TraceEnum_ELBO()
-    if "score" in spec.options:
-        return TraceGraph_ELBO(nets.Baseline(shape, LATENTS), analytic)
-    sampled = TraceMeanField_ELBO() if analytic else Trace_ELBO()
-    return Relaxed(sampled) if "relaxed" in spec.options else sampled
-
-
-# An encoder, and what stands between a decoder's MLP and its likelihood.
-NETS = {
-    "mlp": (nets.MLP, None),
-    "conv": (nets.ConvEncoder, nets.ConvDecoder),
-    "small-conv": (nets.SmallConvEncoder, nets.SmallConvDecoder),
-}
-
-
-LIKELIHOODS = {
-    "bernoulli": lambda spec, features, shape: nets.BernoulliHead(features, shape),
-    "normal": lambda spec, features, shape: nets.NormalImageHead(features, shape, learned="learned" in spec.options),
-    "logistic": lambda spec, features, shape: nets.LogisticHead(features, shape),
-    "continuous-bernoulli": lambda spec, features, shape: nets.ContinuousBernoulliHead(features, shape),
-}
-
-
-# The shape of what programs are given, how many numbers a decoder is given beside its latent, and what an encoder's
-# body and a decoder become.
-CONDITIONS = {"none": given_nothing, "label": given_label}
-
-
-OBJECTIVES = {
-    "elbo": elbo,
-    "iwae": lambda spec, shape: IWAE(spec.n),
-    "intro": lambda spec, shape: Introspective(spec.n, reconstructions="reconstructions" in spec.options),
-}
+    if now.sha256 == sha256:
+        return None
+    return f"{now.file or 'the given parts'} is not the file that {where} was made with, or has changed since"

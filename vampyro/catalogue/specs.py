@@ -4,22 +4,11 @@ Pure Python, so that `run.py --help` need not import torch.
 """
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from difflib import get_close_matches
 
+from vampyro.catalogue.parts import Part, rows
 from vampyro.errors import SpecError, choose, quote
-
-MANY = 10**9  # of anything: what is larger is a slip, and no machine's
-
-
-@dataclass(frozen=True)
-class Form:
-    """What may follow a name: `n` is the default of N, None where the name takes none."""
-
-    n: int | None = None
-    options: tuple[str, ...] = ()
-    exclusive: tuple[str, ...] = field(default=(), kw_only=True)  # at most one of these
-    max_n: int = field(default=MANY, kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -34,81 +23,32 @@ class Spec:
     n: int | None = None
     options: frozenset[str] = frozenset()
 
-    def __str__(self):
+    def __str__(self) -> str:
         return ":".join([self.name, *([] if self.n is None else [str(self.n)]), *sorted(self.options)])
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"Spec({str(self)!r})"
 
 
-VAMP = Form(100, ("weighted", "from-data", "fixed"), exclusive=("from-data", "fixed"))
-
-
-ESTIMATORS = ("score", "relaxed", "enumerate")  # of the gradient, where a latent is discrete
-
-
-FLOW_LENGTHS = {"planar": 5, "radial": 5, "sylvester": 4, "iaf": 4, "coupling": 4, "spline": 4}
-
-
-MAX_FLOW_LENGTH = 1000  # layers, each a module of its own
-
-
-MAX_LAYERS = 100  # of a network
-
-
-FAMILIES = {
-    "prior": {
-        "standard": Form(),
-        "mog": Form(10, ("weighted",)),
-        "vamp": VAMP,
-        "vamp-base": VAMP,
-        **{name: Form(length, max_n=MAX_FLOW_LENGTH) for name, length in FLOW_LENGTHS.items()},
-        "autoregressive": Form(),
-    },
-    "scoring prior": {"own": Form(), "aggregate": Form(), "gmm": Form(10)},  # in place of the one that was trained
-    "flow": {
-        "none": Form(),
-        **{name: Form(length, ("shared",), max_n=MAX_FLOW_LENGTH) for name, length in FLOW_LENGTHS.items()},
-    },
-    "model": {"vae": Form(), "two-level": Form()},
-    "net": {"mlp": Form(), "conv": Form(), "small-conv": Form()},
-    "activation": {name: Form() for name in ("gated", "relu", "leaky-relu", "softplus", "tanh")},
-    "likelihood": {
-        "bernoulli": Form(),
-        "normal": Form(options=("learned",)),
-        "logistic": Form(),
-        "continuous-bernoulli": Form(),
-    },
-    "posterior": {"normal": Form(), "delta": Form(), "bernoulli": Form(), "vq": Form(64)},
-    "condition": {"none": Form(), "label": Form()},
-    "objective": {
-        "elbo": Form(options=("analytic", *ESTIMATORS), exclusive=ESTIMATORS),
-        "iwae": Form(5),
-        "intro": Form(40, ("reconstructions",)),
-    },
-}
-
-
-def usage(family):
+def usage(family: str) -> str:
     """How the family's specs are written.
 
     >>> usage("objective")
     'elbo[:analytic][:score|relaxed|enumerate], iwae[:N], intro[:N][:reconstructions]'
     """
-    forms = FAMILIES[family].items()
     return ", ".join(
-        name + ("[:N]" if form.n is not None else "") + "".join(f"[:{option}]" for option in _options(form))
-        for name, form in forms
+        name + ("[:N]" if row.n is not None else "") + "".join(f"[:{option}]" for option in _options(row))
+        for name, row in rows(family).items()
     )
 
 
-def _options(form):
+def _options(form: Part) -> list[str]:
     """Those that exclude each other as one, with bars between."""
     free = [option for option in form.options if option not in form.exclusive]
     return [*free, *(["|".join(form.exclusive)] if form.exclusive else [])]
 
 
-def parse(family, text):
+def parse(family: str, text: "str | Spec") -> Spec:
     """Reads a spec of one family (`prior`, `flow`, …); a Spec is passed through.
 
     Raises:
@@ -127,7 +67,7 @@ def parse(family, text):
             f"a {family} is written as text, 'NAME[:N][:OPTION…]', got {quote(text)} (there are {usage(family)})"
         )
     name, *rest = text.strip().split(":")
-    form = FAMILIES[family][choose(family, name, list(FAMILIES[family]))]
+    form = rows(family)[choose(family, name, list(rows(family)))]
     given = f"{family} {quote(text)}"
     n, options = form.n, []
     for position, part in enumerate(rest):
@@ -156,7 +96,7 @@ def parse(family, text):
     return Spec(name, n, frozenset(options))
 
 
-def parse_each(family, text, count):
+def parse_each(family: str, text: "str | Spec", count: int) -> list[Spec]:
     """A spec for each of `count` things: one for all of them, or as many with commas between.
 
     >>> parse_each("flow", "planar:5,none", 2)
@@ -169,11 +109,11 @@ def parse_each(family, text, count):
     return specs * (count // len(specs))
 
 
-def _expected(form, position):
+def _expected(form: Part, position: int) -> str:
     """What could have stood at this position, in words."""
     number = ["a whole number"] if form.n is not None and position == 0 else []
     return " or ".join(number + [repr(option) for option in form.options]) or "nothing"
 
 
-def _is_number(text):
+def _is_number(text: str) -> bool:
     return re.fullmatch("[+-]?[0-9]+", text) is not None

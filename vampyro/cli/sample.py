@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vampyro.catalogue.specs import MANY
+from vampyro.catalogue.parts import MANY
 from vampyro.errors import SpecError, UserError
 from vampyro.runs.arguments import COUNT, Parser, file, number
 from vampyro.runs.config import check_data
@@ -73,13 +73,13 @@ def sample(
     """Write the picture, and FILE.npz where one is asked for, and print where they are.
 
     Raises:
-        SpecError: for a label that the run does not know; and as `Folder.open`, `assemble.load`, `find_device`, and
+        SpecError: for a label that the run does not know; and as `Folder.open`, `saving.load`, `find_device`, and
             of another prior `scoring.trained`.
     """
     import torch
 
     from vampyro import plots
-    from vampyro.catalogue.assemble import load
+    from vampyro.catalogue.saving import load
     from vampyro.memory import check_fits, memory_for
     from vampyro.programs.randomness import seeded
     from vampyro.runs.device import find_device

@@ -10,7 +10,8 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
-from vampyro.catalogue.specs import MANY, MAX_LAYERS, parse
+from vampyro.catalogue.parts import MANY, MAX_LAYERS
+from vampyro.catalogue.specs import parse
 from vampyro.errors import SpecError, choose, quote, shorten
 
 MAX_LENGTH = 4096  # characters of a word: as long as a path may be

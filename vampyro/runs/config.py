@@ -8,8 +8,9 @@ from dataclasses import Field, dataclass, field, fields, replace
 from types import UnionType
 from typing import Any, Self, get_args, get_origin
 
-from vampyro.catalogue.specs import MANY, usage
-from vampyro.catalogue.supports import check_posterior, resolve_objective
+from vampyro.catalogue.compatibility import check_posterior, resolve_objective
+from vampyro.catalogue.parts import MANY
+from vampyro.catalogue.specs import usage
 from vampyro.data.names import check_folder, check_source, describe_names
 from vampyro.errors import SpecError, choose, quote
 from vampyro.runs.arguments import (

@@ -15,7 +15,7 @@ from filelock import BaseFileLock, FileLock, Timeout
 from matplotlib.figure import Figure
 
 from vampyro import files as atomic
-from vampyro.catalogue.supports import resolve_objective
+from vampyro.catalogue.compatibility import resolve_objective
 from vampyro.runs.config import DEFAULTS, WHERE, Config, RunConfig, written
 from vampyro.runs.results import FolderError, of_checkpoint, read_config, read_content
 from vampyro.training.checkpoint import load_checkpoint, save_checkpoint

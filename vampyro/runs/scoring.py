@@ -15,8 +15,9 @@ from tqdm import tqdm
 
 from vampyro import data
 from vampyro import files as atomic
-from vampyro.catalogue.assemble import ex_post, load
-from vampyro.catalogue.supports import check_likelihood, check_posterior
+from vampyro.catalogue.assemble import ex_post
+from vampyro.catalogue.compatibility import check_likelihood, check_posterior
+from vampyro.catalogue.saving import load
 from vampyro.data.image_set import ImageSet
 from vampyro.likelihood import NormalProposal, Score, score
 from vampyro.likelihood.scores import TENSORS
@@ -90,7 +91,7 @@ def trained(
     Raises:
         FolderError: as `Folder.open`.
         DataError: where the images are not to be had, or not those of the run.
-        CheckpointError: as `vampyro.catalogue.assemble.load`.
+        CheckpointError: as `vampyro.catalogue.saving.load`.
         SpecError: where such a prior is none for the run's posterior.
     """
     folder, config = Folder.open(run)
@@ -99,7 +100,7 @@ def trained(
     check_same(images, config, run)
     with memory_for("loading the checkpoint", "--hidden", "--latent"):
         contents = read_checkpoint(folder.path / "checkpoint.pt")  # once: a run that trains on replaces it
-        model, guide = load(run, contents)
+        model, guide = load(run, contents=contents)
     if prior != "own":
         check_posterior(config.posterior, **{"scoring prior": prior})
         with memory_for(f"fitting the prior {prior}", "--prior"):

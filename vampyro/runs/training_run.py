@@ -12,9 +12,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from vampyro.catalogue.assemble import PARTS, assemble
-from vampyro.catalogue.parts import OBJECTIVES
-from vampyro.catalogue.specs import parse
+from vampyro.catalogue.assemble import PARTS, assemble, build_objective
 from vampyro.data.image_set import ImageSet
 from vampyro.errors import UserError, require
 from vampyro.likelihood import scoring_guide
@@ -59,8 +57,7 @@ def assembled(config: Config, images: ImageSet) -> tuple[nn.Module, nn.Module, A
             classes=images.classes,
             images=lambda: images.images("train"),
         )
-    spec = parse("objective", config.objective)
-    return model, guide, OBJECTIVES[spec.name](spec, images.input_shape)
+    return model, guide, build_objective(config.objective, images.input_shape)
 
 
 class Run:

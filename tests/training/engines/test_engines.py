@@ -9,10 +9,9 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from tests.helpers import as_trained, every, pairs, posterior_for
+from tests.helpers import as_trained, build_part, every, pairs, posterior_for
 from vampyro.catalogue import specs
 from vampyro.catalogue.assemble import assemble
-from vampyro.catalogue.parts import OBJECTIVES
 from vampyro.data import ImageSet
 from vampyro.objectives import Trace_ELBO
 from vampyro.programs import compile as staged
@@ -41,7 +40,7 @@ def programs(prior="vamp:3", flow="planar:2", model="vae", **parts):
 
 def objective(text="elbo"):
     spec = specs.parse("objective", text)
-    return OBJECTIVES[spec.name](spec, SHAPE)
+    return build_part("objective", spec, SHAPE)
 
 
 def gradients(step, x):
