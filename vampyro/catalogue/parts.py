@@ -9,8 +9,7 @@ import importlib.util
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import contextmanager
-from contextvars import ContextVar
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Iterator
@@ -96,6 +95,10 @@ def imported(build: Builder) -> Callable[..., Any]:
         return build
     module, _, name = build.partition(":")
     return getattr(importlib.import_module(module), name)
+
+
+class UnknownParts(SpecError):
+    """A folder that was made with a user's file of parts, which nobody has named."""
 
 
 OURS = "vampyro.catalogue.builders"
@@ -225,12 +228,12 @@ class UserParts:
     sha256: str | None = None
 
 
-_USER: ContextVar[UserParts] = ContextVar("user parts", default=UserParts())
+_user = UserParts()  # of the process: the threads of a sweep see it too
 
 
 def rows(family: str) -> Mapping[str, Part]:
     """{name: row} of a family, a user's rows after ours."""
-    return FAMILIES[family] | dict(_USER.get().families.get(family, {}))
+    return FAMILIES[family] | dict(_user.families.get(family, {}))
 
 
 def row_of(family: str, name: str) -> Part:
@@ -239,7 +242,7 @@ def row_of(family: str, name: str) -> Part:
 
 def user_parts() -> UserParts:
     """The user's rows that are known at present."""
-    return _USER.get()
+    return _user
 
 
 @contextmanager
@@ -257,16 +260,34 @@ def known(parts: "str | Path | UserParts | Iterable[Part | DataSet] | None") -> 
     ...     rows("prior")["mine"] is row
     True
     """
+    global _user
+    before = _user
     if parts is None:
-        yield user_parts()
+        yield before
         return
     found = read_parts(parts)
-    token = _USER.set(found)
-    try:
-        with known_data_sets(found.data_sets):
+    with known_data_sets(found.data_sets):
+        _user = found
+        try:
             yield found
-    finally:
-        _USER.reset(token)
+        finally:
+            _user = before
+
+
+class Command(ExitStack):
+    """One command line: the file that its --parts names is known until it ends."""
+
+    def know(self, file: str) -> None:
+        """Execute a file of parts, once.
+
+        Raises:
+            SpecError: as `read_parts`.
+        """
+        if user_parts().file != file:
+            self.enter_context(known(file))
+
+
+command = Command()  # of this process; `vampyro.cli.main` ends it
 
 
 def read_parts(parts: "str | Path | UserParts | Iterable[Part | DataSet]") -> UserParts:
@@ -349,13 +370,13 @@ def check_recorded(file: str | None, sha256: str | None, where: str | Path, hint
         a warning where the file has changed since.
 
     Raises:
-        SpecError: where no file of parts was named.
+        UnknownParts: where no file of parts was named.
     """
     if file is None:
         return None
     now = user_parts()
     if not now.families and not now.data_sets:
-        raise SpecError(
+        raise UnknownParts(
             f"{where} was made with the parts of {quote(file)}, which is not executed unless you name it: add {hint}"
         )
     if now.sha256 == sha256:

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from vampyro.catalogue.assemble import Recipe, assemble
-from vampyro.catalogue.parts import check_recorded, known, row_of
+from vampyro.catalogue.parts import UnknownParts, check_recorded, known, row_of
 from vampyro.catalogue.specs import parse
 from vampyro.errors import SpecError, quote
 from vampyro.files import writing
@@ -73,13 +73,13 @@ def load(
     if not path.is_file():
         raise FileNotFoundError(f"{folder} holds no config.json, expected a folder of `save` or of a run (its --out)")
     with known(parts):
-        programs = _assembled(path) if into is None else into
+        programs = _assembled(path, warn=parts is not None) if into is None else into
     state = load_checkpoint(path.with_name("checkpoint.pt"), contents=contents)
     _take(state, nn.ModuleList(programs), path.with_name("checkpoint.pt"))
     return programs[0].eval(), programs[1].eval()
 
 
-def _assembled(path: Path) -> tuple[nn.Module, nn.Module]:
+def _assembled(path: Path, warn: bool) -> tuple[nn.Module, nn.Module]:
     """The programs of a config.json, with other weights."""
     try:
         config = json.loads(path.read_text())
@@ -90,10 +90,9 @@ def _assembled(path: Path) -> tuple[nn.Module, nn.Module]:
                 f"{path.parent} holds programs that were built by hand: build them again, and write "
                 "load(folder, into=(model, guide))"
             )
-        if changed := check_recorded(
-            config.get("parts"), config.get("parts_sha256"), path.parent, f"parts={config.get('parts')!r}"
-        ):
-            warnings.warn(changed, stacklevel=4)
+        file, digest = config.get("parts"), config.get("parts_sha256")
+        if (changed := check_recorded(file, digest, path.parent, f"parts={file!r}")) and warn:
+            warnings.warn(changed, stacklevel=3)
         own = ("parts", "parts_sha256")
         arguments = {field.name: config[field.name] for field in fields(Recipe) if field.name not in own}
         inputs, *_ = row_of("condition", parse("condition", config["condition"]).name).builder()(
@@ -104,6 +103,8 @@ def _assembled(path: Path) -> tuple[nn.Module, nn.Module]:
         return assemble(**arguments, images=lambda: torch.zeros(count, *inputs))
     except KeyError as error:
         raise CheckpointError(f"{path} is not the config.json of a run: it lacks {error}") from None
+    except UnknownParts:
+        raise
     except (SpecError, CapacityError) as error:
         raise type(error)(f"{path}: {error}") from None
     except CheckpointError:

@@ -17,6 +17,7 @@ import os
 import sys
 from collections.abc import Sequence
 
+from vampyro.catalogue.parts import command
 from vampyro.cli.startup import check_environment, open_closed_streams
 from vampyro.errors import SpecError, choose, shorten
 from vampyro.runs.signals import status, terminable, watch_parent
@@ -38,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> str | int | None:
         job = choose("job", words[0], list(JOBS)) if words else "train"
         if not {"-h", "--help"} & set(argv):  # help is there to be read, whatever the environment
             check_environment(job)
-        with terminable():
+        with terminable(), command:
             ended = importlib.import_module(JOBS[job]).main(argv[len(words) :])
             return shorten(ended) if isinstance(ended, str) else ended
     except SpecError as error:

@@ -10,7 +10,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
-from vampyro.catalogue.parts import MANY, MAX_LAYERS
+from vampyro.catalogue.parts import MANY, MAX_LAYERS, command
 from vampyro.catalogue.specs import parse
 from vampyro.errors import SpecError, choose, quote, shorten
 
@@ -131,6 +131,21 @@ def word_fault(text: str, is_value: bool = True) -> str | None:
     return None
 
 
+def value_of(argv: Sequence[str], flag: str) -> str | None:
+    """The last value of a flag, before the command line is parsed.
+
+    >>> value_of(["--parts", "a.py", "--parts=b.py", "--prior", "mine"], "--parts")
+    'b.py'
+    """
+    found = None
+    for word, following in zip(argv, [*argv[1:], None]):
+        if word == flag:
+            found = following
+        elif word.startswith(f"{flag}="):
+            found = word.partition("=")[2]
+    return found
+
+
 class Parser(argparse.ArgumentParser):
     """Flags are spelt in full, those not given leave no trace but their own default, and an error is one line."""
 
@@ -139,6 +154,7 @@ class Parser(argparse.ArgumentParser):
 
     def add_run(self) -> None:
         self.add_argument("run", help="the run's folder", type=path, metavar="DIR")
+        self.add_argument("--parts", help="the file with parts of your own that the run is made of", metavar="FILE.py")
 
     def add_data_dir(self, help: str) -> None:
         self.add_argument("--data-dir", help=help, type=path, metavar="DIR")
@@ -165,6 +181,7 @@ class Parser(argparse.ArgumentParser):
 
     def named(self, argv: Sequence[str]) -> dict[str, Any]:
         """Return {setting: value} of what argv names; one line and the end where there is no such flag."""
+        self.know_parts(value_of(argv, "--parts"))
         namespace, unknown = self.parse_known_args(argv)
         if unknown and not unknown[0].startswith("-"):
             self.error(
@@ -174,7 +191,15 @@ class Parser(argparse.ArgumentParser):
             close = get_close_matches(unknown[0].split("=")[0], self._option_string_actions, n=1)
             hint = f"; did you mean {close[0]}?" if close else ""
             self.error(f"unknown flag {quote(unknown[0])}{hint} (--help lists them all)")
-        return vars(namespace)
+        return {name: value for name, value in vars(namespace).items() if name != "parts"}
+
+    def know_parts(self, file: str | None) -> None:
+        """Make a user's parts known, before specs that may name them are read."""
+        try:
+            if file is not None:
+                command.know(path(file))
+        except (SpecError, argparse.ArgumentTypeError) as error:
+            self.error(f"argument --parts: {str(error).removeprefix('parts ')}")
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"error: {shorten(message)}\n")

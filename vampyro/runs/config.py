@@ -9,7 +9,7 @@ from types import UnionType
 from typing import Any, Self, get_args, get_origin
 
 from vampyro.catalogue.compatibility import check_posterior, resolve_objective
-from vampyro.catalogue.parts import MANY
+from vampyro.catalogue.parts import MANY, user_parts
 from vampyro.catalogue.specs import usage
 from vampyro.data.names import check_folder, check_source, describe_names
 from vampyro.errors import SpecError, choose, quote
@@ -25,12 +25,13 @@ from vampyro.runs.arguments import (
     path,
     spec,
     specs_of,
+    value_of,
     widths,
     word_fault,
 )
 
-WHERE = ("out", "data_dir", "device", "engine", "gemm", "tensorboard")  # settings that do not make another run
-BESIDE_RESUME = ("epochs", "samples", "test_images", "data_dir", "device", "engine", "gemm", "tensorboard")
+WHERE = ("out", "data_dir", "device", "engine", "gemm", "tensorboard", "parts")  # settings that do not make another run
+BESIDE_RESUME = ("epochs", "samples", "test_images", "data_dir", "device", "engine", "gemm", "tensorboard", "parts")
 DESCRIPTION = "Train a variational auto-encoder, score it, draw its figures."
 
 
@@ -88,6 +89,12 @@ class Config(Mapping[str, Any]):
     prior: str = part("standard")
     posterior: str = part("normal")
     flow: str = part("none", "; FLOW1,FLOW2 for z1,z2", several=True)
+    parts: str | None = setting(
+        None,
+        "Python file with parts of your own, whose names specs may use; it is executed",
+        type=path,
+        metavar="FILE.py",
+    )
     condition: str = part("none", ": what both networks are given beside x and z; label: q(z | x, y), p(x | z, y)")
     objective: str = part("elbo")
     beta: float = setting(1.0, "weight of the KL term", type=number(float, 0, LARGEST), metavar="B")
@@ -199,6 +206,7 @@ class RunConfig(Config):
         "[channels, height, width]",
     )
     classes: int | None = recorded_count("classes or null")
+    parts_sha256: str | None = recorded(lambda v: v is None or isinstance(v, str), "a digest or null")
     sha256: dict[str, str] = recorded(
         lambda v: isinstance(v, dict) and all(isinstance(digest, str) for digest in v.values()), "{file: digest}"
     )
@@ -212,7 +220,8 @@ class RunConfig(Config):
 
 
 # Settings that older runs lack.
-ADDED = {"condition": "none", "tensorboard": False, "classes": None, "gemm": "blas", "processes": None, "threads": None}
+ADDED = {"condition": "none", "tensorboard": False, "gemm": "blas"}
+ADDED |= dict.fromkeys(("classes", "processes", "threads", "parts", "parts_sha256"))
 
 
 KINDS = {int: "a whole number", float: "a number", str: "text", bool: "true or false", list: "a list of whole numbers"}
@@ -267,27 +276,38 @@ class RunParser(Parser):
     """The flags of a run, which --config may give in a file."""
 
     def named(self, argv: Sequence[str]) -> dict[str, Any]:
-        given = super().named(argv)
-        file = given.pop("config", None)
         try:
-            return given if file is None else read_file(file) | given
+            content = read_toml(file) if (file := value_of(argv, "--config")) is not None else {}
+            if isinstance(parts := content.get("parts"), str) and value_of(argv, "--parts") is None:
+                self.know_parts(parts)
+            given = super().named(argv)
+            given = (read_settings(given.pop("config"), content) if file is not None else {}) | given
         except SpecError as error:
             self.error(str(error))
+        return given | ({"parts": user_parts().file} if user_parts().file else {})
 
 
-def read_file(file: str) -> dict[str, Any]:
-    """Return the settings in a TOML file, whose keys are those of config.json; - and _ are the same there.
+def read_toml(file: str) -> dict[str, Any]:
+    """Return the content of a TOML file.
 
     Raises:
-        SpecError: names the file and the key.
+        SpecError: names the file.
     """
     try:
         with open(file, "rb") as stream:
-            content = tomllib.load(stream)
+            return tomllib.load(stream)
     except OSError as error:
         raise SpecError(f"--config: cannot read {quote(file)}: {error.strerror}") from None
     except (ValueError, RecursionError) as error:
         raise SpecError(f"--config: {quote(file)} is not a TOML file: {error}") from None
+
+
+def read_settings(file: str, content: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings in the content of a TOML file, whose keys are those of config.json; - and _ are the same there.
+
+    Raises:
+        SpecError: names the file and the key.
+    """
     known, given = {setting.name: setting for setting in fields(Config)}, {}
     for key, value in content.items():
         name = key.replace("-", "_")

@@ -1,14 +1,18 @@
 """The contents of a run's folder: its settings, its epochs, its test results and its measures. Imports no torch."""
 
 import json
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 import numpy
 
-from vampyro.errors import SpecError, UserError
+from vampyro.catalogue.parts import UnknownParts, check_recorded
+from vampyro.errors import SpecError, UserError, quote
 from vampyro.runs.config import RunConfig
 
 
@@ -118,11 +122,34 @@ def read_config(folder: Path) -> RunConfig:
     """
     path = folder / "config.json"
     try:
-        return RunConfig.from_dict(_read(path, json.loads))
+        content = _read(path, json.loads)
+        if isinstance(content, dict):
+            check_parts(content, folder)
+        return RunConfig.from_dict(content)
     except (FileNotFoundError, NotADirectoryError):
         raise FolderError(f"no run in {folder}: it has no config.json") from None
+    except UnknownParts as error:
+        raise FolderError(str(error)) from None
     except SpecError as error:
         raise FolderError(f"{path} is not the config.json of a run: {error}") from None
+
+
+@cache
+def warn_once(text: str) -> None:
+    print(f"warning: {text}", file=sys.stderr)
+
+
+def check_parts(content: dict[str, Any], folder: Path) -> None:
+    """Check that the parts which a run was made of are known, and say once where they have changed.
+
+    Raises:
+        SpecError: they are not known.
+    """
+    file, digest = content.get("parts"), content.get("parts_sha256")
+    if not isinstance(file, (str, NoneType)):
+        raise SpecError(f"parts: expected text, got {quote(file)}")
+    if changed := check_recorded(file, digest, folder, f"--parts {file}"):
+        warn_once(changed)
 
 
 def read_epochs(folder: Path) -> list[dict[str, Any]]:

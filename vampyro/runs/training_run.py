@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from vampyro.catalogue.assemble import PARTS, assemble, build_objective
+from vampyro.catalogue.parts import user_parts
 from vampyro.data.image_set import ImageSet
 from vampyro.errors import UserError, require
 from vampyro.likelihood import scoring_guide
@@ -88,6 +89,8 @@ class Run:
             "shape": list(images.image_shape),
             "classes": images.classes,
             "sha256": images.sha256,
+            "parts": user_parts().file,
+            "parts_sha256": user_parts().sha256,
         }
         self.config = RunConfig(**settings)
         check_objective(config, len(images.train), images.image_shape, device)

@@ -113,7 +113,7 @@ def execute(run: Run, threads: int | None = None, cwd: str | None = None) -> Out
     missing = _missing(run)
     steps = [_training(run)] if "test" in missing else []
     if run.measures and missing:
-        what = ["--measures", ",".join(run.measures), *_where(run, "data_dir", "device")]
+        what = ["--measures", ",".join(run.measures), *_where(run, "data_dir", "device", "parts")]
         steps.append(["score", str(run.folder), *what])
     log = run.folder / "log.txt"
     try:
