@@ -10,7 +10,7 @@ from vampyro import nets
 from vampyro.catalogue.parts import CONDITIONS, FLOWS, LIKELIHOODS, MIDDLES, NETS, POSTERIORS, PRIORS_OF
 from vampyro.catalogue.specs import MAX_LAYERS, parse, parse_each
 from vampyro.catalogue.supports import check_posterior
-from vampyro.diagnostics.top_level import top_level
+from vampyro.diagnostics.surgery import top_level
 from vampyro.errors import SpecError, quote
 from vampyro.guides import Guide, TwoLevelGuide
 from vampyro.memory import Allowance, CapacityError

@@ -7,7 +7,7 @@ from itertools import chain, pairwise
 
 import pyro
 import torch
-from jaxtyping import Float, Float64
+from jaxtyping import Float64
 from pyro import poutine
 from torch import Tensor, nn
 
@@ -18,9 +18,10 @@ from vampyro.likelihood.weights import effective_sample_size, log_mean, relative
 from vampyro.memory import rows_that_fit
 from vampyro.programs.checks import check_counts, check_images
 from vampyro.programs.estimate import Estimate, or_none, standard_error
-from vampyro.programs.layout import Layout, arrange
+from vampyro.programs.layout import Images, Layout, arrange
 from vampyro.programs.modes import constant_parts, evaluation_mode, without_gradients
 from vampyro.programs.randomness import same_noise, seeded
+from vampyro.programs.traces import sample_sites
 
 ACCEPTANCE = 0.65  # of the proposals, where Hamiltonian Monte Carlo goes farthest for its price
 GAIN = 0.2  # how far the logarithm of a step size follows the acceptance rate, at each transition
@@ -132,7 +133,7 @@ class Bounds:
 
 def ais(
     model: Callable,
-    images: Float[Tensor, " images *event"],
+    images: Images,
     *,
     chains: int = 16,
     temperatures: int = 1000,
@@ -240,7 +241,7 @@ def bdmc(
                 f"model(batch={images}) failed ({str(error).splitlines()[0]}): bdmc needs a model that draws images "
                 "itself and returns them, model(x=None, *, batch=1), with obs=None where x is None"
             ) from error
-        simulated = simulation.nodes["_RETURN"]["value"]
+        simulated, drawn = simulation.nodes["_RETURN"]["value"], sample_sites(simulation)
         if not isinstance(simulated, torch.Tensor) or len(simulated) != images:
             raise ValueError(f"model(batch={images}) is expected to return the {images} images that it drew")
         check_images(simulated, model)
@@ -248,13 +249,14 @@ def bdmc(
         for part in (slice(start, start + size) for start in range(0, images, size)):
             target = target_of(model, simulated[part], layout)
             log_w, _, steps = from_prior(target, betas, chains, step_size, leapfrog, scouts, progress)
-            latents = {name: simulation.nodes[name] for name in target.shapes}
+            latents = {name: drawn[name] for name in target.shapes}
             values = {n: layout.select(site["value"], site["fn"].event_dim, part) for n, site in latents.items()}
             exact = target.draw(chains, values)
             log_v, _ = anneal(target, exact, betas[::-1], steps.flip(0), leapfrog, progress=progress)
             (lower, lower_error, _), (inverse, upper_error, _) = with_error(log_w), with_error(log_v)
             results.append(torch.stack([lower, -inverse, lower_error, upper_error]).cpu())
-    return Bounds(*torch.cat(results, -1), simulated, chains, temperatures)
+    lower, upper, lower_error, upper_error = torch.cat(results, -1)
+    return Bounds(lower, upper, lower_error, upper_error, simulated, chains, temperatures)
 
 
 def from_prior(

@@ -131,10 +131,10 @@ class BaseTarget:
 
     def log_probs(self, trace: poutine.Trace) -> tuple[Tensor, Tensor]:
         """(log p(z), log p(x | z)) at a trace of the model, both (chains, batch) float64."""
-        for name in self.shapes:
-            trace.nodes[name]["value"] = precise(trace.nodes[name]["fn"], trace.nodes[name]["value"])
-        trace.compute_log_prob()
         sites = sample_sites(trace)
+        for name in self.shapes:
+            sites[name]["value"] = precise(sites[name]["fn"], sites[name]["value"])
+        trace.compute_log_prob()
         # A latent that the model masks keeps its prior: it is sampled from p(z) and then not used.
         prior = log_density({name: sites.pop(name) for name in self.shapes}, self.layout, unmasked=self.shapes)
         return prior, torch.zeros_like(prior) + log_density(sites, self.layout)
@@ -170,7 +170,8 @@ class Target(BaseTarget):
         self.shapes = {name: self._unconstrained(name, site).shape[2:] for name, site in latents.items()}
 
     def coordinates(self, name: str, site: dict) -> Tensor:
-        return self._unconstrained(name, site).flatten(2)
+        value = self._unconstrained(name, site)
+        return value.reshape(*value.shape[:2], -1)
 
     def __call__(self, z: Tensor) -> Point:
         with torch.enable_grad():

@@ -1,4 +1,4 @@
-"""What an estimate of log p(x) says of N images, and how far it can be trusted."""
+"""Estimates of log p(x) of N images, and how far they can be trusted."""
 
 import math
 from collections.abc import Sequence
@@ -60,15 +60,9 @@ class Score:
             distinct = torch.zeros(log_w.shape[1:], dtype=torch.float64)
         # Equal weights of few codes are not a light tail.
         k = pareto_k(log_w).masked_fill((distinct > 0) & (distinct < MIN_SAMPLES), math.nan)
-        return cls(
-            log_mean(log_w).cpu(),
-            log_w.mean(0).cpu(),
-            effective_sample_size(log_w).cpu(),
-            k,
-            convergence(log_w).cpu(),
-            distinct,
-            len(log_w),
-        )
+        statistics = log_mean(log_w), log_w.mean(0), effective_sample_size(log_w), k, convergence(log_w), distinct
+        log_likelihood, elbo, ess, k, curve, distinct = (tensor.cpu() for tensor in statistics)
+        return cls(log_likelihood, elbo, ess, k, curve, distinct, len(log_w))
 
     @classmethod
     def summed(cls, log_likelihood: Tensor, elbo: Tensor, codes: int) -> "Score":
@@ -165,11 +159,8 @@ class Score:
         return " ".join(self._sentences())
 
     def _sentences(self):
-        limit, samples, of_images = (
-            f"{self.pareto_limit:.2f}",
-            counted(self.samples, "sample"),
-            counted(len(self), "image"),
-        )
+        limit, samples = f"{self.pareto_limit:.2f}", counted(self.samples, "sample")
+        images = counted(len(self), "image")
         if self.exact:
             yield f"This value is exact: a sum over all {self.samples} codes of the latents."
             return
@@ -184,10 +175,10 @@ class Score:
             few = f"{samples} {'is' if self.samples == 1 else 'are'} too few"
             yield f"{few} to judge this estimate: take at least {MIN_SAMPLES}."
         if self.heavy:
-            yield f"{self.samples} samples do not suffice for {self.heavy} of {of_images}: k̂ > {limit}."
+            yield f"{self.samples} samples do not suffice for {self.heavy} of {images}: k̂ > {limit}."
         elif self.suffices:
             most = f"k̂ ≤ {self.pareto_k.max():.2f}, and {limit} is the limit for so many samples"
-            yield f"{self.samples} samples suffice for {f'all {of_images}' if len(self) > 1 else 'the image'}: {most}."
+            yield f"{self.samples} samples suffice for {f'all {images}' if len(self) > 1 else 'the image'}: {most}."
         missing = None if self.suffices else self.missing
         if missing is not None and (missing.low >= 0.005 or math.isfinite(missing.high)):  # shown with two digits
             yield str(missing)
@@ -201,14 +192,13 @@ class Score:
 
     def __repr__(self) -> str:
         error = f" ± {self.standard_error:.2f}" if len(self) > 1 else ""
+        samples = counted(self.samples, "sample")
         if self.exact:
             how = f"exact, {self.samples} codes"
         elif self.discrete:
-            how = (
-                f"{counted(self.samples, 'sample')}, {self.distinct.median():.0f} distinct in the median, error unknown"
-            )
+            how = f"{samples}, {self.distinct.median():.0f} distinct in the median, error unknown"
         else:
             tail = "too few for k̂" if self.pareto_k.isnan().any() else f"k̂ > {self.pareto_limit:.2f} for {self.heavy}"
-            how = f"{counted(self.samples, 'sample')}, median ESS {self.ess.median():.1f}, {tail}"
+            how = f"{samples}, median ESS {self.ess.median():.1f}, {tail}"
         images = counted(len(self), "image")
         return f"Score(log p̂(x) = {self.log_likelihood.mean():.2f}{error} nats per image, {images}, {how})"

@@ -1,4 +1,4 @@
-"""Statistics of importance weights: effective sample size, tail index, convergence and what is probably missing."""
+"""Statistics of the weights that `importance.py` computes: effective sample size, tail index, convergence, bias."""
 
 import math
 from typing import NamedTuple
@@ -9,20 +9,10 @@ from pyro.ops.stats import fit_generalized_pareto
 from torch import Tensor
 
 MIN_SAMPLES = 25  # to fit a tail of five weights
-
-
 MAX_PARETO_K = 0.7  # above it, no affordable number of samples suffices
-
-
 RISES = 4  # doublings of the number of samples from which `extrapolate` continues
-
-
 RESAMPLES = 1000  # of the images, for its interval
-
-
-SLOWEST = 0.999  # a ratio of two rises from which on `extrapolate` gives no upper limit
-
-
+MAX_RATIO = 0.999  # of two rises; from it on `extrapolate` gives no upper limit
 MIN_IMAGES = 10  # for an interval over images
 
 
@@ -104,13 +94,10 @@ def extrapolate(curve: Float64[Tensor, "sizes images"], samples: int) -> Missing
     # The last rise of a geometric series with the same sum, continued from 2^doublings to all samples.
     last = rises.sum(1).clamp(min=0) / (ratio.unsqueeze(-1) ** -torch.arange(RISES)).sum(1)
     last = last * ratio ** math.log2(samples / 2**doublings)
-    missing = torch.where(ratio < SLOWEST, last * ratio / (1 - ratio), math.inf)
-    return Missing(missing[0].item(), last[1:].quantile(0.05).item(), _quantile(missing[1:], 0.95))
-
-
-def _quantile(values, share):
-    """The order statistic: torch's own interpolates, which makes NaN of two infinities."""
-    return values.sort().values[round(share * (len(values) - 1))].item()
+    missing = torch.where(ratio < MAX_RATIO, last * ratio / (1 - ratio), math.inf)
+    # An order statistic: torch's own quantile interpolates, which makes NaN of two infinities.
+    high = missing[1:].sort().values[round(0.95 * (RESAMPLES - 1))]
+    return Missing(missing[0].item(), last[1:].quantile(0.05).item(), high.item())
 
 
 def effective_sample_size(log_w: Float[Tensor, "samples images"]) -> Float[Tensor, " images"]:
@@ -130,12 +117,12 @@ def relative_error(ess: Tensor, samples: int) -> Tensor:
 
 
 def pareto_k(log_w: Float[Tensor, "samples images"]) -> Float64[Tensor, " images"]:
-    """The shape k̂ of a generalised Pareto distribution, fitted to the largest min(S/5, 3√S) weights: (S, N) → (N,).
+    """Fit the shape k̂ of a generalised Pareto distribution to the largest min(S/5, 3√S) weights: (S, N) → (N,).
 
-    Moments of the weights above 1/k̂ do not exist: from k̂ = 0.5 on not the variance, on which the error is built; how
-    large k̂ may be for S samples to suffice, `pareto_limit` says   (Vehtari et al. 2024, arXiv:1507.02646). nan for
-    fewer than 25 samples; 0 where the largest weights are all the same, ∞ where fewer than five of them are anything at
-    all beside the largest.
+    Moments of the weights above 1/k̂ do not exist. From k̂ = 0.5 on this includes the variance, on which the error is
+    based; `pareto_limit` is the largest k̂ for which S samples suffice   (Vehtari et al. 2024, arXiv:1507.02646).
+    NaN for fewer than 25 samples; 0 where the largest weights are all the same, ∞ where fewer than five of them are
+    positive next to the largest.
 
     >>> pareto_k(torch.zeros(100, 2))
     tensor([0., 0.], dtype=torch.float64)
@@ -151,11 +138,11 @@ def pareto_k(log_w: Float[Tensor, "samples images"]) -> Float64[Tensor, " images
 
 
 def pareto_limit(samples: int) -> float:
-    """The largest k̂ with which S samples suffice: min(1 - 1/log₁₀ S, 0.7).
+    """Return the largest k̂ with which S samples suffice: min(1 - 1/log₁₀ S, 0.7); arviz calls it `good_k`.
 
-    A mean of heavier weights needs at least 10^(1/(1 - k)) samples, 100 at k = 0.5 and 2,154 at k = 0.7, above which
-    they are soon more than anyone has   (Vehtari et al. 2024, arXiv:1507.02646). That of 25 samples for fewer, which
-    have no k̂.
+    A mean of heavier weights needs at least 10^(1/(1 - k)) samples: 100 at k = 0.5, 2,154 at k = 0.7, and above it
+    soon more than are affordable   (Vehtari et al. 2024, arXiv:1507.02646). For fewer than 25 samples, which have no
+    k̂, the limit is that of 25.
 
     >>> [round(pareto_limit(samples), 2) for samples in (30, 100, 1000, 5000)]
     [0.32, 0.5, 0.67, 0.7]
@@ -164,10 +151,10 @@ def pareto_limit(samples: int) -> float:
 
 
 def _shape(x):
-    """Of a tail whose largest weight is 1, less the smallest."""
+    """Fit k to a tail of weights, the largest 1, from which the smallest is subtracted."""
     if x.max() < 1e-12:
         return 0.0
-    x = x[x > 1e-30]  # fewer digits than that the fit cannot tell from none
+    x = x[x > 1e-30]  # the fit cannot tell smaller ones from 0
     try:
         shape = fit_generalized_pareto(x)[0] if len(x) > 4 else math.inf
     except ZeroDivisionError:

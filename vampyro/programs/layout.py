@@ -26,6 +26,7 @@ from vampyro.programs.traces import (
     unscaled,
 )
 
+Images = Float[Tensor, " images *event"]
 FAILURES = (ValueError, RuntimeError, TypeError, IndexError)  # of a program that meets another shape than its own
 
 

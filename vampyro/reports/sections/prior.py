@@ -4,7 +4,7 @@ import torch
 
 from vampyro import plots
 from vampyro.diagnostics import code_use, component_use
-from vampyro.diagnostics.top_level import top_level
+from vampyro.diagnostics.surgery import top_level
 from vampyro.metrics import knn_accuracy
 from vampyro.programs.randomness import seeded
 from vampyro.reports.sections.subject import Measured
