@@ -20,7 +20,7 @@ from vampyro.catalogue.parts import OBJECTIVES
 from vampyro.diagnostics import decompose, gaps, surgery
 from vampyro.distributions import BernoulliVector, DiagonalNormal, Mixture
 from vampyro.likelihood import score
-from vampyro.likelihood.weights import relative_error
+from vampyro.likelihood.scores import relative_error
 from vampyro.objectives import (
     IWAE,
     Relaxed,

@@ -11,7 +11,7 @@ from vampyro.diagnostics.local_guide import LocalGuide
 from vampyro.likelihood import log_weights
 from vampyro.likelihood.importance import DRAWN, check_weights
 from vampyro.likelihood.joint import Joint
-from vampyro.likelihood.weights import effective_sample_size, log_mean
+from vampyro.likelihood.scores import effective_sample_size, log_mean
 from vampyro.memory import most_rows
 from vampyro.programs.checks import check_counts, check_images
 from vampyro.programs.estimate import Estimate

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from vampyro.likelihood.discrete_moves import DiscreteTarget
 from vampyro.likelihood.finite import finite_latents
 from vampyro.likelihood.hmc import BaseTarget, Target
-from vampyro.likelihood.weights import effective_sample_size, log_mean, relative_error
+from vampyro.likelihood.scores import effective_sample_size, log_mean, relative_error
 from vampyro.memory import rows_that_fit
 from vampyro.programs.checks import check_counts, check_images
 from vampyro.programs.estimate import Estimate, or_none, standard_error

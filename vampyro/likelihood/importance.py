@@ -12,8 +12,7 @@ from torch import Tensor
 
 from vampyro.likelihood.finite import few_codes
 from vampyro.likelihood.joint import Joint
-from vampyro.likelihood.scores import Score
-from vampyro.likelihood.weights import count_distinct
+from vampyro.likelihood.scores import Score, count_distinct
 from vampyro.memory import is_out_of_memory, keep_freed_memory, most_rows, rows_that_fit
 from vampyro.programs.checks import check_counts, check_images, check_latents
 from vampyro.programs.layout import (

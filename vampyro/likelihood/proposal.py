@@ -107,6 +107,7 @@ class NormalProposal(nn.Module):
     """
 
     guide: Callable
+    heads: Any  # nn.ModuleDict of `_Head`
 
     def __init__(self, guide: Callable, points: dict[str, Tensor], deviations: dict[str, Tensor]):
         super().__init__()

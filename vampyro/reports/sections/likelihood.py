@@ -1,7 +1,7 @@
 """log p̂(x) by importance sampling, as the main job reports it, of any split with any number of samples."""
 
 from vampyro import plots
-from vampyro.likelihood.weights import sizes
+from vampyro.likelihood.scores import sizes
 from vampyro.reports.sections.subject import Measured
 from vampyro.runs.partial_scores import Partial
 from vampyro.runs.scoring import scored, sentence, summary
