@@ -26,7 +26,7 @@ class ComponentUse:
         """exp(entropy) of the shares: K where all are equal, 1 where one serves every image."""
         return torch.special.entr(self.use).sum().exp().item()
 
-    def dead(self, share: float = 0.1) -> Tensor:
+    def dead(self, share: float | int = 0.1) -> Tensor:
         """Indices of the components that get less than `share`/K."""
         return (self.use < share / len(self.use)).nonzero().squeeze(-1)
 

@@ -7,7 +7,7 @@ from itertools import chain, pairwise
 
 import pyro
 import torch
-from jaxtyping import Float64
+from jaxtyping import Float, Float64
 from pyro import poutine
 from torch import Tensor, nn
 
@@ -45,8 +45,8 @@ class AnnealedScore:
 
     log_likelihood: Float64[Tensor, " images"]
     error: Float64[Tensor, " images"]
-    ess: Float64[Tensor, " images"]
-    acceptance: Float64[Tensor, " images"]
+    ess: Float[Tensor, " images"]
+    acceptance: Float[Tensor, " images"]
     chains: int
     temperatures: int
 
