@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import pyro
 import torch
@@ -119,10 +120,8 @@ def _pairwise(q, z):
 
 
 @contextmanager
-def examined(
-    model: Callable, guide: Callable, images: Tensor, seed: int = 0, batch_size: int = 500
-) -> Iterator[TopLevel]:
-    """Inside, `top_level` of programs in evaluation mode, with noise from the seed and without validation."""
+def examined(model: Callable, guide: Callable, images: Any, seed: int = 0, batch_size: int = 500) -> Iterator[TopLevel]:
+    """Check the images. Inside, `top_level` of programs in evaluation mode, with noise from the seed and without validation."""
     check_images(images, model, guide)
     with evaluation_mode(model, guide), seeded(seed, device=images.device), pyro.validation_enabled(False):
         yield top_level(model, guide, images, batch_size)
