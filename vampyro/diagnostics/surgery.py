@@ -121,7 +121,7 @@ def _pairwise(q, z):
 
 @contextmanager
 def examined(model: Callable, guide: Callable, images: Any, seed: int = 0, batch_size: int = 500) -> Iterator[TopLevel]:
-    """Check the images. Inside, `top_level` of programs in evaluation mode, with noise from the seed and without validation."""
+    """Check the images; inside, `top_level` of programs in evaluation mode, seeded and without validation."""
     check_images(images, model, guide)
     with evaluation_mode(model, guide), seeded(seed, device=images.device), pyro.validation_enabled(False):
         yield top_level(model, guide, images, batch_size)
