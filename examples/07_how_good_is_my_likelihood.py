@@ -41,7 +41,7 @@ from matplotlib.figure import Figure
 
 from vampyro import assemble, data
 from vampyro.likelihood import ais, bdmc, score
-from vampyro.likelihood.weights import sizes
+from vampyro.likelihood.scores import sizes
 from vampyro.training import fit, make_update
 
 FIGURES = Path("figures")

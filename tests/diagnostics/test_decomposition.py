@@ -240,7 +240,7 @@ def test_where_no_latent_is_on_top_of_both_programs_surgery_says_so():
     with pytest.raises(ValueError, match="begins with the latent 'z1' and the model with 'z2'"):
         surgery(model, upwards, x)
     model, guide, x = programs()
-    with pytest.raises(ValueError, match="samples ≥ 2"):
+    with pytest.raises(ValueError, match="samples is 1, expected at least 2"):
         surgery(model, guide, x, samples=1)
     with pytest.raises(ValueError, match="at least one image"):
         surgery(model, guide, x[:0])

@@ -9,7 +9,7 @@ from vampyro.catalogue.assemble import assemble
 from vampyro.distributions import DiagonalNormal
 from vampyro.distributions.shapes import plate_size
 from vampyro.likelihood import ais, score
-from vampyro.likelihood.weights import log_mean
+from vampyro.likelihood.scores import log_mean
 from vampyro.nets import ConvEncoder
 from vampyro.training import elbo_parts, make_update
 

@@ -285,11 +285,11 @@ def test_latents_without_a_gradient_or_an_image_are_refused(program, message):
 @pytest.mark.parametrize("wrong", ["chains", "temperatures", "leapfrog"])
 def test_too_few_of_anything_are_refused(wrong):
     model, _, x, *_ = linear_gaussian()
-    with pytest.raises(ValueError, match=f"got {wrong} 0"):
+    with pytest.raises(ValueError, match=f"{wrong} is 0, expected at least 1"):
         ais(model, x, **{wrong: 0})
     with pytest.raises(ValueError, match="at least one image"):
         ais(model, x[:0])
-    with pytest.raises(ValueError, match=f"got {wrong} -1"):
+    with pytest.raises(ValueError, match=f"{wrong} is -1, expected at least 1"):
         bdmc(model, **{wrong: -1})
 
 

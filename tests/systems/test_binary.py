@@ -19,7 +19,7 @@ from vampyro.catalogue.assemble import assemble
 from vampyro.diagnostics import decompose, gaps, surgery
 from vampyro.distributions import BernoulliVector, DiagonalNormal, Mixture
 from vampyro.likelihood import score
-from vampyro.likelihood.weights import relative_error
+from vampyro.likelihood.scores import relative_error
 from vampyro.objectives import (
     IWAE,
     Relaxed,

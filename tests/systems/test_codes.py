@@ -22,7 +22,7 @@ from vampyro.catalogue.saving import load
 from vampyro.diagnostics import code_use, decompose, gaps, surgery
 from vampyro.distributions import AutoregressiveCodes, Codes, Mixture, Quantised
 from vampyro.likelihood import score
-from vampyro.likelihood.weights import relative_error
+from vampyro.likelihood.scores import relative_error
 from vampyro.nets import Learner, VectorQuantiser
 from vampyro.nets.quantiser import COMMITMENT, DEAD, DECAY
 from vampyro.objectives import IWAE, ScaleLatents, Trace_ELBO, TraceMeanField_ELBO

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from vampyro import flows, nets, objectives, priors
 from vampyro.catalogue.parts import row_of
 from vampyro.catalogue.specs import Spec
-from vampyro.diagnostics.top_level import top_level
+from vampyro.diagnostics.surgery import top_level
 from vampyro.errors import SpecError
 from vampyro.guides import Guide, TwoLevelGuide
 from vampyro.models import VAE, TwoLevel

@@ -58,7 +58,7 @@ def export(
         UserError: for what a user can fix.
     """
     from vampyro.likelihood import posterior_draws, scoring_guide
-    from vampyro.likelihood.weights import MIN_SAMPLES
+    from vampyro.likelihood.scores import MIN_SAMPLES
     from vampyro.memory import memory_for
     from vampyro.runs.device import check_samples, find_device
     from vampyro.runs.folder import FolderError

@@ -5,7 +5,7 @@ from vampyro.diagnostics.component_use import ComponentUse, code_use, component_
 from vampyro.diagnostics.decomposition import Decomposition, decompose, rate_distortion
 from vampyro.diagnostics.gaps import Gaps, gaps
 from vampyro.diagnostics.local_guide import LocalGuide
-from vampyro.diagnostics.surgery import Surgery, surgery
+from vampyro.diagnostics.surgery import Surgery, surgery, top_level
 
 __all__ = [
     "ActiveUnits",
@@ -21,4 +21,5 @@ __all__ = [
     "gaps",
     "rate_distortion",
     "surgery",
+    "top_level",
 ]

@@ -1,16 +1,17 @@
-"""Which dimensions of the latents say anything of the image."""
+"""Dimensions of the latents that depend on the image."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import pyro
 import torch
-from jaxtyping import Float
+from jaxtyping import Float64
 from torch import Tensor
 
 from vampyro.memory import most_rows
 from vampyro.programs.checks import check_images, check_latents
 from vampyro.programs.estimate import Estimate
-from vampyro.programs.layout import arrange, inferred
+from vampyro.programs.layout import Images, arrange, inferred
 from vampyro.programs.modes import evaluation_mode
 from vampyro.programs.randomness import seeded
 from vampyro.programs.traces import core, latents_of, sample_sites, trace_of
@@ -20,32 +21,42 @@ from vampyro.programs.traces import core, latents_of, sample_sites, trace_of
 class ActiveUnits:
     """A_d = Var_x(E_q[z_d]) of one latent site.
 
-    `variance` (*event) float64, the images' sample variance, from which `noise` has been taken: what the draws added
-    to it, zero where means are exact. A variance that is really zero may so come out a little below. `active`
-    (*event) says where it is above the threshold, `count` how often.
+    Attributes:
+        variance: sample variance over images, minus `noise`, (*event); it may be slightly negative.
+        noise: the part that sampling adds to the variance, (*event); 0 where means are exact.
+        threshold: variance above which a unit is active.
     """
 
-    variance: torch.Tensor
-    noise: torch.Tensor
+    variance: Float64[Tensor, "*event"]
+    noise: Float64[Tensor, "*event"]
     threshold: float
 
     @property
-    def active(self):
+    def active(self) -> Tensor:
+        """True for each active unit, (*event)."""
         return self.variance > self.threshold
 
     @property
-    def count(self):
+    def count(self) -> int:
+        """The number of active units."""
         return int(self.active.sum())
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"ActiveUnits({self.count} of {self.active.numel()}: variance of the mean > {self.threshold:g})"
 
 
 @torch.no_grad()
 def active_units(
-    model, guide, images: Float[Tensor, " images *event"], samples=100, *, threshold=0.01, seed=0, rows=None
-):
-    """Units of which Var_x(E_{z ~ q(z | x)}[z_d]) > 0.01, for each latent site   (Burda et al. 2016, arXiv:1509.00519).
+    model: Callable,
+    guide: Callable,
+    images: Images,
+    samples: int = 100,
+    *,
+    threshold: float = 0.01,
+    seed: int = 0,
+    rows: int | None = None,
+) -> dict[str, ActiveUnits]:
+    """Find units with Var_x(E_{z ~ q(z | x)}[z_d]) > 0.01 at each latent site   (Burda et al. 2016, arXiv:1509.00519).
 
     Where a site's distribution knows its mean, that is used; elsewhere (behind a flow) a sample in its place. What is
     left to chance is averaged over S draws: for a diagonal Normal given x alone nothing is, of q(z1 | x, z2) it is
@@ -90,9 +101,12 @@ def active_units(
                 means.setdefault(name, []).append(Estimate.of(draws))
     if not means:
         raise ValueError("active_units has no latent with a mean: the values of a Categorical are labels")
-    means = {name: Estimate.cat(estimates) for name, estimates in means.items()}
-    noise = {name: mean.errors.square().mean(0) for name, mean in means.items()}
-    return {name: ActiveUnits(mean.values.var(0) - noise[name], noise[name], threshold) for name, mean in means.items()}
+    found = {}
+    for name, estimates in means.items():
+        mean = Estimate.cat(estimates)
+        noise = mean.errors.square().mean(0)
+        found[name] = ActiveUnits(mean.values.var(0) - noise, noise, threshold)
+    return found
 
 
 def _mean_or_sample(site, layout):

@@ -1,13 +1,15 @@
 """Which components of a mixture prior, or codes of a codebook, the posteriors use."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
-from vampyro.diagnostics.top_level import check_one_prior, examined
+from vampyro.diagnostics.surgery import check_one_prior, examined
 from vampyro.distributions import CodeDistribution, Mixture
+from vampyro.programs.checks import check_counts
+from vampyro.programs.layout import Images
 from vampyro.programs.traces import precise
 
 BLOCK = 2**24  # points × components
@@ -21,20 +23,22 @@ class ComponentUse:
     use: torch.Tensor
 
     @property
-    def effective(self):
+    def effective(self) -> float:
         """exp(entropy) of the shares: K where all are equal, 1 where one serves every image."""
         return torch.special.entr(self.use).sum().exp().item()
 
-    def dead(self, share=0.1):
+    def dead(self, share: float | int = 0.1) -> Tensor:
         """Indices of the components that get less than `share`/K."""
         return (self.use < share / len(self.use)).nonzero().squeeze(-1)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"ComponentUse({self.site}: {self.effective:.1f} of {len(self.use)} effective, {len(self.dead())} dead)"
 
 
 @torch.no_grad()
-def component_use(model, guide, images: Float[Tensor, " images *event"], samples=10, *, seed=0, batch_size=500):
+def component_use(
+    model: Callable, guide: Callable, images: Images, samples: int = 10, *, seed: int = 0, batch_size: int = 500
+) -> ComponentUse:
     """1/(NS) Σ_n Σ_s p(k | z_ns), z_ns ~ q(z | x_n), p(k | z) = π_k p_k(z) / p(z): component k's mean responsibility.
 
     For any prior that is a `Mixture`; of several levels for the top one. A component that no posterior
@@ -55,8 +59,7 @@ def component_use(model, guide, images: Float[Tensor, " images *event"], samples
     >>> component_use(model, guide, torch.rand(9, 1, 4, 4)).use.shape
     torch.Size([4])
     """
-    if samples < 1:
-        raise ValueError(f"component_use expects samples ≥ 1, got {samples}")
+    check_counts(samples=samples)
     with examined(model, guide, images, seed, batch_size) as (name, p, posteriors):
         check_one_prior(model, name, images, batch_size)
         if not isinstance(p, Mixture):
@@ -64,25 +67,21 @@ def component_use(model, guide, images: Float[Tensor, " images *event"], samples
                 f"the prior of {name!r} is a {type(p).__name__} and no Mixture: "
                 "component_use is for a model whose prior is a mixture"
             )
-        points = torch.cat([q.sample((samples,)).flatten(0, 1) for q in posteriors])
-        points = precise(p, points)
+        points = precise(p, torch.cat([q.sample((samples,)).flatten(0, 1) for q in posteriors]))
         size = p.component_log_prob(points[:1]).shape[-1]
         total = sum(p.component_log_prob(block).softmax(-1).sum(0) for block in points.split(max(1, BLOCK // size)))
     return ComponentUse(name, total.double() / len(points))
 
 
 @torch.no_grad()
-def code_use(model, guide, images: Float[Tensor, " images *event"], samples=10, *, seed=0, batch_size=500):
+def code_use(
+    model: Callable, guide: Callable, images: Images, samples: int = 10, *, seed: int = 0, batch_size: int = 500
+) -> ComponentUse:
     """1/(NSM) Σ_n Σ_s Σ_m 1(z_nsm = e_k), z_ns ~ q(z | x_n): each code's share, M codes a latent vector.
 
     `effective` of the result, exp of the shares' entropy, is the codebook's perplexity.
 
-    Args:
-        model, guide: Pyro programs over a batch of images; `nn.Module`s are put in evaluation mode meanwhile.
-        images: (N, channels, height, width).
-        samples: S of z for each image.
-        seed: of the samples.
-        batch_size: images encoded at a time.
+    Args: as of `component_use`.
 
     Raises:
         ValueError: where the prior's distribution is no `CodeDistribution`, S < 1, or as `top_level`.
@@ -92,8 +91,7 @@ def code_use(model, guide, images: Float[Tensor, " images *event"], samples=10, 
     >>> code_use(model, guide, torch.rand(9, 1, 4, 4)).use.shape
     torch.Size([16])
     """
-    if samples < 1:
-        raise ValueError(f"code_use expects samples ≥ 1, got {samples}")
+    check_counts(samples=samples)
     with examined(model, guide, images, seed, batch_size) as (name, p, posteriors):
         if not isinstance(p, CodeDistribution):
             raise ValueError(f"the prior of {name!r} is a {type(p).__name__}: no codes to count")

@@ -1,19 +1,18 @@
 """The ELBO taken apart: reconstruction, and the KL of every latent and of every dimension."""
 
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
 import pyro
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from vampyro.likelihood.joint import Joint
 from vampyro.memory import most_rows
-from vampyro.programs.checks import check_images, check_support
+from vampyro.programs.checks import check_counts, check_images, check_support
 from vampyro.programs.divergence import downward
 from vampyro.programs.estimate import Estimate
-from vampyro.programs.layout import arrange, check_density, inferred
+from vampyro.programs.layout import Images, arrange, check_density, inferred
 from vampyro.programs.modes import constant_parts, evaluation_mode
 from vampyro.programs.randomness import seeded
 from vampyro.programs.traces import auxiliaries_of, is_delta, masked, precise, sample_sites
@@ -23,10 +22,16 @@ from vampyro.programs.traces import auxiliaries_of, is_delta, masked, precise, s
 class Decomposition:
     """ELBO = reconstruction - Σ kl, nats per image; each an `Estimate` over the same images.
 
-    `kl` and `kl_per_dimension` have an entry for every latent site. Of a latent that is given others (z1 given z2)
-    the KL is the mean over those. Of a dimension there is a KL only where q and p are both products over dimensions,
-    otherwise the entry is None: a flow's or a mixture's dimensions depend on one another. Latents that follow from a
-    guide's auxiliary sites, as in Pyro's autoguides, have one KL together, under "NAME, NAME".
+    Latents that follow from a guide's auxiliary sites, as in Pyro's autoguides, have one KL together, under
+    "NAME, NAME".
+
+    Attributes:
+        elbo: the ELBO.
+        reconstruction: E_q[log p(x | z)].
+        kl: the KL of every latent site; of a latent that is given others (z1 given z2) the mean over those.
+        kl_per_dimension: the same for every dimension, or None where q or p is not a product over dimensions, as
+            with flows and mixtures.
+        samples: S.
     """
 
     elbo: Estimate
@@ -36,23 +41,25 @@ class Decomposition:
     samples: int
 
     @property
-    def rate(self):
+    def rate(self) -> float:
         """R = E_x KL(q(z | x) ‖ p(z)), of all latents together."""
         return sum(kl.mean.item() for kl in self.kl.values())
 
     @property
-    def distortion(self):
+    def distortion(self) -> float:
         """D = -E_x E_q[log p(x | z)]."""
         return -self.reconstruction.mean.item()
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         parts = {"reconstruction": self.reconstruction, **{f"KL of {name}": kl for name, kl in self.kl.items()}}
-        parts = ", ".join(f"{name} {part.mean:.3f} ± {part.error:.3f}" for name, part in parts.items())
-        return f"Decomposition({parts}; {len(self.elbo.values)} images, {self.samples} samples)"
+        listed = ", ".join(f"{name} {part.mean:.3f} ± {part.error:.3f}" for name, part in parts.items())
+        return f"Decomposition({listed}; {len(self.elbo.values)} images, {self.samples} samples)"
 
 
 @torch.no_grad()
-def decompose(model, guide, images: Float[Tensor, " images *event"], samples=100, *, seed=0, rows=None):
+def decompose(
+    model: Callable, guide: Callable, images: Images, samples: int = 100, *, seed: int = 0, rows: int | None = None
+) -> Decomposition:
     """L(x) = E_q[log p(x | z)] - Σ_l E_q[KL(q(z_l | …) ‖ p(z_l | …))]   (Kingma & Welling 2014, arXiv:1312.6114).
 
     A KL is in closed form where torch has one for the two distributions, and then only what they are given is
@@ -76,8 +83,7 @@ def decompose(model, guide, images: Float[Tensor, " images *event"], samples=100
     Estimate(5 images × 3)
     """
     check_images(images, model, guide)
-    if samples < 2:
-        raise ValueError(f"samples is {samples}, expected at least 2, from which the errors follow")
+    check_counts(2, samples=samples)
     rows = rows or most_rows(images.device)
     with (
         evaluation_mode(model, guide),
@@ -90,16 +96,21 @@ def decompose(model, guide, images: Float[Tensor, " images *event"], samples=100
         blocks = []
         for x in parts:
             chunks = [_terms(joint, guide, x, len(part)) for part in torch.arange(samples).split(rows)]
-            blocks.append({key: _estimate([chunk[key] for chunk in chunks]) for key in chunks[0]})
+            blocks.append(
+                {
+                    key: None if term is None else Estimate.of(torch.cat([chunk[key] for chunk in chunks]))
+                    for key, term in chunks[0].items()
+                }
+            )
     whole: dict = {key: None if blocks[0][key] is None else Estimate.cat([b[key] for b in blocks]) for key in blocks[0]}
-    by_site: dict = {kind: {name: e for (k, name), e in whole.items() if k == kind} for kind in ("kl", "dimensions")}
-    return Decomposition(
-        whole["elbo", None], whole["reconstruction", None], by_site["kl"], by_site["dimensions"], samples
-    )
+    kl, dimensions = ({name: e for (k, name), e in whole.items() if k == kind} for kind in ("kl", "dimensions"))
+    return Decomposition(whole["elbo", None], whole["reconstruction", None], kl, dimensions, samples)
 
 
-def rate_distortion(model, guide, images: Float[Tensor, " images *event"], samples=10, *, seed=0):
-    """(R, D): what the code costs, E_x KL(q(z | x) ‖ p(z)), and what it leaves unsaid, -E_x E_q[log p(x | z)].
+def rate_distortion(
+    model: Callable, guide: Callable, images: Images, samples: int = 10, *, seed: int = 0
+) -> tuple[float, float]:
+    """Return (R, D): the rate E_x KL(q(z | x) ‖ p(z)) and the distortion -E_x E_q[log p(x | z)].
 
     Alemi et al. 2018, arXiv:1711.00464: -ELBO = D + R, training with weight β of the KL minimises D + βR, and runs with
     several β draw the curve of what a model can reach. Nats per image; of all latents together. Raises as `decompose`.
@@ -114,16 +125,16 @@ def rate_distortion(model, guide, images: Float[Tensor, " images *event"], sampl
 
 
 def _terms(joint, guide, x, samples):
-    """{(kind, site): (samples, batch, …) or None}, one draw of z each."""
+    """{(kind, site): (samples, batch, …) or None}, for one sample of z each."""
     trace, latents = inferred(guide, samples, x, joint.layout)
     check_density(guide, x, latents, joint.layout)
     values = {name: site["value"] for name, site in latents.items()}
-    sites = sample_sites(joint.trace(x, values))
+    model_trace = joint.trace(x, values)
+    sites = sample_sites(model_trace)
     check_support(sites, values)
     shape, per_image = (samples, len(x)), joint.layout.per_image
-    seen = (masked(site["fn"].log_prob(site["value"]).double(), site) for n, site in sites.items() if n not in latents)
-    seen = sum(map(per_image, seen))
-    terms, elbo = {("reconstruction", None): seen.expand(shape)}, seen
+    elbo = reconstruction = joint.log_density(model_trace, values)
+    terms: dict = {("reconstruction", None): reconstruction.expand(shape)}
     replaceable = downward(sites, latents)
     together = [name for name, site in latents.items() if is_delta(site["fn"])]
     for name, latent in latents.items():
@@ -136,24 +147,13 @@ def _terms(joint, guide, x, samples):
         if None not in factors and joint.layout.rank == 1:
             kl = _kl(latent, sites[name], closed, factors)
             terms["dimensions", name] = kl.expand(*shape, *latent["fn"].event_shape)
-    if together:
-        kl = _joint_kl(trace, sites, together, per_image)
+    if together:  # they follow from auxiliary sites, and have one density together
+        drawn = {**{name: latents[name] for name in together}, **auxiliaries_of(sample_sites(trace))}
+        kl = sum(per_image(_log_prob(site)) for site in drawn.values())
+        kl = kl - sum(per_image(_log_prob(sites[name], latents[name]["value"])) for name in together)
         terms["kl", ", ".join(together)], elbo = kl.expand(shape), elbo - kl
         terms["dimensions", ", ".join(together)] = None
     return {("elbo", None): elbo.expand(shape), **terms}
-
-
-def _joint_kl(trace, sites, names, per_image):
-    """log q - log p of the latents that follow from auxiliary sites, which have one density together."""
-    drawn = {**{name: trace.nodes[name] for name in names}, **auxiliaries_of(sample_sites(trace))}
-    log_q = sum(per_image(masked(site["fn"].log_prob(site["value"]).double(), site)) for site in drawn.values())
-    placed = [(sites[name], trace.nodes[name]["value"]) for name in names]
-    log_p = (masked(site["fn"].log_prob(precise(site["fn"], z)).double(), site) for site, z in placed)
-    return log_q - sum(map(per_image, log_p))
-
-
-def _estimate(chunks):
-    return None if chunks[0] is None else Estimate.of(torch.cat(chunks))
 
 
 def _kl(latent, site, closed, factors=None):
@@ -167,6 +167,12 @@ def _kl(latent, site, closed, factors=None):
         with suppress(NotImplementedError):
             return masked(torch.distributions.kl_divergence(q, p).double(), latent, dims)
     return masked(q.log_prob(z).double(), latent, dims) - masked(p.log_prob(precise(p, z)).double(), site, dims)
+
+
+def _log_prob(site, value=None):
+    """log q of a guide's site, or log p of a model's site at the guide's value, float64; with masks."""
+    z = site["value"] if value is None else precise(site["fn"], value)
+    return masked(site["fn"].log_prob(z).double(), site)
 
 
 def _factors(fn):

@@ -1,21 +1,21 @@
 """What the ELBO loses to the posterior's family, and what to one network inferring it for all images."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import pyro
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from vampyro.diagnostics.local_guide import LocalGuide
 from vampyro.likelihood import log_weights
 from vampyro.likelihood.importance import DRAWN, check_weights
 from vampyro.likelihood.joint import Joint
-from vampyro.likelihood.weights import effective_sample_size, log_mean
+from vampyro.likelihood.scores import effective_sample_size, log_mean
 from vampyro.memory import most_rows
-from vampyro.programs.checks import check_images
+from vampyro.programs.checks import check_counts, check_images
 from vampyro.programs.estimate import Estimate
-from vampyro.programs.layout import arrange, inferred, log_density
+from vampyro.programs.layout import Images, arrange, inferred, log_density
 from vampyro.programs.modes import constant_parts, evaluation_mode
 from vampyro.programs.randomness import seeded
 from vampyro.programs.traces import sample_sites
@@ -25,9 +25,14 @@ from vampyro.programs.traces import sample_sites
 class Gaps:
     """log p̂(x) ≥ L[q*] ≥ L[q] and the gaps between; `Estimate`s over images, nats.
 
-    `log_likelihood` log p̂(x), by importance sampling from q*, and `ess` (N,) its effective sample size; `optimised`
-    L[q*], q* the best found for each single image; `amortised` L[q], of the guide as it is; `approximation`
-    log p̂(x) - L[q*]; `amortisation` L[q*] - L[q].
+    Attributes:
+        log_likelihood: log p̂(x), by importance sampling from q*.
+        optimised: L[q*], q* the best posterior found for each single image.
+        amortised: L[q], of the guide as it is.
+        approximation: log p̂(x) - L[q*].
+        amortisation: L[q*] - L[q].
+        ess: effective sample size of log p̂(x), (N,).
+        samples: S.
     """
 
     log_likelihood: Estimate
@@ -35,27 +40,27 @@ class Gaps:
     amortised: Estimate
     approximation: Estimate
     amortisation: Estimate
-    ess: torch.Tensor
+    ess: Tensor
     samples: int
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         names = "log_likelihood", "optimised", "amortised", "approximation", "amortisation"
         parts = ", ".join(f"{name} {getattr(self, name).mean:.3f} ± {getattr(self, name).error:.3f}" for name in names)
         return f"Gaps({parts}; {len(self.ess)} images, {self.samples} samples, median ESS {self.ess.median():.1f})"
 
 
 def gaps(
-    model,
-    guide,
-    images: Float[Tensor, " images *event"],
-    samples=5000,
+    model: Callable,
+    guide: Callable,
+    images: Images,
+    samples: int = 5000,
     *,
-    steps=500,
-    particles=10,
-    lr=0.02,
-    seed=0,
-    rows=None,
-):
+    steps: int = 500,
+    particles: int = 10,
+    lr: float = 0.02,
+    seed: int = 0,
+    rows: int | None = None,
+) -> Gaps:
     """log p(x) - L[q] = (log p(x) - L[q*]) + (L[q*] - L[q]): approximation and amortisation gap   (Cremer et al. 2018,
     arXiv:1801.03558).
 
@@ -83,17 +88,15 @@ def gaps(
     torch.Size([5])
     """
     check_images(images, model, guide)
-    if samples < 2 or steps < 1 or particles < 1:
-        raise ValueError(
-            f"gaps expects samples ≥ 2, steps ≥ 1 and particles ≥ 1, got {samples}, {steps} and {particles}"
-        )
+    check_counts(2, samples=samples)
+    check_counts(steps=steps, particles=particles)
     rows = rows or most_rows(images.device)
     results: list[tuple] = []
     with evaluation_mode(model, guide), constant_parts(model), seeded(seed, device=images.device):
         blocks, layout = arrange(images, rows // particles, model, guide)
         joint = Joint(model, layout=layout)
         for x in blocks:
-            # This comes first also because it computes constant parts, priors, without a graph.
+            # Before `_optimise`, so that constant parts (priors) are computed without a graph.
             first = sum(len(ess) for *_, ess in results)
             amortised = _weights(joint, guide, x, samples, rows, first)
             local = LocalGuide(guide, x)
@@ -113,14 +116,14 @@ def _weights(joint, guide, x, samples, rows, first):
 
 
 def _optimise(joint, local, x, steps, particles, lr):
-    """Ascends Σ_n L_n: each offset is in one image's ELBO only, and Adam takes each number by itself."""
+    """Maximise Σ_n L_n; each offset is in one image's ELBO only, and Adam treats each number separately."""
     optimizer = torch.optim.Adam(local.offsets, lr=lr)
     with torch.enable_grad(), pyro.validation_enabled(False):
         for step in range(steps):
             trace, latents = inferred(local, particles, x, joint.layout)
             trace.compute_log_prob()
-            log_prob = log_density(sample_sites(trace), joint.layout)
-            elbo = (joint(x, {name: site["value"] for name, site in latents.items()}) - log_prob).mean(0)
+            log_q = log_density(sample_sites(trace), joint.layout)
+            elbo = (joint(x, {name: site["value"] for name, site in latents.items()}) - log_q).mean(0)
             for offset, gradient in zip(local.offsets, torch.autograd.grad(-elbo.sum(), local.offsets)):
                 offset.grad = gradient  # and none for the programs' parameters
             optimizer.param_groups[0]["lr"] = lr * (1 - step / steps)
@@ -131,17 +134,13 @@ def _gaps(amortised, optimised):
     """The five estimates and the ESS, from log weights (samples, batch) under q and under q*."""
     log_likelihood = log_mean(optimised)
     ratio = (optimised - log_likelihood).exp()  # w / mean(w)
-
-    def deviating(values, influence):
-        """By the delta method: to first order each draw moves the estimate by its influence over S."""
-        return Estimate(values, Estimate.of(influence).errors)
-
     before, after = Estimate.of(amortised), Estimate.of(optimised)
+    # Errors by the delta method: to first order each sample moves log p̂ by w / mean(w) / S.
     return (
-        deviating(log_likelihood, ratio),
+        Estimate(log_likelihood, Estimate.of(ratio).errors),
         after,
         before,
-        deviating(log_likelihood - after.values, ratio - optimised),
+        Estimate(log_likelihood - after.values, Estimate.of(ratio - optimised).errors),
         Estimate(after.values - before.values, torch.hypot(after.errors, before.errors)),
         effective_sample_size(optimised),
     )

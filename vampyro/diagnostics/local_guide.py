@@ -1,12 +1,15 @@
 """A guide that adds offsets of each image's own to what its networks give."""
 
 import inspect
+from collections.abc import Callable
 from contextlib import contextmanager, suppress
 from itertools import count
+from typing import Any
 
 import pyro.distributions as dist
 import torch
 from pyro.poutine.messenger import Messenger
+from torch import Tensor
 from torch.distributions import transform_to
 from torch.nn.modules.module import register_module_forward_hook
 from torch.utils._pytree import tree_flatten, tree_unflatten
@@ -14,42 +17,26 @@ from torch.utils._pytree import tree_flatten, tree_unflatten
 from vampyro.programs.traces import WRAPPERS, is_delta, sample_sites, trace_of
 
 
-class Shifts(Messenger):
-    """Around a guide: adds an offset to each parameter of the distributions at its sites, in unconstrained numbers.
+class _Shifts(Messenger):
+    """Adds offsets, {site: {parameter: tensor}}, to the unconstrained parameters of the distributions at sites."""
 
-    Args:
-        sites: {name: distribution}, as the guide has them.
-
-    `offsets`: {(name, parameter): tensor}, zero at first. Then the distributions are the guide's own.
-
-    >>> shifts = Shifts({"z": dist.Normal(torch.zeros(5, 2), 1.0).to_event(1)})
-    >>> {key: tuple(offset.shape) for key, offset in shifts.offsets.items()}
-    {('z', 'loc'): (5, 2), ('z', 'scale'): (5, 2)}
-    """
-
-    def __init__(self, sites):
+    def __init__(self, offsets):
         super().__init__()
-        self.offsets = {
-            (name, parameter): torch.zeros_like(free).requires_grad_()
-            for name, fn in sites.items()
-            if not is_delta(fn)
-            for parameter, free in unconstrained(fn).items()
-        }
+        self.offsets = offsets
 
     def _pyro_sample(self, msg):
-        own = {parameter: offset for (name, parameter), offset in self.offsets.items() if name == msg["name"]}
-        if own:
-            msg["fn"] = shifted(msg["fn"], own)
+        if offsets := self.offsets.get(msg["name"]):
+            msg["fn"] = shifted(msg["fn"], offsets)
 
 
-def unconstrained(fn):
+def unconstrained(fn: Any) -> dict[str, Tensor]:
     """Return {parameter: its value in ℝⁿ} of a distribution, under `to_event`, masks and transforms."""
     while _wraps(fn):
         fn = fn.base_dist
     return {name: to.inv(value.detach()) for name, value in _arguments(fn).items() if (to := _bijection(fn, name))}
 
 
-def shifted(fn, offsets):
+def shifted(fn: Any, offsets: dict[str, Tensor]) -> Any:
     """Return the distribution with each parameter moved by its offset in ℝⁿ."""
     if _wraps(fn):
         base = shifted(fn.base_dist, offsets)
@@ -75,7 +62,8 @@ def _arguments(fn):
 
     Arguments that are None by default (`probs` and `logits`) are alternatives: the last is taken.
     """
-    names, alternatives = [], []
+    names: list[str] = []
+    alternatives: list[str] = []
     for name, parameter in inspect.signature(type(fn).__init__).parameters.items():
         if hasattr(fn, name):
             (alternatives if parameter.default is None else names).append(name)
@@ -119,23 +107,27 @@ class LocalGuide:
     [(5, 6), (5, 2, 3), (5, 2, 3), (5, 2)]
     """
 
-    def __init__(self, guide, x):
+    def __init__(self, guide: Callable, x: Tensor):
         self.guide = guide
         latents, outputs = _last_outputs(guide, x)
         self._added = {key: torch.zeros_like(tensor).requires_grad_() for key, tensor in outputs}
-        self._shifts = Shifts({} if outputs else {name: site["fn"] for name, site in latents.items()})
-        self.offsets = [*self._added.values(), *self._shifts.offsets.values()]
+        densities = {name: site["fn"] for name, site in latents.items() if not outputs and not is_delta(site["fn"])}
+        self._shifts = {
+            name: {parameter: torch.zeros_like(free).requires_grad_() for parameter, free in unconstrained(fn).items()}
+            for name, fn in densities.items()
+        }
+        self.offsets = [*self._added.values(), *(o for offsets in self._shifts.values() for o in offsets.values())]
         if not self.offsets:
             raise ValueError(
                 "the guide has nothing to optimise: neither a module with parameters computes its distributions from "
                 "x, nor does a distribution at its sites have parameters"
             )
 
-    def __call__(self, x):
+    def __call__(self, x: Tensor) -> Any:
         def change(key, tensor):
             return tensor + self._added[key] if key in self._added else tensor
 
-        with _outputs_changed(change), self._shifts:
+        with _outputs_changed(change), _Shifts(self._shifts):
             return self.guide(x)
 
 
@@ -144,7 +136,7 @@ def _outputs_changed(change):
     """Inside, tensor j that the i-th call of a module returns is `change((i, j), tensor)`.
 
     Only modules with parameters of their own count, neither containers nor activations. The hook is for all modules,
-    since a guide that is a function has modules that nobody else knows of.
+    since the modules of a guide that is a function are not listed anywhere.
     """
     calls = count()
 
@@ -166,8 +158,14 @@ def _outputs_changed(change):
 def _last_outputs(guide, x):
     """The guide's sites, and [((call, tensor), value)] of the outputs that depend on x and reach a latent through no
     other such output."""
-    x, outputs = x.detach().clone().requires_grad_(), []
-    with _outputs_changed(lambda key, tensor: outputs.append((key, tensor)) or tensor):
+    x = x.detach().clone().requires_grad_()
+    found = {}
+
+    def record(key, tensor):
+        found[key] = tensor
+        return tensor
+
+    with _outputs_changed(record):
         trace = trace_of(guide, x)
     latents = {name: site for name, site in sample_sites(trace).items() if not site["is_observed"]}
     for name, site in latents.items():
@@ -175,11 +173,11 @@ def _last_outputs(guide, x):
             raise ValueError(f"the guide's site {name!r} has no gradient: only reparameterised sites can be optimised")
     trace.compute_log_prob()
     ends = [t for site in latents.values() for t in (site["value"], site["log_prob"])]
-    outputs = [(key, t) for key, t in outputs if _depends(t, x) and not any(t is end for end in ends)]
+    outputs = [(key, t) for key, t in found.items() if _depends(t, x) and not any(t is end for end in ends)]
     # A node of autograd's graph may return several tensors, so a tensor is a node and a number.
-    places, waiting, seen = {(t.grad_fn, t.output_nr): key for key, t in outputs}, [], set()
-    waiting += [(end.grad_fn, end.output_nr) for end in ends]
-    reached = set()
+    places = {(t.grad_fn, t.output_nr): key for key, t in outputs}
+    waiting = [(end.grad_fn, end.output_nr) for end in ends]
+    seen, reached = set(), set()
     while waiting:
         place = waiting.pop()
         if place[0] is None or place in seen:

@@ -1,26 +1,40 @@
-"""The KL term in two: what the code says of the image, and how far all codes together are from the prior."""
+"""The KL term in two: the mutual information of image and code, and the KL of the aggregated posterior to the prior."""
 
 import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
+import pyro
 import torch
-from jaxtyping import Float
 from torch import Tensor
+from torch.distributions import Distribution
 
-from vampyro.diagnostics.top_level import check_one_prior, examined
 from vampyro.distributions import pairwise_log_prob
+from vampyro.programs.checks import check_counts, check_images, check_latents
 from vampyro.programs.estimate import Estimate
-from vampyro.programs.traces import is_delta, precise
+from vampyro.programs.layout import Images, arrange, some_images
+from vampyro.programs.modes import evaluation_mode
+from vampyro.programs.randomness import same_noise, seeded
+from vampyro.programs.traces import is_delta, latents_of, precise, sample_sites, trace_of
+
+TopLevel = tuple[str, Distribution, list[Distribution]]
 
 BLOCK = 2**24  # points × components × dimensions
 
 
 @dataclass(frozen=True, eq=False)
 class Surgery:
-    """`kl` = `mutual_information` + `marginal_kl`, draw by draw; `Estimate`s over images, nats.
+    """kl = mutual_information + marginal_kl, for each sample; `Estimate`s over images, nats.
 
-    `site` is the latent that it is about; `log_images` is log N, which the mutual information cannot exceed: where it
-    comes near, N images are too few to measure it.
+    Attributes:
+        site: the latent's name.
+        kl: E_x KL(q(z | x) ‖ p(z)).
+        mutual_information: I_q(n; z) of image and code.
+        marginal_kl: KL(q(z) ‖ p(z)) of the aggregated posterior.
+        log_images: log N, the upper limit of the mutual information; near it, N images are too few to measure it.
+        samples: S.
     """
 
     site: str
@@ -30,17 +44,18 @@ class Surgery:
     log_images: float
     samples: int
 
-    def __repr__(self):
-        kl, information, marginal = (
-            f"{e.mean:.3f} ± {e.error:.3f}" for e in (self.kl, self.mutual_information, self.marginal_kl)
-        )
+    def __repr__(self) -> str:
+        estimates = self.kl, self.mutual_information, self.marginal_kl
+        kl, information, marginal = (f"{e.mean:.3f} ± {e.error:.3f}" for e in estimates)
         return (
             f"Surgery({self.site}: KL {kl} = I {information} (log N = {self.log_images:.3f}) + marginal KL {marginal})"
         )
 
 
 @torch.no_grad()
-def surgery(model, guide, images: Float[Tensor, " images *event"], samples=10, *, seed=0, batch_size=500):
+def surgery(
+    model: Callable, guide: Callable, images: Images, samples: int = 10, *, seed: int = 0, batch_size: int = 500
+) -> Surgery:
     """1/N Σ_n KL(q(z | x_n) ‖ p(z)) = I_q(n; z) + KL(q(z) ‖ p(z)), q(z) = 1/N Σ_n q(z | x_n)   (Hoffman & Johnson 2016,
     *ELBO surgery*).
 
@@ -64,8 +79,7 @@ def surgery(model, guide, images: Float[Tensor, " images *event"], samples=10, *
     >>> abs((result.kl.mean - result.mutual_information.mean - result.marginal_kl.mean).item()) < 1e-12
     True
     """
-    if samples < 2:
-        raise ValueError(f"surgery expects samples ≥ 2, from which its errors follow, got {samples}")
+    check_counts(2, samples=samples)
     with examined(model, guide, images, seed, batch_size) as (name, p, posteriors):
         check_one_prior(model, name, images, batch_size)
         if is_delta(posteriors[0]):
@@ -89,7 +103,7 @@ def surgery(model, guide, images: Float[Tensor, " images *event"], samples=10, *
     )
 
 
-def aggregated_log_prob(posteriors, z):
+def aggregated_log_prob(posteriors: list, z: Tensor) -> Tensor:
     """log 1/N Σ_n q(z | x_n), the N in blocks: z (..., *event) → (...), in the precision of z."""
     event = posteriors[0].event_shape
     count = sum(q.batch_shape[0] for q in posteriors)
@@ -99,3 +113,63 @@ def aggregated_log_prob(posteriors, z):
         torch.stack([pairwise_log_prob(q, block).logsumexp(-1) for q in posteriors]) for block in points.split(some)
     ]
     return torch.cat(log_prob, -1).logsumexp(0).reshape(z.shape[: z.ndim - len(event)]) - math.log(count)
+
+
+@contextmanager
+def examined(model: Callable, guide: Callable, images: Any, seed: int = 0, batch_size: int = 500) -> Iterator[TopLevel]:
+    """Check the images; inside, `top_level` of programs in evaluation mode, seeded and without validation."""
+    check_images(images, model, guide)
+    with evaluation_mode(model, guide), seeded(seed, device=images.device), pyro.validation_enabled(False):
+        yield top_level(model, guide, images, batch_size)
+
+
+def top_level(model: Callable, guide: Callable, images: Tensor, batch_size: int = 500) -> TopLevel:
+    """(name, p(z), [q(z | x) for each block of images]) of the first latent, which is given nothing but x in the guide.
+
+    z of a model with one level, z2 of one with two.
+
+    Args:
+        images: (N, channels, height, width).
+        batch_size: images encoded at a time.
+
+    Returns:
+        the site's name, p(z) of batch shape (1,), and a list of distributions of batch shape (block,).
+
+    Raises:
+        ValueError: where there are no images, the programs do not have the same latents or begin with different ones,
+            a site is shared between images, or the guide's first latent does not have one distribution for each image.
+    """
+    blocks, _ = arrange(images, batch_size, model, guide)
+    guide_sites = [latents_of(sample_sites(trace_of(guide, x))) for x in blocks]
+    model_sites = latents_of(sample_sites(trace_of(model, some_images(images, model))))
+    names, model_names = list(guide_sites[0]), list(model_sites)
+    check_latents(model_names, names)
+    if not names:
+        raise ValueError("model and guide have no latent site, and this is about p(z) and q(z | x)")
+    if names[0] != model_names[0]:
+        raise ValueError(
+            f"the guide begins with the latent {names[0]!r} and the model with {model_names[0]!r}: of no latent "
+            "are both p(z) and q(z | x) known; sample the model's first latent first"
+        )
+    posteriors = [sites[names[0]]["fn"] for sites in guide_sites]
+    for q, x in zip(posteriors, blocks):
+        if tuple(q.batch_shape) != (len(x),):
+            raise ValueError(
+                f"the guide's {names[0]!r} has batch shape {tuple(q.batch_shape)}, expected ({len(x)},), one "
+                "distribution for each image: sample it in a plate over images, dim=-1, and in no other plate"
+            )
+    return names[0], model_sites[names[0]]["fn"], posteriors
+
+
+def check_one_prior(model: Callable, name: str, images: Tensor, batch_size: int = 500) -> None:
+    """Raise a ValueError where the prior of a latent differs between images of the first batch."""
+    [x, *_], _ = arrange(images, batch_size, model)
+    with same_noise(x.device):
+        site = sample_sites(trace_of(model, x))[name]
+    z = site["value"][:1].expand_as(site["value"])
+    log_prob = site["fn"].log_prob(precise(site["fn"], z))
+    if not torch.allclose(log_prob, log_prob[:1], rtol=1e-4, atol=1e-4):
+        raise ValueError(
+            f"the prior of {name!r} depends on the image, and all codes together are compared with one p(z): "
+            "decompose(model, guide, images) gives the KL of each image from its own prior"
+        )

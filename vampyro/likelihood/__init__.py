@@ -1,7 +1,6 @@
 """log p(x): importance sampling, annealing, and what its estimates are worth."""
 
-from vampyro.likelihood.ais import AnnealedScore, ais
-from vampyro.likelihood.bdmc import Bounds, bdmc
+from vampyro.likelihood.ais import AnnealedScore, Bounds, ais, bdmc
 from vampyro.likelihood.importance import log_weights, score
 from vampyro.likelihood.posterior_draws import PosteriorDraws, posterior_draws
 from vampyro.likelihood.proposal import NormalProposal, scoring_guide

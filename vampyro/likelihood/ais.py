@@ -1,65 +1,67 @@
-"""The marginal likelihood by annealed importance sampling: by way of the prior, without a guide."""
+"""Annealed importance sampling of log p(x), which needs no guide, and bidirectional Monte Carlo, which bounds it."""
 
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import chain, pairwise
 
 import pyro
 import torch
-from jaxtyping import Float
-from torch import Tensor
+from jaxtyping import Float, Float64
+from pyro import poutine
+from torch import Tensor, nn
 
 from vampyro.likelihood.discrete_moves import DiscreteTarget
 from vampyro.likelihood.finite import finite_latents
-from vampyro.likelihood.hmc import Target
-from vampyro.likelihood.weights import effective_sample_size, log_mean, relative_error
+from vampyro.likelihood.hmc import BaseTarget, Target
+from vampyro.likelihood.scores import effective_sample_size, log_mean, relative_error
 from vampyro.memory import rows_that_fit
-from vampyro.programs.checks import check_images
+from vampyro.programs.checks import check_counts, check_images
 from vampyro.programs.estimate import Estimate, or_none, standard_error
-from vampyro.programs.layout import Layout, arrange
+from vampyro.programs.layout import Images, Layout, arrange
 from vampyro.programs.modes import constant_parts, evaluation_mode, without_gradients
 from vampyro.programs.randomness import same_noise, seeded
+from vampyro.programs.traces import sample_sites
 
 ACCEPTANCE = 0.65  # of the proposals, where Hamiltonian Monte Carlo goes farthest for its price
-
-
 GAIN = 0.2  # how far the logarithm of a step size follows the acceptance rate, at each transition
-
-
 JITTER = 0.2  # of a step size, either way, so that no trajectory comes round to its start again and again
-
-
 STEEPNESS = 4.0  # the schedule is a sigmoid's piece from -4 to 4
+
+Progress = Callable[[list], Iterable]
 
 
 @dataclass(frozen=True)
 class AnnealedScore:
-    """What annealed importance sampling says of N images, nats per image.
+    """Result of annealed importance sampling for N images, nats per image.
 
-    `log_likelihood` log p̂(x); `error` its Monte Carlo error, from the spread of the chains' weights (near 1 it says
-    no more than that one chain has all the weight; nan for a single chain); `ess` the effective sample size,
-    1 … chains; `acceptance` the rate over the last tenth of the transitions: float64 tensors (N,).
+    Attributes:
+        log_likelihood: log p̂(x), (N,).
+        error: its Monte Carlo error, from the spread of the chains' weights, (N,). Near 1 it says only that one chain
+            has all the weight; NaN for a single chain.
+        ess: effective sample size, 1 … chains, (N,).
+        acceptance: acceptance rate over the last tenth of the transitions, (N,).
     """
 
-    log_likelihood: torch.Tensor
-    error: torch.Tensor
-    ess: torch.Tensor
-    acceptance: torch.Tensor
+    log_likelihood: Float64[Tensor, " images"]
+    error: Float64[Tensor, " images"]
+    ess: Float[Tensor, " images"]
+    acceptance: Float[Tensor, " images"]
     chains: int
     temperatures: int
 
     @property
-    def standard_error(self):
-        """Of the mean log p̂(x), over images; nan for a single one."""
+    def standard_error(self) -> float:
+        """Standard error of the mean log p̂(x) over images; NaN for a single one."""
         return standard_error(self.log_likelihood)
 
     @property
-    def monte_carlo_error(self):
-        """Of the mean log p̂(x) of these very images, over chains."""
+    def monte_carlo_error(self) -> float:
+        """Standard error of the mean log p̂(x) of these images over chains."""
         return Estimate(self.log_likelihood, self.error).error.item()
 
-    def summary(self):
-        """The figures, as JSON may hold them: None for an error of a single image or chain."""
+    def summary(self) -> dict:
+        """Return the metrics for JSON; None for an error of a single image or chain."""
         return {
             "log_likelihood": self.log_likelihood.mean().item(),
             "standard_error": or_none(self.standard_error),
@@ -71,7 +73,7 @@ class AnnealedScore:
             "acceptance": or_none(self.acceptance.mean().item()),
         }
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return (
             f"AnnealedScore(log p̂(x) = {self.log_likelihood.mean():.2f} ± {self.standard_error:.2f} nats per image "
             f"(± {self.monte_carlo_error:.2f} over chains), {len(self.log_likelihood)} images, {self.chains} chains, "
@@ -80,19 +82,68 @@ class AnnealedScore:
         )
 
 
+@dataclass(frozen=True)
+class Bounds:
+    """log p(x) of N images sampled from the model, between two stochastic bounds, nats per image.
+
+    Attributes:
+        lower, upper: in expectation lower ≤ log p(x) ≤ upper, (N,).
+        lower_error, upper_error: their Monte Carlo errors over chains, (N,).
+        images: these images, (N, …); other estimates of their log p(x) belong between the bounds.
+    """
+
+    lower: Float64[Tensor, " images"]
+    upper: Float64[Tensor, " images"]
+    lower_error: Float64[Tensor, " images"]
+    upper_error: Float64[Tensor, " images"]
+    images: Tensor
+    chains: int
+    temperatures: int
+
+    @property
+    def gap(self) -> Float64[Tensor, " images"]:
+        """upper - lower, (N,): in expectation no less than the error of either."""
+        return self.upper - self.lower
+
+    @property
+    def standard_error(self) -> float:
+        """Standard error of the mean gap over images; NaN for a single one."""
+        return standard_error(self.gap)
+
+    def summary(self) -> dict:
+        """Return the metrics for JSON; None for the standard error of a single image."""
+        return {
+            "lower": self.lower.mean().item(),
+            "upper": self.upper.mean().item(),
+            "gap": self.gap.mean().item(),
+            "gap_standard_error": or_none(self.standard_error),
+            "gap_max": self.gap.max().item(),
+            "chains": self.chains,
+            "temperatures": self.temperatures,
+            "images": len(self.gap),
+        }
+
+    def __repr__(self) -> str:
+        return (
+            f"Bounds({self.lower.mean():.2f} ≤ log p(x) ≤ {self.upper.mean():.2f} nats per image, gap "
+            f"{self.gap.mean():.3f} ± {self.standard_error:.3f}, {len(self.gap)} images of the model's own, "
+            f"{self.chains} chains, {self.temperatures} temperatures)"
+        )
+
+
 def ais(
-    model,
-    images: Float[Tensor, " images *event"],
+    model: Callable,
+    images: Images,
     *,
-    chains=16,
-    temperatures=1000,
-    leapfrog=10,
-    step_size=0.1,
-    scouts=4,
-    seed=0,
-    rows=None,
-    progress=iter,
-):
+    chains: int = 16,
+    temperatures: int = 1000,
+    leapfrog: int = 10,
+    step_size: float = 0.1,
+    scouts: int = 4,
+    seed: int = 0,
+    rows: int | None = None,
+    progress: Progress = iter,
+) -> AnnealedScore:
     """log p̂(x) = log 1/C Σ_c w_c, w = Π_t p(x | z_{t-1})^(β_t - β_{t-1})   (Neal 2001, arXiv:physics/9803008).
 
     A chain starts at z_0 ~ p(z), and z_t comes from z_{t-1} by a Hamiltonian transition that leaves p(z) p(x | z)^β_t
@@ -129,29 +180,111 @@ def ais(
     torch.Size([7])
     """
     check_images(images, model)
-    check(chains=chains, temperatures=temperatures, leapfrog=leapfrog)
+    check_counts(chains=chains, temperatures=temperatures, leapfrog=leapfrog)
     betas, results = schedule(temperatures), []
     with prepared(model, images.device, seed):
         size, layout = images_at_once(model, images, chains + scouts, rows)
         for x in images.split(size):
-            log_w, acceptance, _ = from_prior(
-                target_of(model, x, layout), betas, chains, step_size, leapfrog, scouts=scouts, progress=progress
-            )
+            target = target_of(model, x, layout)
+            log_w, acceptance, _ = from_prior(target, betas, chains, step_size, leapfrog, scouts, progress)
             results.append(torch.stack([*with_error(log_w), acceptance]).cpu())
     log_likelihood, error, ess, acceptance = torch.cat(results, -1)
     return AnnealedScore(log_likelihood, error, ess, acceptance, chains, temperatures)
 
 
-def from_prior(target, betas, chains, step_size, leapfrog, scouts=0, progress=iter):
-    """Chains from draws of p(z): what `anneal` returns, and the step sizes (T - 1, batch) that the scouts found."""
+def bdmc(
+    model: Callable,
+    *,
+    images: int = 100,
+    chains: int = 16,
+    temperatures: int = 1000,
+    leapfrog: int = 10,
+    step_size: float = 0.1,
+    scouts: int = 4,
+    seed: int = 0,
+    rows: int | None = None,
+    progress: Progress = iter,
+) -> Bounds:
+    """log 1/C Σ_c w_c ≤ log p(x) ≤ -log 1/C Σ_c v_c, each in expectation   (Grosse et al. 2015, arXiv:1511.02543).
+
+    The model draws (z*, x) ~ p(z) p(x | z). Given x, z* is a sample of the posterior p(z | x), and an exact one. From
+    the prior chains go to the posterior as in `ais`, E[w] = p(x); from z* they go the same way back, with the same
+    step sizes, v = Π_t p(x | z_t)^(β_{t-1} - β_t), E[v] = 1/p(x). By Jensen's inequality the logarithms are bounds.
+    What the gap is on the model's own images is a measure of `ais` with these arguments on real ones.
+
+    The chains of one image all start back from the same z*: v of each is unbiased, but their spread
+    (`upper_error`) has no part of what another z* would have changed.
+
+    Args:
+        model: a Pyro program; `model(batch=N)` draws N images and returns them, `model(x)` observes them.
+        images: N.
+        chains, temperatures, leapfrog, step_size, scouts, seed, rows, progress: as of `ais`, in either direction.
+
+    Raises:
+        ValueError: as `ais` does; where `model(batch=N)` returns no batch of N images.
+
+    >>> from vampyro.models import VAE; from vampyro.priors import StandardNormal; from vampyro import nets
+    >>> decoder = torch.nn.Sequential(nets.MLP((2,), (8,)), nets.BernoulliHead(8, (1, 4, 4)))
+    >>> bounds = bdmc(VAE(StandardNormal(2), decoder), images=7, chains=8, temperatures=5)
+    >>> bounds.gap.shape, bounds.images.shape
+    (torch.Size([7]), torch.Size([7, 1, 4, 4]))
+    """
+    check_counts(images=images, chains=chains, temperatures=temperatures, leapfrog=leapfrog)
+    betas, results = schedule(temperatures), []
+    tensors = chain(model.parameters(), model.buffers()) if isinstance(model, nn.Module) else iter(())
+    device = next(tensors, torch.empty(0)).device
+    with prepared(model, device, seed):
+        try:
+            simulation = poutine.trace(model).get_trace(batch=images)
+        except TypeError as error:
+            raise TypeError(
+                f"model(batch={images}) failed ({str(error).splitlines()[0]}): bdmc needs a model that draws images "
+                "itself and returns them, model(x=None, *, batch=1), with obs=None where x is None"
+            ) from error
+        simulated, drawn = simulation.nodes["_RETURN"]["value"], sample_sites(simulation)
+        if not isinstance(simulated, torch.Tensor) or len(simulated) != images:
+            raise ValueError(f"model(batch={images}) is expected to return the {images} images that it drew")
+        check_images(simulated, model)
+        size, layout = images_at_once(model, simulated, chains + scouts, rows)
+        for part in (slice(start, start + size) for start in range(0, images, size)):
+            target = target_of(model, simulated[part], layout)
+            log_w, _, steps = from_prior(target, betas, chains, step_size, leapfrog, scouts, progress)
+            latents = {name: drawn[name] for name in target.shapes}
+            values = {n: layout.select(site["value"], site["fn"].event_dim, part) for n, site in latents.items()}
+            exact = target.draw(chains, values)
+            log_v, _ = anneal(target, exact, betas[::-1], steps.flip(0), leapfrog, progress=progress)
+            (lower, lower_error, _), (inverse, upper_error, _) = with_error(log_w), with_error(log_v)
+            results.append(torch.stack([lower, -inverse, lower_error, upper_error]).cpu())
+    lower, upper, lower_error, upper_error = torch.cat(results, -1)
+    return Bounds(lower, upper, lower_error, upper_error, simulated, chains, temperatures)
+
+
+def from_prior(
+    target: BaseTarget,
+    betas: Sequence[float],
+    chains: int,
+    step_size: float,
+    leapfrog: int,
+    scouts: int = 0,
+    progress: Progress = iter,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Anneal chains from samples of p(z); return as `anneal`, and the step sizes (T - 1, batch) from the scouts."""
     scouts = scouts if target.adapts else 0
     steps = torch.full((len(betas) - 2, len(target.x)), step_size, dtype=torch.float64, device=target.x.device)
     z = target.draw(scouts + chains)
     return *anneal(target, z, betas, steps, leapfrog, scouts=scouts, progress=progress), steps
 
 
-def anneal(target, z, betas, steps, leapfrog, scouts=0, progress=iter):
-    """Chains from z through p(z) p(x | z)^β, from the first β to the last.
+def anneal(
+    target: BaseTarget,
+    z: Tensor,
+    betas: Sequence[float],
+    steps: Tensor,
+    leapfrog: int,
+    scouts: int = 0,
+    progress: Progress = iter,
+) -> tuple[Tensor, Tensor]:
+    """Move chains from z through p(z) p(x | z)^β, from the first β to the last.
 
     E[w] is the last density's integral over the first one's, if that is where z is from: p(x) for β from 0 to 1, and
     1/p(x) for β from 1 to 0 and z ~ p(z | x).
@@ -179,7 +312,7 @@ def anneal(target, z, betas, steps, leapfrog, scouts=0, progress=iter):
     return log_w[scouts:], rates[-max(1, len(rates) // 10) :].mean(0)
 
 
-def schedule(temperatures):
+def schedule(temperatures: int) -> list[float]:
     """β_0 = 0 < … < β_T = 1: a sigmoid, slow at both ends.
 
     >>> [round(beta, 3) for beta in schedule(4)]
@@ -189,7 +322,7 @@ def schedule(temperatures):
     return ((x - x[0]) / (x[-1] - x[0])).tolist()
 
 
-def with_error(log_w):
+def with_error(log_w: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """(log 1/C Σ w, its Monte Carlo error, effective sample size) of (C, batch) log weights, each (batch,)."""
     ess = effective_sample_size(log_w)
     return log_mean(log_w), relative_error(ess, len(log_w)), ess
@@ -201,10 +334,10 @@ def target_of(model, x: Tensor, layout: Layout) -> Target | DiscreteTarget:
     return Target(model, x, layout) if supports is None else DiscreteTarget(model, x, supports, layout)
 
 
-def images_at_once(model, images, chains, rows):
-    """The number of images whose chains are `rows` at a time, and the model's layout.
+def images_at_once(model: Callable, images: Tensor, chains: int, rows: int | None) -> tuple[int, Layout]:
+    """Return for how many images `chains` chains each are `rows` rows, and the model's layout.
 
-    All of them where the model runs on no part of them.
+    All images where the model does not run on a part of them.
     """
     (x, *_), layout = arrange(images, 2, model)  # of two images, so that a latent which both share shows
     target = target_of(model, x, layout)  # raises its errors before anything is measured
@@ -217,8 +350,8 @@ def images_at_once(model, images, chains, rows):
 
 
 @contextmanager
-def prepared(model, device, seed):
-    """Inside, `model` stands still: only z has a gradient."""
+def prepared(model: Callable, device: torch.device, seed: int) -> Iterator[None]:
+    """Keep `model` constant inside the context: only z has a gradient."""
     with (
         evaluation_mode(model),
         constant_parts(model),
@@ -228,10 +361,3 @@ def prepared(model, device, seed):
         torch.no_grad(),
     ):
         yield
-
-
-def check(**counts):
-    """Raises a ValueError that names the counts that are less than 1."""
-    wrong = ", ".join(f"{name} {count}" for name, count in counts.items() if count < 1)
-    if wrong:
-        raise ValueError(f"annealing expects at least one each of {', '.join(counts)}, got {wrong}")

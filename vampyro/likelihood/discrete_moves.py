@@ -1,6 +1,7 @@
 """Metropolis moves on discrete latents, guided by gradients, for all images and chains at once."""
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -57,9 +58,7 @@ class DiscreteTarget(BaseTarget):
         ValueError: where a latent is shared between images.
     """
 
-    adapts = False  # there is no step size
-
-    def __init__(self, model, x: Tensor, supports: dict[str, Finite], layout: Layout = Layout()):
+    def __init__(self, model: Callable, x: Tensor, supports: dict[str, Finite], layout: Layout = Layout()):
         super().__init__(model, x, layout)
         self.latents()
         self.shapes = supports
@@ -70,7 +69,7 @@ class DiscreteTarget(BaseTarget):
         self.row = torch.cat([torch.arange(count) for count in rows]).to(device)
         self.first = torch.tensor(rows).cumsum(0).sub(torch.tensor(rows)).to(device)
 
-    def coordinates(self, name, site):
+    def coordinates(self, name: str, site: dict) -> Tensor:
         return self.shapes[name].index_of(self.layout.images_first(site["value"]))
 
     def __call__(self, index: Tensor) -> CodePoint:
@@ -85,16 +84,14 @@ class DiscreteTarget(BaseTarget):
 
     def _changes(self, log_prob, leaves):
         """∇ log_prob · (z' - z) for every move: (chains, batch, moves)."""
-        free = {name: leaf for name, leaf in leaves.items() if leaf.requires_grad and log_prob.requires_grad}
-        gradients = {}
-        if free:
-            found = torch.autograd.grad(log_prob.sum(), list(free.values()), materialize_grads=True, retain_graph=True)
-            gradients = dict(zip(free, found))
         changes = []
         for name, support in self.shapes.items():
-            z = leaves[name].detach()
-            parts = z.reshape(*z.shape[:2], support.positions, -1)
-            g = gradients[name].reshape(parts.shape) if name in gradients else torch.zeros(parts.shape, device=z.device)
+            z = leaves[name]
+            g = torch.zeros(z.shape, device=z.device)
+            if z.requires_grad and log_prob.requires_grad:
+                [g] = torch.autograd.grad(log_prob.sum(), [z], materialize_grads=True, retain_graph=True)
+            parts = z.detach().reshape(*z.shape[:2], support.positions, -1)
+            g = g.reshape(parts.shape)
             changes.append((g @ support.table.to(g).T - (g * parts).sum(-1, keepdim=True)).flatten(2))
         return torch.cat(changes, -1).nan_to_num(0.0)
 
@@ -121,8 +118,8 @@ class DiscreteTarget(BaseTarget):
             position = self.position[move]
             back = self.first[position] + point.rows.gather(-1, position)
             end = self(point.rows.scatter(-1, position, self.row[move]))
-            ratio = end.log_density(beta) - point.log_density(beta)
-            ratio = ratio + (self._proposal(end, beta).gather(-1, back) - forward.gather(-1, move)).squeeze(-1)
+            proposals = self._proposal(end, beta).gather(-1, back) - forward.gather(-1, move)
+            ratio = end.log_density(beta) - point.log_density(beta) + proposals.squeeze(-1)
             point, acceptance = metropolis(end, point, ratio)
             rate += acceptance / moves
         return point, rate

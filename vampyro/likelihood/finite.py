@@ -1,13 +1,14 @@
 """Latents with finitely many values: their codes, listed."""
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import pyro
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.distributions import constraints
+from torch.distributions import Distribution, constraints
 
 from vampyro.distributions.codes import CodeVectors
 from vampyro.programs.layout import Layout, traced
@@ -49,11 +50,13 @@ class Finite(NamedTuple):
         return torch.cartesian_prod(*digits).reshape(-1, self.positions)
 
 
-def finite(fn, value: Tensor, shape: torch.Size) -> Finite | None:
-    """The support of a distribution with values like `value`, or None where it is not finite.
+def finite(fn: Distribution, value: Tensor, shape: torch.Size) -> Finite | None:
+    """Return the support of a distribution with values like `value`, or None where it is not finite.
 
     Args:
-        shape: of one image's value: the event shape, with the plates within an image in front.
+        fn: the distribution.
+        value: one of its values, for the dtype and the device.
+        shape: shape of one image's value: the event shape, with the plates within an image in front.
     """
     kind, event = kind_of_numbers(fn), fn.event_shape
     if kind is constraints.boolean:
@@ -71,7 +74,7 @@ def finite(fn, value: Tensor, shape: torch.Size) -> Finite | None:
     return Finite(shape.numel() // table.shape[1], table.to(value), shape)
 
 
-def finite_latents(model, x: Tensor, layout: Layout = Layout()) -> dict[str, Finite] | None:
+def finite_latents(model: Callable, x: Tensor, layout: Layout = Layout()) -> dict[str, Finite] | None:
     """The support of every latent of a model, {site: Finite}; None where one is not finite, or there is no latent."""
     with torch.no_grad(), pyro.validation_enabled(False), same_noise(x.device):
         latents = latents_of(sample_sites(traced(model, 1, x, layout=layout)))
@@ -86,19 +89,12 @@ def finite_latents(model, x: Tensor, layout: Layout = Layout()) -> dict[str, Fin
 
 def all_codes(supports: dict[str, Finite]) -> dict[str, Tensor]:
     """Every combination of the latents' values, {site: (C, *shape)}."""
-    rows = torch.cartesian_prod(
-        *(torch.arange(support.codes, device=support.table.device) for support in supports.values())
-    ).reshape(-1, len(supports))
+    each = [torch.arange(support.codes, device=support.table.device) for support in supports.values()]
+    rows = torch.cartesian_prod(*each).reshape(-1, len(supports))
     return {name: s.at(s.all()[rows[:, place]]) for place, (name, s) in enumerate(supports.items())}
 
 
-def over_images(codes: dict[str, Tensor], images: int, layout: Layout = Layout()) -> dict[str, Tensor]:
-    """The same codes for every image, as sites have them: {site: (C, *shape)} → {site: (C, *batch, *event)}."""
-    values = {name: z.unsqueeze(1).expand(len(z), images, *z.shape[1:]) for name, z in codes.items()}
-    return {name: layout.images_back(z) for name, z in values.items()}
-
-
-def few_codes(model, x: Tensor, layout: Layout, demanded: bool | None = None) -> dict[str, Tensor] | None:
+def few_codes(model: Callable, x: Tensor, layout: Layout, demanded: bool | None = None) -> dict[str, Tensor] | None:
     """Every combination of the latents' values, {site: (codes, *event)}, or None where there are more than 4,096.
 
     Raises:

@@ -1,50 +1,52 @@
 """Hamiltonian Monte Carlo on a model's latents, for all images and chains at once."""
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import torch
+from jaxtyping import Float, Float64
 from pyro import poutine
 from pyro.poutine.messenger import Messenger
+from torch import Tensor
 from torch.distributions import biject_to
 
 from vampyro.programs.checks import check_support
-from vampyro.programs.layout import Layout, check_own, traced
-from vampyro.programs.traces import latents_of, precise, sample_sites, unscaled
+from vampyro.programs.layout import Layout, check_own, log_density, traced
+from vampyro.programs.traces import Sites, latents_of, precise, sample_sites
 
 
 class Point(NamedTuple):
-    """Where chains stand: z, with log p(z) and log p(x | z) there and their gradients by z.
+    """State of the chains: z, with log p(z) and log p(x | z) in nats and their gradients with respect to z."""
 
-    `z` and the gradients are (chains, batch, dimension), the densities (chains, batch) float64, nats.
-    """
+    z: Float[Tensor, "chains batch dimension"]
+    prior: Float64[Tensor, "chains batch"]
+    likelihood: Float64[Tensor, "chains batch"]
+    prior_gradient: Float[Tensor, "chains batch dimension"]
+    likelihood_gradient: Float[Tensor, "chains batch dimension"]
 
-    z: torch.Tensor
-    prior: torch.Tensor
-    likelihood: torch.Tensor
-    prior_gradient: torch.Tensor
-    likelihood_gradient: torch.Tensor
-
-    def log_density(self, beta):
+    def log_density(self, beta: float) -> Tensor:
         """log p(z) p(x | z)^β."""
         return self.prior + beta * self.likelihood
 
-    def gradient(self, beta):
+    def gradient(self, beta: float) -> Tensor:
         return self.prior_gradient + beta * self.likelihood_gradient
 
 
-def transition(target, point, beta, step, leapfrog):
-    """One transition that leaves p(z) p(x | z)^β as it is   (Neal 2011, arXiv:1206.1901).
+def transition(
+    target: Callable[[Tensor], Point], point: Point, beta: float, step: Tensor, leapfrog: int
+) -> tuple[Point, Tensor]:
+    """Make one transition that leaves p(z) p(x | z)^β invariant   (Neal 2011, arXiv:1206.1901).
 
-    A momentum from N(0, I), `leapfrog` steps, and Metropolis' rule for what they are off.
+    Draw a momentum from N(0, I), make `leapfrog` steps, and correct their error by Metropolis' rule.
 
     Args:
-        target: z → `Point`, a `Target` say.
-        point: where the chains stand.
-        beta: a number.
-        step: the steps' size, (batch,) or (chains, batch).
+        target: z → `Point`, for example a `Target`.
+        point: the current state.
+        beta: the inverse temperature.
+        step: step size, (batch,) or (chains, batch).
 
     Returns:
-        (the next `Point`, the probability with which the proposal was accepted, (chains, batch)).
+        the next `Point`, and the probability with which the proposal was accepted, (chains, batch).
 
     >>> def normal(z): return Point(z, -0.5 * z.double().square().sum(-1), z.new_zeros(z.shape[:-1]), -z, 0 * z)
     >>> start = normal(torch.zeros(4, 5, 2))
@@ -63,16 +65,14 @@ def transition(target, point, beta, step, leapfrog):
     return metropolis(end, point, end.log_density(beta) - _kinetic(momentum) - before)
 
 
-def metropolis(end, point, log_ratio):
-    """Metropolis' rule: (`end` or `point` for each chain and image, the probability of `end`, (chains, batch))."""
-    # Not a number is what a trajectory leaves that ran away: it is turned down.
+def metropolis(end: Any, point: Any, log_ratio: Tensor) -> tuple[Any, Tensor]:
+    """Apply Metropolis' rule: `end` or `point` for each chain and image, and the probability of `end`."""
+    # A trajectory that diverged leaves NaN and is rejected.
     acceptance = log_ratio.exp().clamp(max=1).nan_to_num(0.0)
     accepted = torch.rand_like(acceptance) < acceptance
-
-    def chosen(new, old):
-        return torch.where(accepted if new.ndim == 2 else accepted.unsqueeze(-1), new, old)
-
-    return type(point)(*map(chosen, end, point)), acceptance
+    pairs = zip(end, point)
+    chosen = (torch.where(accepted if new.ndim == 2 else accepted.unsqueeze(-1), new, old) for new, old in pairs)
+    return type(point)(*chosen), acceptance
 
 
 def _kinetic(momentum):
@@ -80,54 +80,68 @@ def _kinetic(momentum):
 
 
 class BaseTarget:
-    """log p(z) and log p(x | z) of a model at the latents of chains: what targets of every kind share.
-
-    A target has `shapes`, a dict with a key for every latent, and `coordinates(name, site)`, the latent's value as the
-    chains move it, (chains, batch, size).
+    """log p(z) and log p(x | z) of a model at the latents of chains; a subclass says how they move.
 
     Args:
         model: a Pyro program over a batch of images.
         x: (batch, …).
         layout: where the images lie in the model.
+
+    Attributes:
+        shapes: a dict with a key for every latent.
+        adapts: whether the step size follows the acceptance rate.
     """
 
-    def __init__(self, model, x, layout=Layout()):
+    shapes: dict[str, Any]
+    adapts = False
+
+    def __init__(self, model: Callable, x: Tensor, layout: Layout = Layout()):
         self.model, self.x, self.layout = model, x, layout
 
-    @torch.no_grad()  # what a prior keeps from its first call has no graph
-    def sites(self, chains, values):
-        """The sites of the model in so many chains; `values` fixes latents, {name: (chains, *batch, *event)}."""
+    def coordinates(self, name: str, site: dict) -> Tensor:
+        """Return a latent's value as the chains move it, (chains, batch, size)."""
+        raise NotImplementedError
+
+    def __call__(self, z: Tensor) -> Any:
+        """Return the state of chains at z, (chains, batch, size)."""
+        raise NotImplementedError
+
+    def transition(self, point: Any, beta: float, step: Tensor, leapfrog: int) -> tuple[Any, Tensor]:
+        """Return the next state, and its acceptance rate (chains, batch)."""
+        raise NotImplementedError
+
+    @torch.no_grad()  # a prior that is computed once must keep no graph
+    def sites(self, chains: int, values: dict[str, Tensor]) -> Sites:
+        """Run the model in so many chains; `values` fixes latents, {name: (chains, *batch, *event)}."""
         fixed = poutine.condition(self.model, data=values)
         return sample_sites(traced(fixed, chains, self.x, layout=self.layout))
 
-    def latents(self):
+    def latents(self) -> Sites:
         """{name: site} of the latents in one chain, after a check of all sites."""
         sites = self.sites(1, {})
         check_own(sites, len(self.x), self.layout, 1)
         check_support(sites)
         return latents_of(sites)
 
-    def draw(self, chains, values=None):
-        """z, (chains, batch, size): from the prior, or all chains at `values`, {name: (*batch, *event)}."""
+    def draw(self, chains: int, values: dict[str, Tensor] | None = None) -> Tensor:
+        """Sample z, (chains, batch, size), from the prior; or put all chains at `values`, {name: (*batch, *event)}."""
         values = {name: value.expand(chains, *value.shape) for name, value in (values or {}).items()}
         sites = self.sites(chains, values)
         return torch.cat([self.coordinates(name, sites[name]) for name in self.shapes], -1)
 
-    def log_probs(self, trace):
+    def log_probs(self, trace: poutine.Trace) -> tuple[Tensor, Tensor]:
         """(log p(z), log p(x | z)) at a trace of the model, both (chains, batch) float64."""
-        for name in self.shapes:
-            trace.nodes[name]["value"] = precise(trace.nodes[name]["fn"], trace.nodes[name]["value"])
-        trace.compute_log_prob()
         sites = sample_sites(trace)
-        # A latent that the model masks has its prior: it is drawn from p(z) and then not seen.
-        terms = {name: unscaled(site, with_mask=name not in self.shapes) for name, site in sites.items()}
-        log_probs = {name: self.layout.per_image(term).double() for name, term in terms.items()}
-        prior = sum(log_probs.pop(name) for name in self.shapes)
-        return prior, sum(log_probs.values(), torch.zeros_like(prior))
+        for name in self.shapes:
+            sites[name]["value"] = precise(sites[name]["fn"], sites[name]["value"])
+        trace.compute_log_prob()
+        # A latent that the model masks keeps its prior: it is sampled from p(z) and then not used.
+        prior = log_density({name: sites.pop(name) for name in self.shapes}, self.layout, unmasked=self.shapes)
+        return prior, torch.zeros_like(prior) + log_density(sites, self.layout)
 
 
 class Target(BaseTarget):
-    """z → log p(z) and log p(x | z) of a model, with gradients; z holds all its latents side by side.
+    """z → log p(z) and log p(x | z) of a model, with gradients; z holds all its latents next to each other.
 
     A latent of bounded support moves in the whole of ℝⁿ, through torch's bijection to the support, and p(z) is the
     density there. Networks compute in float32, densities of latents in float64, as in scoring.
@@ -145,41 +159,35 @@ class Target(BaseTarget):
     torch.Size([3, 5])
     """
 
-    adapts = True  # its step size, to the acceptance rate
+    adapts = True
     transition = transition
 
-    def __init__(self, model, x, layout=Layout()):
+    def __init__(self, model: Callable, x: Tensor, layout: Layout = Layout()):
         super().__init__(model, x, layout)
         latents = self.latents()
         if not latents:
             raise ValueError("the model has no latent site, so its log p(x) needs no sampling")
-        self.shapes = {name: self._free(name, site).shape[2:] for name, site in latents.items()}
+        self.shapes = {name: self._unconstrained(name, site).shape[2:] for name, site in latents.items()}
 
-    def coordinates(self, name, site):
-        value = self._free(name, site)
+    def coordinates(self, name: str, site: dict) -> Tensor:
+        value = self._unconstrained(name, site)
         return value.reshape(*value.shape[:2], -1)
 
-    def __call__(self, z):
+    def __call__(self, z: Tensor) -> Point:
         with torch.enable_grad():
             z = z.detach().requires_grad_()
-            prior, likelihood = self._at(z)
-            # Of two: a bijection may be on both ways.
+            parts = z.split([shape.numel() for shape in self.shapes.values()], -1)
+            shapes = zip(self.shapes, parts, self.shapes.values())
+            values = {n: self.layout.images_back(part.reshape(*z.shape[:2], *shape)) for n, part, shape in shapes}
+            with _Placed(values, self.layout) as placed:
+                trace = traced(self.model, len(z), self.x, layout=self.layout)
+            prior, likelihood = self.log_probs(trace)
+            prior = prior + placed.log_det
+            # The graphs of the two densities may share a bijection.
             gradients = _gradient(prior, z, retain_graph=True), _gradient(likelihood, z)
         return Point(z.detach(), prior.detach(), likelihood.detach(), *gradients)
 
-    def _at(self, z):
-        """(log p(z), log p(x | z)), both (chains, batch) float64."""
-        parts = z.split([shape.numel() for shape in self.shapes.values()], -1)
-        values = {
-            name: self.layout.images_back(part.reshape(*z.shape[:2], *shape))
-            for (name, shape), part in zip(self.shapes.items(), parts)
-        }
-        with _At(values, self.layout) as at:
-            trace = traced(self.model, len(z), self.x, layout=self.layout)
-        prior, likelihood = self.log_probs(trace)
-        return prior + at.log_det, likelihood
-
-    def _free(self, name, site):
+    def _unconstrained(self, name, site):
         """A latent site's value in ℝⁿ, (chains, images, *shape)."""
         fn, value = site["fn"], site["value"]
         if fn.support.is_discrete:
@@ -195,8 +203,8 @@ class Target(BaseTarget):
             raise ValueError(error) from None
 
 
-class _At(Messenger):
-    """Puts latents at what the bijections to their supports make of `values`."""
+class _Placed(Messenger):
+    """Puts latents at the images of `values` under the bijections to their supports, and sums the log-determinants."""
 
     def __init__(self, values, layout):
         super().__init__()
@@ -213,7 +221,7 @@ class _At(Messenger):
 
 
 def _gradient(log_prob, z, **options):
-    """By z; zeros for a density that does not depend on it."""
+    """Gradient with respect to z; zeros for a density that does not depend on it."""
     if not log_prob.requires_grad:
         return torch.zeros_like(z)
     return torch.autograd.grad(log_prob.sum(), z, materialize_grads=True, **options)[0]

@@ -1,22 +1,22 @@
-"""The marginal likelihood of each image: by importance sampling, or summed where latents have few values."""
+"""Importance weights, and with them log p(x) of each image; summed over codes where latents have few values."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 
 import pyro
 import torch
-from jaxtyping import Float, Float64
+from jaxtyping import Float64
 from pyro import poutine
 from torch import Tensor
 
-from vampyro.likelihood.finite import few_codes, over_images
+from vampyro.likelihood.finite import few_codes
 from vampyro.likelihood.joint import Joint
-from vampyro.likelihood.scores import Score
-from vampyro.likelihood.weights import count_distinct
+from vampyro.likelihood.scores import Score, count_distinct
 from vampyro.memory import is_out_of_memory, keep_freed_memory, most_rows, rows_that_fit
-from vampyro.programs.checks import check_images, check_latents
+from vampyro.programs.checks import check_counts, check_images, check_latents
 from vampyro.programs.layout import (
+    Images,
     Layout,
     arrange,
     check_density,
@@ -29,22 +29,24 @@ from vampyro.programs.layout import (
 )
 from vampyro.programs.modes import constant_parts, evaluation_mode
 from vampyro.programs.randomness import same_noise, seeded
-from vampyro.programs.traces import is_masked, latents_of, sample_sites, unscaled
+from vampyro.programs.traces import is_masked, latents_of, sample_sites
 
-COMPILE_FROM = 1_000_000  # rows on a CPU: of fewer, compiling takes more time than it saves
-
-
-DRAWN = 8  # times the rows that are decoded at a time
-
-
+COMPILE_FROM = 1_000_000  # rows on a CPU; for fewer, compiling takes more time than it saves
+DRAWN = 8  # the guide samples at most so many times the rows that are decoded at a time
 # Tensors as large as the samples of one image, and as their weights, that `score` holds at the same time, at least.
 VALUES, WEIGHTS = 5, 4
 
 
 def log_weights(
-    model, guide, x: Float[Tensor, " images *event"], samples, rows=4096, joint=None, layout=None
+    model: Callable,
+    guide: Callable,
+    x: Images,
+    samples: int,
+    rows: int = 4096,
+    joint: Joint | None = None,
+    layout: Layout | None = None,
 ) -> Iterator[Float64[Tensor, "chunk images"]]:
-    """Yields log w_s = log p(x, z_s) - log q(z_s | x), z_s ~ q(z | x), in chunks of samples.
+    """Yield log w_s = log p(x, z_s) - log q(z_s | x), z_s ~ q(z | x), in chunks of samples.
 
     Pyro runs the guide once under a plate of all samples, which encodes x once, and replays the model over
     slices of that trace. The networks compute in float32; densities of latents under the model in float64.
@@ -71,7 +73,9 @@ def log_weights(
 
 
 @torch.no_grad()
-def propose(guide, x: Tensor, samples: int, layout: Layout) -> tuple[dict[str, Tensor], Tensor, Tensor | None]:
+def propose(
+    guide: Callable, x: Tensor, samples: int, layout: Layout
+) -> tuple[dict[str, Tensor], Tensor, Tensor | None]:
     """Sample the guide.
 
     Auxiliary sites count in log q, and so does the log-density of the Delta sites that follow from them.
@@ -87,49 +91,45 @@ def propose(guide, x: Tensor, samples: int, layout: Layout) -> tuple[dict[str, T
         trace, latents = inferred(guide, samples, x, layout)
         check_density(guide, x, latents, layout)
         trace.compute_log_prob()
-        log_prob = torch.zeros(samples, len(x), dtype=torch.float64, device=x.device)  # of a guide without latents
-        log_prob = log_prob + log_density(sample_sites(trace), layout)
+        zeros = torch.zeros(samples, len(x), dtype=torch.float64, device=x.device)  # for a guide without latents
+        log_q = zeros + log_density(sample_sites(trace), layout)
     discrete = [layout.images_first(site["value"]) for site in latents.values() if site["fn"].support.is_discrete]
     values = {name: site["value"] for name, site in latents.items()}
-    return values, log_prob, count_distinct(discrete) if discrete else None
+    return values, log_q, count_distinct(discrete) if discrete else None
 
 
-def weighed(joint, x, values, guide_log_prob, rows):
-    """Yield log p(x, z_s) - log q(z_s | x) of what `propose` returns, as many rows at a time as memory holds."""
-    samples = len(guide_log_prob)
-
-    def weigh(part):
-        return joint(x, {name: value[part] for name, value in values.items()}) - guide_log_prob[part]
-
+def weighed(joint: Joint, x: Tensor, values: dict[str, Tensor], log_q: Tensor, rows: int) -> Iterator[Tensor]:
+    """Yield log p(x, z_s) - log q(z_s | x) for what `propose` returns, as many rows at a time as memory holds."""
+    samples = len(log_q)
     # Gradients and validation are off within each piece of work, never across a yield: that is the caller's time.
     with torch.no_grad(), pyro.validation_enabled(False):
         joint.check(x, values)
-    start, chunk = 0, evenly(samples, rows // len(x))
+    most = max(1, rows // len(x))
+    start, chunk = 0, -(-samples // -(-samples // most))  # as few chunks as possible, of one size
     while start < samples:
         stop = min(start + chunk, samples)
         try:
             with torch.no_grad(), pyro.validation_enabled(False):
-                # Of one shape, the last as well, which takes up a few samples before it.
-                log_w = weigh(slice(max(0, stop - chunk), stop))[start - stop :]
+                # The last chunk repeats a few samples of the one before, so that all have one shape.
+                part = slice(max(0, stop - chunk), stop)
+                log_w = joint(x, {name: value[part] for name, value in values.items()}) - log_q[part]
         except RuntimeError as error:
             if chunk == 1 or not is_out_of_memory(error):
                 raise
             chunk //= 2
             continue
-        yield log_w
+        yield log_w[start - stop :]
         start = stop
 
 
-def check_weights(
-    log_w: Float64[Tensor, "samples images"], guide_log_prob: Tensor | None = None, first: int = 0
-) -> None:
+def check_weights(log_w: Float64[Tensor, "samples images"], log_q: Tensor | None = None, first: int = 0) -> None:
     """Raise a FloatingPointError that names the images with a weight of NaN or +∞, and which density is at fault.
 
     A weight of 0 (log w = -∞) is valid: the model excludes that z.
 
     Args:
         log_w: log p(x, z) - log q(z | x).
-        guide_log_prob: log q(z | x), (samples, images), where the weights have that part.
+        log_q: log q(z | x), (samples, images), where the weights have that part.
         first: the number of the first image.
     """
     invalid = log_w.isnan() | (log_w == math.inf)
@@ -137,7 +137,7 @@ def check_weights(
         return
     images = invalid.any(0).nonzero().flatten().add(first).tolist()
     listed = ", ".join(map(str, images[:5])) + ", …" * (len(images) > 5)
-    guide = guide_log_prob is not None and bool((~guide_log_prob.isfinite() & invalid).any())
+    guide = log_q is not None and bool((~log_q.isfinite() & invalid).any())
     raise FloatingPointError(
         f"the importance weights of {len(images)} images are NaN or infinite (images number {listed}), because "
         f"{'log q(z | x)' if guide else 'log p(x, z)'} is: check the parameters and the images for NaN, or train again "
@@ -146,7 +146,7 @@ def check_weights(
 
 
 def blocks_of(
-    model, guide, images: Tensor, samples: int, rows: int, exact: bool | None = None
+    model: Callable, guide: Callable, images: Tensor, samples: int, rows: int, exact: bool | None = None
 ) -> tuple[list[Tensor], Layout, dict[str, Tensor] | None]:
     """Return the images in blocks that memory holds, the programs' layout, and the latents' `few_codes` or None."""
     blocks, layout = arrange(images, DRAWN * rows // samples, model, guide)
@@ -158,7 +158,7 @@ def blocks_of(
 
 @torch.no_grad()
 def weigh_block(
-    joint: Joint, guide, x: Tensor, samples: int, rows: int, codes: dict[str, Tensor] | None, first: int
+    joint: Joint, guide: Callable, x: Tensor, samples: int, rows: int, codes: dict[str, Tensor] | None, first: int
 ) -> tuple[dict[str, Tensor], Tensor, Score]:
     """Weigh samples of the guide or, given `codes`, sum over these.
 
@@ -179,7 +179,9 @@ def weigh_block(
         log_w = torch.cat(list(weighed(joint, x, values, log_q, rows)))
         check_weights(log_w, log_q, first)
         return values, log_w, Score.of(log_w, distinct)
-    values, size = over_images(codes, len(x), layout), len(next(iter(codes.values())))
+    size = len(next(iter(codes.values())))
+    same = {name: z.unsqueeze(1).expand(size, len(x), *z.shape[1:]) for name, z in codes.items()}  # for every image
+    values = {name: layout.images_back(z) for name, z in same.items()}
     zeros = torch.zeros((), device=x.device).expand(size, len(x))
     in_training = log_p = torch.cat(list(weighed(joint, x, values, zeros, rows)))
     sites = sample_sites(joint.trace(x, {name: value[:1] for name, value in values.items()}))
@@ -193,33 +195,24 @@ def weigh_block(
         check_latents(values, [name for name in sites if name in values or not sites[name]["is_observed"]])
         check_own(sites, len(x), layout, size)
         trace.compute_log_prob()
-        log_q = sum(layout.per_image(unscaled(sites[name], with_mask=False)).double() for name in values)
+        log_q = log_density({name: sites[name] for name in values}, layout, unmasked=values)
         terms = torch.where(log_q == -math.inf, 0.0, log_q.exp() * (in_training - log_density(sites, layout)))
     return values, log_p, Score.summed(log_p.logsumexp(0), terms.sum(0), size)
 
 
-def evenly(count, most):
-    """The size of each of as few parts as `count` can be in, of no more than `most` each.
-
-    >>> evenly(5000, 2048)
-    1667
-    """
-    return -(-count // -(-count // max(1, most)))
-
-
 def score(
-    model,
-    guide,
-    images: Float[Tensor, " images *event"],
-    samples=1000,
+    model: Callable,
+    guide: Callable,
+    images: Images,
+    samples: int = 1000,
     *,
-    seed=0,
-    rows=None,
-    compiled=None,
+    seed: int = 0,
+    rows: int | None = None,
+    compiled: bool | None = None,
     exact: bool | None = None,
-    progress=iter,
-    done=(),
-    keep=None,
+    progress: Callable[[list], Iterable] = iter,
+    done: Sequence[Score] = (),
+    keep: Callable[[Score], object] | None = None,
 ) -> Score:
     """log p̂(x) = log 1/S Σ_s p(x, z_s) / q(z_s | x), z_s ~ q(z | x)   (Burda et al. 2016, arXiv:1509.00519).
 
@@ -257,8 +250,7 @@ def score(
     torch.Size([7])
     """
     check_images(images, model, guide)
-    if samples < 1:
-        raise ValueError(f"samples is {samples}, expected at least 1")
+    check_counts(samples=samples)
     if compiled is None:
         compiled = images.device.type == "cpu" and samples * len(images) >= COMPILE_FROM
     keep_freed_memory()
@@ -281,11 +273,11 @@ def score(
                 *_, result = weigh_block(joint, guide, x, samples, rows, codes, first=sum(map(len, results)))
             results.append(result)
             if keep is not None:
-                keep(results[-1])
+                keep(result)
     return Score.cat(results)
 
 
-def least_bytes(model, images: Tensor, samples: int) -> int:
+def least_bytes(model: Callable, images: Tensor, samples: int) -> int:
     """Return how many bytes `score` needs at least for the samples of one image; 0 where it sums over all codes."""
     x = some_images(images, model)
     with evaluation_mode(model), torch.no_grad(), pyro.validation_enabled(False), same_noise(x.device):

@@ -1,12 +1,16 @@
 """log p(x, z) of a model, for many z of one x at once."""
 
+from collections.abc import Callable, Collection
+from typing import Any
+
 from pyro import poutine
+from torch import Tensor
 
 from vampyro.distributions import Mixture
 from vampyro.programs.checks import check_event, check_latents, check_support
 from vampyro.programs.compile import Staged
-from vampyro.programs.layout import Layout, check_own, traced
-from vampyro.programs.traces import precise, sample_sites, unscaled
+from vampyro.programs.layout import Layout, check_own, log_density, traced
+from vampyro.programs.traces import precise, sample_sites
 
 
 class Joint:
@@ -14,8 +18,9 @@ class Joint:
 
     Args:
         model: a Pyro program over a batch of images, its constant parts constant (`constant_parts`).
-        compiled: whether to compile what can be: the networks and their distributions in one graph; and of a mixture,
-            whose refinement asks what it found, the finding. For the shapes of the first call.
+        compiled: whether to compile the networks and their distributions, in one graph, for the shapes of the first
+            call. Of a mixture that screens its components only the screening is compiled, since the rest depends on
+            its result.
         layout: where the images lie in the model.
         masked: False counts log p(z) of latents where the model masks them too: they then have their prior.
 
@@ -25,11 +30,13 @@ class Joint:
         ValueError: where the model has another set of latent sites.
     """
 
-    def __init__(self, model, compiled=False, layout=Layout(), masked=True):
+    def __init__(self, model: Callable, compiled: bool = False, layout: Layout = Layout(), masked: bool = True):
         self.model, self.compiled, self.layout, self.masked = model, compiled, layout, masked
-        self.program, self.names, self.mixtures = None, None, {}
+        self.program: Callable | None = None
+        self.names: list[str] = []
+        self.mixtures: dict[str, Any] = {}
 
-    def __call__(self, x, values):
+    def __call__(self, x: Tensor, values: dict[str, Tensor]) -> Tensor:
         if self.program is None:
             self.names = list(values)
             if self.compiled:
@@ -40,24 +47,32 @@ class Joint:
             log_prob = log_prob + self.layout.per_image(mixture.log_prob(values[name].double()))
         return log_prob
 
-    def check(self, x, values):
-        """Raises a ValueError where the model has no mass on these images; once for each block of them."""
+    def others(self, x: Tensor, *tensors: Tensor) -> Tensor:
+        """log p of all sites but the mixtures."""
+        values = dict(zip(self.names, tensors))
+        trace = self.trace(x, values)
+        sites = sample_sites(trace)
+        for name, value in values.items():
+            sites[name]["value"] = precise(sites[name]["fn"], value)
+        return self.log_density(trace, self.mixtures, () if self.masked else values)
+
+    def log_likelihood(self, x: Tensor, values: dict[str, Tensor]) -> Tensor:
+        """log p(x | z), (samples, batch) float64: of every site that is not a latent, masked as the program says."""
+        log_prob = self.log_density(self.trace(x, values), values)
+        return log_prob.expand(len(next(iter(values.values()))), len(x))
+
+    def log_density(self, trace: poutine.Trace, leave_out: Collection[str], unmasked: Collection[str] = ()) -> Tensor:
+        """Sum the log-probabilities of a trace, without some of the sites."""
+        trace.compute_log_prob(lambda name, site: name not in leave_out)
+        sites = {name: site for name, site in sample_sites(trace).items() if name not in leave_out}
+        return log_density(sites, self.layout, unmasked)
+
+    def check(self, x: Tensor, values: dict[str, Tensor]) -> None:
+        """Raise a ValueError where the model has no mass on these images; once for each block of them."""
         check_support(sample_sites(self.trace(x, {name: value[:1] for name, value in values.items()})), values)
 
-    def others(self, x, *values):
-        """Of all sites but the mixtures."""
-        values = dict(zip(self.names, values))
-        trace = self.trace(x, values)
-        for name, value in values.items():
-            trace.nodes[name]["value"] = precise(trace.nodes[name]["fn"], value)
-        trace.compute_log_prob(lambda name, site: name not in self.mixtures)
-        return sum(
-            self.layout.per_image(unscaled(site, self.masked or name not in values)).double()
-            for name, site in sample_sites(trace).items()
-            if name not in self.mixtures
-        )
-
-    def trace(self, x, values):
+    def trace(self, x: Tensor, values: dict[str, Tensor]) -> poutine.Trace:
+        """Run the model on x with these latents."""
         size = len(next(iter(values.values()))) if values else 1
         trace = traced(poutine.condition(self.model, data=values), size, x, layout=self.layout)
         sites = sample_sites(trace)
@@ -68,8 +83,8 @@ class Joint:
         check_own(sites, len(x), self.layout, size)
         return trace
 
-    def constant_mixtures(self, x, values):
-        """Those sites' distributions that do not depend on x or z: the same components come again.
+    def constant_mixtures(self, x: Tensor, values: dict[str, Tensor]) -> dict[str, Any]:
+        """Return the mixtures that do not depend on x or z: a second run gives the same components.
 
         Sites that a handler masks stay with the others.
         """
@@ -78,6 +93,6 @@ class Joint:
         found = {name: p.unbatched() for name, p in priors.items() if isinstance(p, Mixture) and p.refines}
         found = {name: fn for name, fn in found.items() if one[name]["mask"] is None}
         found = {name: fn for name, fn in found.items() if again[name]["fn"].components is fn.components}
-        for mixture in found.values():
+        for mixture in found.values():  # copies: the prior's own mixture does not change
             mixture.find = Staged(mixture.find)
         return found

@@ -1,31 +1,35 @@
-"""Draws from the posterior p(z | x), by resampling what the guide proposes."""
+"""Samples of the posterior p(z | x), by resampling the guide's proposals."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import pyro
 import torch
-from jaxtyping import Float, Float64
+from jaxtyping import Float64
 from torch import Tensor
 
 from vampyro.likelihood.importance import blocks_of, weigh_block
 from vampyro.likelihood.joint import Joint
 from vampyro.likelihood.scores import Score
 from vampyro.memory import most_rows
-from vampyro.programs.checks import check_images
+from vampyro.programs.checks import check_counts, check_images
+from vampyro.programs.layout import Images
 from vampyro.programs.modes import constant_parts, evaluation_mode
 from vampyro.programs.randomness import seeded
-from vampyro.programs.traces import masked, sample_sites
 
 
 @dataclass(frozen=True, eq=False)
 class PosteriorDraws:
-    """z ~ p(z | x), about, for each of N images.
+    """Approximate samples z ~ p(z | x) for each of N images.
 
-    `values` {site: (S, N, *event)}; `log_weights` log p(x, z) - log q(z | x) of each draw and `log_likelihood`
-    log p(x | z), (S, N) float64; `score` what the weights of all proposals say of the images: how far to trust the
-    draws is its `ess` and `pareto_k`. Discrete latents with at most 4,096 codes are drawn from p(z | x) itself: then
-    `score` is exact and `log_weights` are log p(x, z).
+    Discrete latents with at most 4,096 codes are sampled from p(z | x) itself: then `score` is exact.
+
+    Attributes:
+        values: {site: (S, N, *event)}.
+        log_weights: log p(x, z) - log q(z | x) of each sample, (S, N); log p(x, z) where `score` is exact.
+        log_likelihood: log p(x | z), (S, N).
+        score: the images' score by all proposals; its `ess` and `pareto_k` show how far to trust the samples.
     """
 
     values: dict[str, Tensor]
@@ -33,7 +37,7 @@ class PosteriorDraws:
     log_likelihood: Float64[Tensor, "samples images"]
     score: Score
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         sites = ", ".join(f"{name}: {'×'.join(map(str, value.shape[2:]))}" for name, value in self.values.items())
         samples, images = self.log_weights.shape
         return f"PosteriorDraws({sites}; {samples} draws for each of {images} images, from {self.score.samples})"
@@ -41,8 +45,15 @@ class PosteriorDraws:
 
 @torch.no_grad()
 def posterior_draws(
-    model, guide, images: Float[Tensor, " images *event"], samples=1000, *, proposals=None, seed=0, rows=None
-):
+    model: Callable,
+    guide: Callable,
+    images: Images,
+    samples: int = 1000,
+    *,
+    proposals: int | None = None,
+    seed: int = 0,
+    rows: int | None = None,
+) -> PosteriorDraws:
     """z_1 … z_S ~ p(z | x), for each image   (sampling importance resampling: Rubin 1987, JASA 82).
 
     The guide proposes S' values; each draw is one of them, with probability w_s / Σ w, w = p(x, z_s) / q(z_s | x). As
@@ -71,8 +82,7 @@ def posterior_draws(
     """
     proposals = 10 * samples if proposals is None else proposals
     check_images(images, model, guide)
-    if samples < 1 or proposals < 1:
-        raise ValueError(f"posterior_draws expects samples ≥ 1 and proposals ≥ 1, got {samples} and {proposals}")
+    check_counts(samples=samples, proposals=proposals)
     rows = rows or most_rows(images.device)
     blocks: list[tuple] = []
     with evaluation_mode(model, guide), constant_parts(model), seeded(seed, device=images.device):
@@ -92,6 +102,7 @@ def posterior_draws(
 
 
 def _draw(joint, x, values, log_w, samples, rows):
+    """Choose among the proposals by weight: values, log-weights and log p(x | z) of the chosen."""
     if not values:
         raise ValueError("model and guide have no latent site: there is no posterior to draw from")
     if (excluded := (log_w == -math.inf).all(0)).any():
@@ -103,16 +114,7 @@ def _draw(joint, x, values, log_w, samples, rows):
     image = torch.arange(len(x), device=x.device)
     values = {name: joint.layout.images_first(z)[chosen, image] for name, z in values.items()}
     given = {name: joint.layout.images_back(value) for name, value in values.items()}
-    return values, log_w[chosen, image].cpu(), _log_likelihood(joint, x, given, rows)
-
-
-def _log_likelihood(joint, x, values, rows):
-    """log p(x | z), (samples, batch) float64: of every site that is no latent, masked as the program says."""
-    samples, parts = len(next(iter(values.values()))), []
+    parts = torch.arange(samples, device=x.device).split(max(1, rows // len(x)))
     with pyro.validation_enabled(False):
-        for part in torch.arange(samples, device=x.device).split(max(1, rows // len(x))):
-            sites = sample_sites(joint.trace(x, {name: value[part] for name, value in values.items()}))
-            seen = (site for name, site in sites.items() if name not in values)
-            terms = (masked(site["fn"].log_prob(site["value"]), site).double() for site in seen)
-            parts.append(sum(map(joint.layout.per_image, terms)).expand(len(part), len(x)))
-    return torch.cat(parts).cpu()
+        log_p = [joint.log_likelihood(x, {name: value[part] for name, value in given.items()}) for part in parts]
+    return values, log_w[chosen, image].cpu(), torch.cat(log_p).cpu()

@@ -1,36 +1,42 @@
-"""A guide with a density in place of points, so that importance sampling has something to weigh by."""
+"""A guide with a density in place of points, which have no importance weights."""
+
+from collections.abc import Callable
+from typing import Any
 
 import pyro
 import pyro.distributions as dist
 import torch
-from jaxtyping import Float
 from pyro.poutine.messenger import Messenger
 from torch import Tensor, nn
 from torch.distributions import constraints
 
 from vampyro.objectives import Trace_ELBO
 from vampyro.programs.checks import check_images, check_latents
-from vampyro.programs.layout import points_of, some_images
+from vampyro.programs.layout import Images, points_of, some_images
 from vampyro.programs.modes import constant_parts, evaluation_mode, without_gradients
 from vampyro.programs.randomness import seeded
 from vampyro.programs.traces import is_delta, kind_of_numbers, latents_of, sample_sites, trace_of
 
 HIDDEN = 100
+INITIAL_SCALE = 0.3  # in units of the prior's standard deviation
+MAX_IMAGES = 2000  # whose points standardise the heads' inputs, and samples of the model for its standard deviations
 
 
-START = 0.3  # of the prior's deviation, the first scale
+def scoring_guide(
+    model: Callable,
+    guide: Callable,
+    images: Images,
+    *,
+    seed: int = 0,
+    steps: int = 300,
+    batch: int = 100,
+    lr: float = 3e-3,
+) -> Callable:
+    """Return the guide to score a model with: `guide` itself where it has a density, otherwise a `NormalProposal`.
 
-
-MOST = 2000  # images, from whose points the heads' inputs are standardised; draws of the model, for its deviations
-
-
-def scoring_guide(model, guide, images: Float[Tensor, " images *event"], *, seed=0, steps=300, batch=100, lr=3e-3):
-    """The guide to score a model with: `guide` itself where it has a density, otherwise a `NormalProposal`, fitted.
-
-    A guide of points has no density, so that there are no importance weights. Any density serves in its place, since
-    E_q'[p(x, z) / q'(z | x)] = p(x) for each; how well it serves, ESS and k̂ say. The proposal ascends the ELBO
-    of the model as it stands, of which nothing changes, under the prior that it has now. Its ELBO is the
-    `elbo` of a score made with it.
+    A guide of points has no density, so there are no importance weights. Any density serves in its place, since
+    E_q'[p(x, z) / q'(z | x)] = p(x) for each; ESS and k̂ show how well it serves. The proposal is fitted by the ELBO
+    of the model as it is, which does not change. The `elbo` of a score with the proposal is the proposal's ELBO.
 
     Args:
         model: an `nn.Module` or another Pyro program over a batch of images.
@@ -61,13 +67,11 @@ def scoring_guide(model, guide, images: Float[Tensor, " images *event"], *, seed
     if not points_of(guide, one):
         return guide
     with evaluation_mode(model, guide), seeded(seed, device=images.device):
-        points, deviations = points_of(guide, images[:MOST]), _deviations(model, images)
+        points, deviations = points_of(guide, images[:MAX_IMAGES]), _deviations(model, images)
         check_latents(deviations, latents_of(sample_sites(trace_of(guide, one))))
-        proposal = NormalProposal(guide, points, deviations)
-        proposal.to(images.device)
+        proposal = NormalProposal(guide, points, deviations).to(images.device)
         parameters = list(proposal.heads.parameters())
-        optimizer = torch.optim.Adam(parameters, lr=lr)
-        objective = Trace_ELBO()
+        optimizer, objective = torch.optim.Adam(parameters, lr=lr), Trace_ELBO()
         with (
             torch.enable_grad(),
             constant_parts(model),
@@ -102,16 +106,19 @@ class NormalProposal(nn.Module):
     forward: x (batch, …), as the guide.
     """
 
-    def __init__(self, guide, points, deviations):
+    guide: Callable
+    heads: Any  # nn.ModuleDict of `_Head`
+
+    def __init__(self, guide: Callable, points: dict[str, Tensor], deviations: dict[str, Tensor]):
         super().__init__()
         self.guide = guide
         self.heads = nn.ModuleDict({name: _Head(z, deviations[name]) for name, z in points.items()})
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Any:
         with _Normals(self.heads):
             return self.guide(x)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         sizes = ", ".join(f"{name}: {head.unit.numel()}" for name, head in self.heads.items())
         return f"NormalProposal({sizes})"
 
@@ -119,17 +126,21 @@ class NormalProposal(nn.Module):
 class _Head(nn.Module):
     """point → Normal near it, of the same event."""
 
+    unit: Tensor
+    centre: Tensor
+    spread: Tensor
+
     def __init__(self, points, unit):
         super().__init__()
         points = points.flatten(1)
         self.register_buffer("unit", unit.flatten())
         self.register_buffer("centre", points.mean(0))
-        # A dimension that no image uses has points that are all alike: their rounding is nothing to see.
+        # In a dimension that no image uses, the points differ by rounding errors only.
         self.register_buffer("spread", points.std(0, correction=0).clamp(min=0.01 * self.unit))
         size = len(self.unit)
         last = nn.Linear(HIDDEN, 2 * size)
         nn.init.zeros_(last.weight)
-        last.bias.data = torch.cat([torch.zeros(size), torch.full((size,), START).log()])
+        last.bias.data = torch.cat([torch.zeros(size), torch.full((size,), INITIAL_SCALE).log()])
         self.network = nn.Sequential(nn.Linear(size, HIDDEN), nn.Tanh(), last)
 
     def forward(self, point, event):
@@ -153,10 +164,10 @@ class _Normals(Messenger):
 
 @torch.no_grad()
 def _deviations(model, images):
-    """{latent: (*event)}, standard deviations under the model, by MOST draws however few images there are."""
+    """{latent: (*event)}, standard deviations under the model, from MAX_IMAGES samples even for fewer images."""
+    repeated = images[torch.arange(MAX_IMAGES, device=images.device) % len(images)]
     with pyro.validation_enabled(False):
-        sites = sample_sites(trace_of(model, images[torch.arange(MOST, device=images.device) % len(images)]))
-    latents = latents_of(sites)
+        latents = latents_of(sample_sites(trace_of(model, repeated)))
     for name, site in latents.items():
         if (support := kind_of_numbers(site["fn"])) is not constraints.real:
             raise ValueError(f"a Normal proposal is for latents on ℝⁿ, and the model's {name!r} lives on {support}")

@@ -89,6 +89,18 @@ def check_images(images, *programs) -> None:
         )
 
 
+def check_counts(least: int = 1, **counts: int) -> None:
+    """Raise a ValueError that names the first count below `least`.
+
+    >>> check_counts(2, samples=1)
+    Traceback (most recent call last):
+    ValueError: samples is 1, expected at least 2
+    """
+    for name, count in counts.items():
+        if count < least:
+            raise ValueError(f"{name} is {count}, expected at least {least}")
+
+
 class Witness(Messenger):
     """Round a program: its sample sites, {name: site}, as they first were; and what no density would say so well.
 

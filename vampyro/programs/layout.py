@@ -1,6 +1,6 @@
 """The dimension of a program's sites along which the images lie, and runs with a plate of samples."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -26,6 +26,7 @@ from vampyro.programs.traces import (
     unscaled,
 )
 
+Images = Float[Tensor, " images *event"]
 FAILURES = (ValueError, RuntimeError, TypeError, IndexError)  # of a program that meets another shape than its own
 
 
@@ -198,13 +199,18 @@ def some_images(images, *programs: Callable) -> Tensor:
     return images[:1]
 
 
-def log_density(sites: Sites, layout: Layout = Layout()):
-    """Σ log q of all sites of a guide's trace, (samples, images) float64: latents, auxiliary sites and factors.
+def log_density(sites: Sites, layout: Layout = Layout(), unmasked: Container[str] = ()):
+    """Sum the log-probabilities of all sites of a trace: (samples, images) float64; 0 without sites.
 
-    The Delta sites of an autoguide count with their `log_density`, minus the log-determinant of what made them from
-    an auxiliary site, as in Pyro's Trace_ELBO.
+    A guide's auxiliary sites and factors count. The Delta sites of an autoguide count with their `log_density`, minus
+    the log-determinant of what made them from an auxiliary site, as in Pyro's Trace_ELBO.
+
+    Args:
+        sites: of a trace whose log-probabilities are computed.
+        unmasked: names of sites that count where the program masks them, too.
     """
-    return sum(layout.per_image(unscaled(site)).double() for site in sites.values())
+    terms = (unscaled(site, with_mask=name not in unmasked) for name, site in sites.items())
+    return sum(layout.per_image(term).double() for term in terms)
 
 
 def traced(program, size, *inputs, layout=Layout()):

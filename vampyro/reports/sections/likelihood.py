@@ -12,7 +12,7 @@ SECTION = Section(
 
 def measure(subject: Subject) -> Measured:
     from vampyro import plots
-    from vampyro.likelihood.weights import sizes
+    from vampyro.likelihood.scores import sizes
     from vampyro.runs.scoring import Partial, scored, sentence, summary
 
     settings, processes, guide = subject.settings, subject.processes, subject.scoring_guide

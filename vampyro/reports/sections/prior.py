@@ -19,7 +19,7 @@ def measure(subject: Subject) -> Measured:
 
     from vampyro import plots
     from vampyro.diagnostics import code_use, component_use
-    from vampyro.diagnostics.top_level import top_level
+    from vampyro.diagnostics.surgery import top_level
     from vampyro.distributions import CodeDistribution, Mixture
     from vampyro.metrics import knn_accuracy
     from vampyro.programs.randomness import seeded

@@ -8,7 +8,7 @@ import torch
 
 from tests.likelihood.test_importance import linear_gaussian, programs
 from vampyro.likelihood import Score, score
-from vampyro.likelihood.weights import convergence, count_distinct, extrapolate, pareto_k, pareto_limit, sizes
+from vampyro.likelihood.scores import convergence, count_distinct, extrapolate, pareto_k, pareto_limit, sizes
 from vampyro.runs.scoring import Partial
 
 
