@@ -303,7 +303,7 @@ def read_toml(file: str) -> dict[str, Any]:
 
 
 def read_settings(file: str, content: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings in the content of a TOML file, whose keys are those of config.json; - and _ are the same there.
+    """Return the settings in a TOML file, whose keys are those of config.json; - and _ are the same there.
 
     Raises:
         SpecError: names the file and the key.
