@@ -1,10 +1,11 @@
 """The structure of the package: imports point only downward, the list of packages is complete, only commands print."""
 
 import ast
-import tomllib
 from pathlib import Path
 
 import pytest
+
+from vampyro.files import read_toml
 
 ROOT = Path(__file__).parents[1]
 # From the top down; a package may import those after it. Packages on one line do not import each other.
@@ -176,7 +177,7 @@ def test_no_two_modules_import_each_other():
 
 
 def test_the_list_of_packages_is_complete():
-    listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    listed = read_toml(ROOT / "pyproject.toml")["tool"]["setuptools"]["packages"]
     assert sorted(listed) == sorted(name for name, path in MODULES.items() if path.name == "__init__.py")
 
 

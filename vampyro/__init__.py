@@ -13,6 +13,20 @@ import sys
 from importlib.machinery import ModuleSpec
 from importlib.util import spec_from_file_location
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # the names below, for editors and type checkers
+    from vampyro import data, distributions, flows, nets, plots
+    from vampyro.catalogue import Part
+    from vampyro.catalogue.assemble import assemble
+    from vampyro.catalogue.saving import load, save
+    from vampyro.diagnostics import decompose
+    from vampyro.guides import Guide, TwoLevelGuide
+    from vampyro.likelihood import ais, posterior_draws, score
+    from vampyro.models import VAE, TwoLevel
+    from vampyro.objectives import KLWeight
+    from vampyro.priors import FlowPrior, MixtureOfGaussians, StandardNormal, VampPrior
+    from vampyro.training import EarlyStopping, fit, make_update
 
 # name → the module that defines it
 _NAMES = {

@@ -1,11 +1,17 @@
-"""Files that are either whole or not there."""
+"""Files that are either whole or not there, and TOML files."""
 
 import os
+import sys
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 
 @contextmanager
@@ -38,3 +44,14 @@ def writing(path: Path, parents: bool = True) -> Iterator[BinaryIO]:
     """
     with replacing(path, parents) as temporary, temporary.open("wb") as file:
         yield file
+
+
+def read_toml(path: str | Path) -> dict[str, Any]:
+    """Return the content of a TOML file.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is not a TOML file.
+    """
+    with open(path, "rb") as file:
+        return tomllib.load(file)

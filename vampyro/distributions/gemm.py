@@ -17,6 +17,9 @@ import torch
 # Milliseconds of all matrix products of a vamp:500 training step, by the processor's maker: docs/speed.md, the rows
 # "products". Another AMD machine had equal times. A maker without a row gets torch's BLAS.
 COSTS = {"AuthenticAMD": {"blas": 19.17, "onednn": 16.78}}
+BY_LIBRARY = hasattr(torch.backends.mkldnn, "matmul")  # torch 2.9 and later: a precision for every library
+
+
 WHOLE = ("none", "ieee")  # torch's words for 24 bits
 FEWER_BITS = {"bf16": "medium", "tf32": "high"}  # and its older ones for fewer
 
@@ -27,6 +30,9 @@ def whole(device: torch.device | str = "cpu") -> bool:
     >>> whole()
     True
     """
+    if not BY_LIBRARY:
+        on_cpu = torch.device(device).type == "cpu"
+        return torch.get_float32_matmul_precision() == "highest" or (on_cpu and _error("bf16") < 1e-6)
     if torch.device(device).type == "cuda":
         return torch.backends.cuda.matmul.fp32_precision in WHOLE
     mode = torch.backends.mkldnn.matmul.fp32_precision  # type: ignore[attr-defined]
@@ -90,12 +96,14 @@ def _processor_maker() -> str:
 def _mode(mode: str) -> Iterator[None]:
     """Inside, a CPU's products are in that mode and a GPU's convolutions whole; of its other products nothing changes.
 
-    torch has two ways to say how products are rounded, and asking by the older one, one word for all devices or all of
-    cuDNN, raises where the newer says otherwise. So both are set.
+    Since 2.9 torch has two ways to say how products are rounded. Asking by the older one, one word for all devices or
+    all of cuDNN, raises where the newer says otherwise. So both are set.
     """
-    cpu: Any = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
     cuda, cudnn = torch.backends.cuda.matmul, cast(Any, torch.backends.cudnn)
-    settings = [cpu, cuda, cudnn.conv, cudnn.rnn]
+    settings: list[Any] = []
+    if BY_LIBRARY:
+        settings = [torch.backends.mkldnn.matmul, cuda, cudnn.conv, cudnn.rnn]  # type: ignore[attr-defined]
+    words = FEWER_BITS if BY_LIBRARY else FEWER_BITS | {"ieee": "highest"}
     before = [setting.fp32_precision for setting in settings]
     word, rounds = _asked(torch.get_float32_matmul_precision), _asked(lambda: cudnn.allow_tf32)
 
@@ -108,7 +116,7 @@ def _mode(mode: str) -> Iterator[None]:
             setting.fp32_precision = precision
 
     try:
-        say(word and FEWER_BITS.get(mode, word), rounds and False, (mode, before[1], "ieee", "ieee"))
+        say(word and words.get(mode, word), rounds and False, [mode, *before[1:2], "ieee", "ieee"])
         yield
     finally:
         say(word, rounds, before)

@@ -2,12 +2,14 @@
 
 import argparse
 import math
-import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import Field, dataclass, field, fields, replace
 from types import UnionType
-from typing import Any, Self, get_args, get_origin
+from typing import Any, get_args, get_origin
 
+from typing_extensions import Self
+
+from vampyro import files
 from vampyro.catalogue.compatibility import check_posterior, resolve_objective
 from vampyro.catalogue.parts import MANY, user_parts
 from vampyro.catalogue.specs import usage
@@ -294,8 +296,7 @@ def read_toml(file: str) -> dict[str, Any]:
         SpecError: names the file.
     """
     try:
-        with open(file, "rb") as stream:
-            return tomllib.load(stream)
+        return files.read_toml(file)
     except OSError as error:
         raise SpecError(f"--config: cannot read {quote(file)}: {error.strerror}") from None
     except (ValueError, RecursionError) as error:

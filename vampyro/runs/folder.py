@@ -7,12 +7,13 @@ import platform
 import re
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy
 import torch
 from filelock import BaseFileLock, FileLock, Timeout
 from matplotlib.figure import Figure
+from typing_extensions import Self
 
 from vampyro import files as atomic
 from vampyro.catalogue.compatibility import resolve_objective

@@ -1,11 +1,11 @@
 """Published experiments as data: one TOML file each in recipes/, read and checked. Pure Python."""
 
-import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from vampyro import files
 from vampyro.errors import choose, quote
 from vampyro.sweeps.grid import Axis, Cell, SweepError, cells
 
@@ -100,7 +100,7 @@ def read(name: str) -> Recipe:
     """
     path = FOLDER / f"{choose('recipe', name, names())}.toml"
     try:
-        content: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+        content: dict[str, Any] = files.read_toml(path)
         content |= {
             "base": texts(content["base"]),
             "axes": [axis(name, values) for name, values in content.pop("vary").items()],
@@ -109,7 +109,7 @@ def read(name: str) -> Recipe:
             "published": [Published.read(**table) for table in content.get("published", ())],
         }
         return Recipe(name=name, **content)
-    except (tomllib.TOMLDecodeError, LookupError, TypeError) as error:
+    except (ValueError, LookupError, TypeError) as error:
         raise SweepError(f"{path} is no recipe: {error!r}") from None
 
 
