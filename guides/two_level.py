@@ -37,5 +37,5 @@ class TwoLevelGuide(AmortizedGuide):
     def forward(self, x: Float[Tensor, " images *event"]) -> tuple[Tensor, Tensor]:
         with pyro.plate("images", len(x)):
             z2 = pyro.sample("z2", self.upper.q(x))
-            z1 = pyro.sample("z1", self.lower.q((x, z2)))
+            z1 = pyro.sample("z1", self.lower.q((x, z2)))  # type: ignore[arg-type]
             return z1, z2

@@ -118,12 +118,12 @@ def assemble(
         with Allowance(f"a model with prior '{specs['prior']}', flow '{flow}', {sizes}", "choose smaller ones"):
             programs = _build(specs, flows, activation, tuple(hidden), latent, tuple(shape), classes, images)
         user = user_parts()
-        programs[0].recipe = Recipe(
+        vars(programs[0])["recipe"] = Recipe(
             **{name: str(spec) for name, spec in specs.items()},
             flow=",".join(map(str, flows[: 1 if len(set(flows)) == 1 else None])),
             activation=activation,
             hidden=list(hidden),
-            latent=list(latent) if isinstance(latent, (list, tuple)) else latent,
+            latent=latent if isinstance(latent, int) else list(latent),
             shape=list(shape),
             classes=classes,
             parts=user.file,
@@ -136,7 +136,7 @@ def _single(*texts: str) -> list[tuple[str, str]]:
     return list(zip(("model", "prior", "posterior", "net", "likelihood", "condition"), texts))
 
 
-def check_sizes(shape: object, hidden: object, latent: object, levels: int) -> None:
+def check_sizes(shape: Any, hidden: Any, latent: Any, levels: int) -> None:
     """Reject a shape of images, widths or latents that no model of so many levels has.
 
     Raises:

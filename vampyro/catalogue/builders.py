@@ -40,7 +40,7 @@ def autoregressive_codes(spec: Spec, guide: Any, latent: int, shape: tuple, imag
 
 
 def mog(spec: Spec, guide: Any, latent: int, shape: tuple, images: Any) -> nn.Module:
-    return priors.MixtureOfGaussians(latent, spec.n, weighted="weighted" in spec.options)
+    return priors.MixtureOfGaussians(latent, spec.count, weighted="weighted" in spec.options)
 
 
 def vamp(spec: Spec, guide: Any, latent: int, shape: tuple, images: Any) -> nn.Module:
@@ -57,11 +57,11 @@ def _vamp(q: Callable, spec: Spec, shape: tuple, images: Any) -> nn.Module:
         if images is None:
             raise SpecError(f"prior '{spec}' takes its pseudo-inputs from training images, and got none: pass images=…")
         images = images() if callable(images) else images
-        if spec.n > len(images):
-            raise SpecError(f"prior '{spec}' needs {spec.n} training images, got {len(images)}: choose a smaller N")
-        start = images[torch.randperm(len(images))[: spec.n].to(images.device)]
+        if spec.count > len(images):
+            raise SpecError(f"prior '{spec}' needs {spec.count} training images, got {len(images)}: choose a smaller N")
+        start = images[torch.randperm(len(images))[: spec.count].to(images.device)]
     trainable, weighted = "fixed" not in spec.options, "weighted" in spec.options
-    return priors.VampPrior(q, shape, spec.n, images=start, trainable=trainable, weighted=weighted)
+    return priors.VampPrior(q, shape, spec.count, images=start, trainable=trainable, weighted=weighted)
 
 
 def flow_prior(spec: Spec, guide: Any, latent: int, shape: tuple, images: Any) -> nn.Module:
@@ -91,7 +91,7 @@ def gmm(spec: Spec, model: nn.Module, guide: Any, images: Tensor, seed: int) -> 
     with seeded(seed, device=images.device):
         _, _, posteriors = top_level(model, guide, images)
         codes = torch.cat([q.sample() for q in posteriors])
-    return priors.FittedMixture.fit(codes, spec.n, seed)
+    return priors.FittedMixture.fit(codes, spec.count, seed)
 
 
 # --- flows and heads of posteriors: (spec, features, latent)
@@ -103,7 +103,7 @@ def no_flow(spec: Spec, features: int, latent: int) -> None:
 
 def _flow(kind: type) -> Callable[[Spec, int, int], nn.Module]:
     def build(spec: Spec, features: int, latent: int) -> nn.Module:
-        return kind(features, latent, spec.n, shared="shared" in spec.options)
+        return kind(features, latent, spec.count, shared="shared" in spec.options)
 
     return build
 
@@ -129,7 +129,7 @@ def quantiser(spec: Spec, features: int, latent: int) -> nn.Module:
         raise SpecError(
             f"posterior '{spec}' cuts z into codes of {size} numbers: expected a multiple as latent, got {latent}"
         )
-    return nets.VectorQuantiser(features, latent, spec.n)
+    return nets.VectorQuantiser(features, latent, spec.count)
 
 
 # --- likelihoods: (spec, features, shape)
@@ -181,7 +181,7 @@ def given_label(shape: tuple, classes: int | None, activation: str | None) -> tu
     return (
         (math.prod(shape) + classes,),
         classes,
-        lambda body: nets.ConditionalEncoder(body, shape, classes, activation),
+        lambda body: nets.ConditionalEncoder(body, shape, classes, activation or "gated"),
         lambda images: nets.ConditionalDecoder(images, shape, classes),
     )
 
@@ -200,11 +200,11 @@ def elbo(spec: Spec, shape: tuple) -> Any:
 
 
 def iwae(spec: Spec, shape: tuple) -> Any:
-    return objectives.IWAE(spec.n)
+    return objectives.IWAE(spec.count)
 
 
 def intro(spec: Spec, shape: tuple) -> Any:
-    return objectives.Introspective(spec.n, reconstructions="reconstructions" in spec.options)
+    return objectives.Introspective(spec.count, reconstructions="reconstructions" in spec.options)
 
 
 # --- models: the programs (model, guide) from their parts; `levels` of latents

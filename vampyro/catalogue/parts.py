@@ -102,7 +102,7 @@ class UnknownParts(SpecError):
 
 
 OURS = "vampyro.catalogue.builders"
-VAMP = {"n": 100, "options": ("weighted", "from-data", "fixed"), "exclusive": ("from-data", "fixed")}
+VAMP: dict[str, Any] = {"n": 100, "options": ("weighted", "from-data", "fixed"), "exclusive": ("from-data", "fixed")}
 NOT_REAL = "it is a density over real numbers"
 BENDS = "it bends a density over real numbers"
 

@@ -23,6 +23,12 @@ class Spec:
     n: int | None = None
     options: frozenset[str] = frozenset()
 
+    @property
+    def count(self) -> int:
+        """N, of a spec that has one."""
+        assert self.n is not None
+        return self.n
+
     def __str__(self) -> str:
         return ":".join([self.name, *([] if self.n is None else [str(self.n)]), *sorted(self.options)])
 

@@ -68,13 +68,13 @@ def export(
     folder, config, _, images, model, guide = trained(run, data_dir=data_dir)
     images, model, guide = images.to(place), model.to(place), guide.to(place)
     seed = config.seed if seed is None else seed
-    guide = scoring_guide(model, guide, images.images("valid"), seed=config.seed)
+    proposal = scoring_guide(model, guide, images.images("valid"), seed=config.seed)
     x = images.images(split)
     index = drawn(len(x), count)
     x = chosen(x, index)
     check_samples(model, x, proposals or 10 * samples, "--proposals")
     with memory_for("drawing from the posterior", "--samples", "--proposals", "--images"):
-        draws = posterior_draws(model, guide, x, samples, proposals=proposals, seed=seed)
+        draws = posterior_draws(model, proposal, x, samples, proposals=proposals, seed=seed)
     attributes: dict[str, Any] = {name: config[name] for name in ("dataset", "model", "prior", "flow", "likelihood")}
     attributes |= {"run": str(run), "split": split, "seed": str(seed), "proposals": draws.score.samples}
     out = out or folder.path / "posterior.nc"

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -69,7 +70,8 @@ def component_use(
             )
         points = precise(p, torch.cat([q.sample((samples,)).flatten(0, 1) for q in posteriors]))
         size = p.component_log_prob(points[:1]).shape[-1]
-        total = sum(p.component_log_prob(block).softmax(-1).sum(0) for block in points.split(max(1, BLOCK // size)))
+        blocks = points.split(max(1, BLOCK // size))
+        total: Any = sum(p.component_log_prob(block).softmax(-1).sum(0) for block in blocks)
     return ComponentUse(name, total.double() / len(points))
 
 

@@ -116,7 +116,7 @@ class Subject:
         return drawn(total, self.settings["count"], self.settings["draw_seed"])
 
     @cached_property
-    def scoring_guide(self) -> torch.nn.Module:
+    def scoring_guide(self) -> Callable:
         """The run's guide, or its `scoring_guide` where its latents are points."""
         from vampyro.likelihood import scoring_guide
 

@@ -108,7 +108,7 @@ def check_objective(config: Config, images: int, shape: Sequence[int], device: t
     if objective.name == "iwae":
         check_fits(
             f"--objective {objective} with batches of {size} images",
-            4 * objective.n * size * math.prod(shape),
+            4 * objective.count * size * math.prod(shape),
             "choose fewer samples or a smaller --batch-size",
             available_bytes(device),
         )

@@ -3,7 +3,7 @@
 import json
 import shlex
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -102,7 +102,8 @@ def trained(
         contents = read_checkpoint(folder.path / "checkpoint.pt")  # once: a run that trains on replaces it
         model, guide = load(run, contents=contents)
     if prior != "own":
-        check_posterior(config.posterior, **{"scoring prior": prior})
+        parts: Any = {"scoring prior": prior}
+        check_posterior(config.posterior, **parts)
         with memory_for(f"fitting the prior {prior}", "--prior"):
             model.prior = ex_post(prior, model, guide, images.images("train"), config.seed)
     return folder, config, digest(contents), images, model, guide
@@ -171,8 +172,8 @@ class Partial:
 
 
 def scored(
-    model: nn.Module,
-    guide: nn.Module,
+    model: Callable,
+    guide: Callable,
     test: Tensor,
     samples: int,
     seed: int,
@@ -200,7 +201,7 @@ def scored(
     return Score.cat(processes.gathered(part))[order.argsort()]
 
 
-def summary(result: Score, config: RunConfig, guide: nn.Module) -> dict[str, Any]:
+def summary(result: Score, config: RunConfig, guide: Callable) -> dict[str, Any]:
     """Return the figures that results.json keeps; for a likelihood of grey levels also in bits per dimension.
 
     And whether the guide that scored was a proposal in place of points: then the ELBO is the proposal's.

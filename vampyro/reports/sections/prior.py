@@ -1,6 +1,7 @@
 """The prior beside the posteriors: which components are used, and where the codes lie."""
 
 from operator import itemgetter
+from typing import Any
 
 from vampyro.reports.section import Column, Measured, Section, Subject
 
@@ -30,7 +31,8 @@ def measure(subject: Subject) -> Measured:
     with seeded(subject.settings["seed"], device=x.device):
         site, prior, posteriors = top_level(subject.model, subject.guide, x)
         z = torch.cat([q.sample() for q in posteriors])
-    if z.shape[-1] == 2 and not prior.support.is_discrete:  # bits have four corners and no plane
+    support: Any = prior.support
+    if z.shape[-1] == 2 and not support.is_discrete:  # bits have four corners and no plane
         pictures["plane"] = plots.latent_plane(z, labels, prior.log_prob, title=f"{site}: prior and codes")
     elif len(z) > 30:
         pictures["tsne"] = plots.tsne_map(z, labels, title=f"{site}: t-SNE of {len(z)} codes")

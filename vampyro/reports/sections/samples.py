@@ -55,7 +55,8 @@ def measure(subject: Subject) -> Measured:
         rebuilt = torch.cat([seen(reconstruction(subject.model, subject.guide, x)) for x in subject.x.split(500)])
     training = subject.images.unlabelled().images("train")
     found = nearest(samples[:SHOWN], training, k=2)
-    metrics, notes = {"nearest_distance": found.distances[:, 0].mean().item()}, []
+    metrics: dict[str, Any] = {"nearest_distance": found.distances[:, 0].mean().item()}
+    notes = []
     pictures = {"nearest": plots.beside_nearest(samples[:SHOWN], training[found.indices])}
     own = nearest(subject.images.pictures(subject.few(SHOWN).x), training, k=1).distances[:, 0].mean().item()
     metrics["nearest_distance_of_data"] = own
