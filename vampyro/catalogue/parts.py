@@ -41,18 +41,7 @@ class Part:
         family: `prior`, `flow`, `likelihood`, `posterior`, `net`, `objective`, …: the flag without its dashes.
         name: in specs.
         build: a function, or "module:function", which is imported when the part is first built; or one for each kind
-            of latents. Its arguments depend on the family:
-
-            prior: (spec, guide, latent, shape, images) → a `Prior`; shape is that of the guide's input, images are
-                training images or a function that returns them, or None.
-            flow: (spec, features, latent) → a `Flow`; it is also known as a prior then.
-            posterior: (spec, features, latent) → a head, features → distribution over z.
-            likelihood: (spec, features, shape) → a head, features → distribution over images.
-            net: () → (encoder, trunk): encoder(shape, hidden, activation, final) is a module with `features`, and
-                trunk(features, shape, activation), or None, stands between a decoder's MLP and its likelihood.
-            objective: (spec, shape) → an `Objective`.
-
-            `spec.n` is the number in the spec, and `spec.options` are its options.
+            of latents. The family decides its arguments, see below.
         help: a few words.
         n: the default of the number after the name; None where the name takes none.
         options: words that may follow.
@@ -64,6 +53,17 @@ class Part:
         why: of a posterior, {family: why parts of that family that are not for its latents do not go with it}.
         middle: of a posterior, the head of p(z1 | z2) in a two-level model.
         levels: of a model, how many latents it has.
+
+    What `build` is given and returns, where `spec.n` is the number in the spec and `spec.options` are its options:
+
+    - prior: (spec, guide, latent, shape, images) → a `Prior`; shape is that of the guide's input, images are training
+      images or a function that returns them, or None.
+    - flow: (spec, features, latent) → a `Flow`; it is also known as a prior then.
+    - posterior: (spec, features, latent) → a head, features → distribution over z.
+    - likelihood: (spec, features, shape) → a head, features → distribution over images.
+    - net: () → (encoder, trunk): encoder(shape, hidden, activation, final) is a module with `features`, and
+      trunk(features, shape, activation), or None, stands between a decoder's MLP and its likelihood.
+    - objective: (spec, shape) → an `Objective`.
 
     >>> Part("prior", "student", lambda spec, guide, latent, shape, images: None).on
     ('real',)

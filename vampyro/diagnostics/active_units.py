@@ -22,8 +22,8 @@ class ActiveUnits:
     """A_d = Var_x(E_q[z_d]) of one latent site.
 
     Attributes:
-        variance: sample variance over images, minus `noise`, (*event); it may be slightly negative.
-        noise: the part that sampling adds to the variance, (*event); 0 where means are exact.
+        variance: sample variance over images, minus `noise`, of the event shape; it may be slightly negative.
+        noise: the part that sampling adds to the variance, of the event shape; 0 where means are exact.
         threshold: variance above which a unit is active.
     """
 

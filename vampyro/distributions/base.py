@@ -16,12 +16,12 @@ class Distribution(TorchDistribution):
     `rsample` and `has_rsample`), in the precision of z where a likelihood is to be reported in float64. It may have,
     with K components as its batch shape (K,) and with N points:
 
-        changed(change)             the same with other parameters; `expand` and `select` follow from it
-        pairwise_log_prob(z)        (…, *event) → (…, K), every point under every component; by broadcasting here
-        log_prob_of(z, n, k)        (P,), pairs of point and component; asked for only where `costly`
-        straight_through()          the same with a gradient, where it has no `rsample`; itself here
-        mean, variance, entropy()   an error here that says how to estimate them: `instead`, where {estimate} is the
-                                    usual way, by samples of `symbol`
+    - `changed(change)`: the same with other parameters; `expand` and `select` follow from it.
+    - `pairwise_log_prob(z)`: every point under every component, K numbers for each; by broadcasting here.
+    - `log_prob_of(z, n, k)`: pairs of point and component, (P,); asked for only where `costly`.
+    - `straight_through()`: the same with a gradient, where it has no `rsample`; itself here.
+    - `mean`, `variance`, `entropy()`: an error here that says how to estimate them: `instead`, where {estimate} is the
+      usual way, by samples of `symbol`.
 
     Of other distributions, torch's or Pyro's, the functions that ask for these take the defaults.
 
