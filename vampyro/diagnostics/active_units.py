@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 import pyro
 import torch
-from jaxtyping import Float64
 from torch import Tensor
 
 from vampyro.memory import most_rows
@@ -27,8 +26,8 @@ class ActiveUnits:
         threshold: variance above which a unit is active.
     """
 
-    variance: Float64[Tensor, "*event"]
-    noise: Float64[Tensor, "*event"]
+    variance: Tensor
+    noise: Tensor
     threshold: float
 
     @property
