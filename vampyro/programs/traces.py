@@ -92,14 +92,14 @@ def is_delta(fn):
     return isinstance(core(fn), dist.Delta)
 
 
-# torch 2.6 has no constraint of its own for mixtures.
-WRAPPERS = (constraints.independent, *filter(None, [vars(constraints).get("MixtureSameFamilyConstraint")]))
+# Constraints around another, their `base_constraint`; torch 2.6 has none of its own for mixtures.
+CONSTRAINT_WRAPPERS = (constraints.independent, *filter(None, [vars(constraints).get("MixtureSameFamilyConstraint")]))
 
 
 def kind_of_numbers(fn):
     """What a distribution's draws are made of: its support, unwrapped."""
     support = fn.support
-    while isinstance(support, WRAPPERS):
+    while isinstance(support, CONSTRAINT_WRAPPERS):
         support = support.base_constraint
     return support
 
