@@ -125,14 +125,12 @@ def test_parts_do_not_know_their_device(name):
 # Where a module may ask whether an object of somebody else's has an attribute, and why.
 ASKED = {
     "vampyro.cli": "the encoding of a stream that may be no terminal",
-    "vampyro.cli.sweep": "the same",
     "vampyro.cli.train": "the same",
     "vampyro.runs.signals": "signal.SIGHUP, which Windows lacks",
-    "vampyro.data.matlab": "what a file holds, for an error",
-    "vampyro.data.names": "strerror of an OSError, for an error",
     "vampyro.programs.layout": "the name of any callable, for an error",
     "vampyro.programs.checks": "torch's leaves of a graph, and Pyro's mark on a tensor of its store",
     "vampyro.training.engines.svi": "Pyro's mark on a tensor of its store",
+    "vampyro.distributions.gemm": "torch.backends.mkldnn.matmul, which torch before 2.9 lacks",
     "vampyro.diagnostics.local_guide": "the arguments of any torch distribution",
     "vampyro.sweeps.table": "the parts of a figure, an Estimate or a number",
 }
