@@ -265,7 +265,7 @@ def test_a_default_folder_says_what_is_trained():
         "flow": "planar:2", "condition": "label", "objective": "iwae:5", "beta": 2.0, "warmup": 3, "epochs": 4,
         "batch_size": 5, "lr": 0.1, "cooldown": 0.1, "optimizer": "adam-normgrad", "patience": 6, "seed": 7,
     }  # fmt: skip
-    same = {"data_dir", "engine", "gemm", "samples", "test_images", "device", "out", "tensorboard"}
+    same = {"data_dir", "engine", "gemm", "samples", "test_images", "device", "out", "tensorboard", "parts"}
     assert others.keys() | same == DEFAULTS.keys()
     names = {name: folder_name(DEFAULTS | {name: value}) for name, value in others.items()}
     assert len({*names.values(), folder_name(DEFAULTS)}) == 1 + len(others)

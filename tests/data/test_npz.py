@@ -174,7 +174,7 @@ def test_of_every_small_shape_one_order_of_axes_at_least_is_taken():
 def test_colour_images_ask_for_a_likelihood(tmp_path):
     path = str(save(tmp_path / "colour.npz", **dict.fromkeys(SPLITS, COLOUR)))
     config = flags.DEFAULTS | {"dataset": path}
-    with pytest.raises(SpecError, match="colour.*choose --likelihood logistic or continuous-bernoulli or normal"):
+    with pytest.raises(SpecError, match="colour.*choose --likelihood normal or logistic or continuous-bernoulli"):
         load_images(config)
     assert "grey" not in call("--dataset", path, "--out", tmp_path / "a") and not (tmp_path / "a").exists()
     for likelihood in ("logistic", "normal", "continuous-bernoulli"):

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from tests.helpers import find
-from vampyro.catalogue import assemble as assembly
+from vampyro.catalogue import saving as assembly
 from vampyro.catalogue.assemble import assemble
 from vampyro.likelihood import score
 from vampyro.programs.checks import check_images
@@ -85,7 +85,9 @@ def test_load_names_what_is_not_a_runs_folder(tmp_path):
     run.mkdir()
     (run / "checkpoint.pt").write_bytes(b"")
     for path in (tmp_path / "gone", run, run / "checkpoint.pt"):
-        with pytest.raises(FileNotFoundError, match=f"^{path} holds no config.json, expected the folder of a run"):
+        with pytest.raises(
+            FileNotFoundError, match=f"^{path} holds no config.json, expected a folder of `save` or of a run"
+        ):
             assembly.load(path)
     for contents in ("{", json.dumps([1]), json.dumps({"latent": 2})):
         (run / "config.json").write_text(contents)

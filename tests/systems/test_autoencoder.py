@@ -21,6 +21,7 @@ from vampyro.likelihood import score, scoring_guide
 from vampyro.programs.layout import points_of
 from vampyro.programs.randomness import seeded
 from vampyro.reports.sections import SECTIONS
+from vampyro.runs.config import RunConfig
 from vampyro.runs.run_plots import generated
 from vampyro.runs.scoring import load_images
 from vampyro.training import elbo_parts, validation
@@ -170,7 +171,7 @@ def test_codes_of_a_density_are_draws(linear):
     """The aggregate of exact posteriors is the prior itself: N(0, I), where means alone would be narrower."""
     model, weight, _ = linear
     x = model(batch=5000)
-    prior = assemble.fitted_mixture(model, Encoder(*posterior(weight)), x, components=1)
+    prior = assemble.ex_post("gmm:1", model, Encoder(*posterior(weight)), x)
     assert prior.loc.abs().max() < 5 / math.sqrt(5000)
     covariance = prior.scale_tril[0] @ prior.scale_tril[0].T
     assert (covariance - torch.eye(2)).abs().max() < 5 * math.sqrt(2 / 5000)
@@ -284,7 +285,7 @@ def test_samples_are_drawn_from_the_fitted_prior(run, tmp_path):
     command = ["sample", run, "--prior", "gmm:2", "--count", 7, "--npz", file, "--device", "cpu"]
     assert call(*command, "--out", tmp_path / "drawn.png") in (None, 0)
     model, guide = saving.load(run)
-    images = load_images(config).images("train")
+    images = load_images(RunConfig.from_dict(config)).images("train")
     model.prior = assemble.ex_post("gmm:2", model, guide, images, config["seed"])
     with torch.no_grad(), seeded(config["seed"]):
         expected = generated(model, 7).mean

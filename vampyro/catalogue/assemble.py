@@ -51,15 +51,15 @@ def assemble(
     *,
     model: str = "vae",
     prior: str = "standard",
-    flow: str = "none",
+    flow: Any = "none",
     posterior: str = "normal",
     net: str = "mlp",
     activation: str = "gated",
-    hidden: Sequence[int] = (300, 300),
-    latent: int | Sequence[int] = 40,
+    hidden: Any = (300, 300),
+    latent: Any = 40,
     likelihood: str = "bernoulli",
     condition: str = "none",
-    shape: Sequence[int] = (1, 28, 28),
+    shape: Any = (1, 28, 28),
     classes: int | None = None,
     images: Images = None,
     parts: str | os.PathLike[str] | Iterable[Part | DataSet] | None = None,
@@ -202,7 +202,7 @@ def build_objective(objective: str | Spec, shape: Sequence[int]) -> Any:
     return row_of("objective", spec.name).builder()(spec, tuple(shape))
 
 
-def ex_post(spec: str | Spec, model: nn.Module, guide: nn.Module, images: Tensor, seed: int = 0) -> nn.Module:
+def ex_post(spec: str | Spec, model: nn.Module | None, guide: nn.Module, images: Tensor, seed: int = 0) -> nn.Module:
     """The prior that is put in place of the trained one for scoring: `aggregate`, or `gmm[:K]` (arXiv:1903.12436).
 
     Raises:

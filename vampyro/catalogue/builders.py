@@ -73,7 +73,7 @@ def flow_prior(spec: Spec, guide: Any, latent: int, shape: tuple, images: Any) -
 # --- priors for scoring, put in the place of the trained one: (spec, model, guide, images, seed)
 
 
-def aggregate(spec: Spec, model: nn.Module, guide: Any, images: Tensor, seed: int) -> nn.Module:
+def aggregate(spec: Spec, model: nn.Module | None, guide: Any, images: Tensor, seed: int) -> nn.Module:
     """The aggregated posterior 1/N Σ q(z | x_n) over training images, the prior that maximises the ELBO of this guide.
 
     It is a VampPrior whose pseudo-inputs are all the images: too many to train with, fine to score with.

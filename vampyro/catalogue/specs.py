@@ -6,6 +6,7 @@ Pure Python, so that `run.py --help` need not import torch.
 import re
 from dataclasses import dataclass
 from difflib import get_close_matches
+from typing import Any
 
 from vampyro.catalogue.parts import Part, rows
 from vampyro.errors import SpecError, choose, quote
@@ -54,7 +55,7 @@ def _options(form: Part) -> list[str]:
     return [*free, *(["|".join(form.exclusive)] if form.exclusive else [])]
 
 
-def parse(family: str, text: "str | Spec") -> Spec:
+def parse(family: str, text: Any) -> Spec:
     """Reads a spec of one family (`prior`, `flow`, …); a Spec is passed through.
 
     Raises:
@@ -102,7 +103,7 @@ def parse(family: str, text: "str | Spec") -> Spec:
     return Spec(name, n, frozenset(options))
 
 
-def parse_each(family: str, text: "str | Spec", count: int) -> list[Spec]:
+def parse_each(family: str, text: Any, count: int) -> list[Spec]:
     """A spec for each of `count` things: one for all of them, or as many with commas between.
 
     >>> parse_each("flow", "planar:5,none", 2)

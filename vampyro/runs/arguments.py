@@ -197,6 +197,8 @@ class Parser(argparse.ArgumentParser):
         """Make a user's parts known, before specs that may name them are read."""
         try:
             if file is not None:
+                if fault := word_fault(file):
+                    raise SpecError(fault)
                 command.know(path(file))
         except (SpecError, argparse.ArgumentTypeError) as error:
             self.error(f"argument --parts: {str(error).removeprefix('parts ')}")

@@ -86,7 +86,8 @@ class Folder:
             raise FolderError(f"cannot write to {self.path}: {error.strerror}") from None
         self.lock = lock
         with suppress(OSError):  # a full disk costs the name, not the lock
-            path.write_text(f"process {os.getpid()} on {platform.node()}")
+            with path.open("wb") as file:
+                file.write(f"process {os.getpid()} on {platform.node()}".encode())
         for half in self.path.glob("*.part"):
             if HALF.fullmatch(half.name):
                 half.unlink(missing_ok=True)
