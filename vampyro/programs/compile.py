@@ -3,6 +3,7 @@
 import logging
 from functools import partial
 from itertools import compress
+from typing import Any
 
 import pyro
 import torch
@@ -22,7 +23,7 @@ def compile_graph(graph, inputs):
     from torch.compiler import config
     from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
-    options = {"fallback_random": True}  # torch's random numbers, not the compiler's own
+    options: dict[str, Any] = {"fallback_random": True}  # torch's random numbers, not the compiler's own
     if all(tensor.device.type == "cpu" for tensor in tree_leaves(inputs)):
         # Keep more results in memory instead of computing them anew inside every sum: a planar flow's gradient is
         # a sixth faster and compiles in two thirds of the time.
@@ -30,7 +31,9 @@ def compile_graph(graph, inputs):
     # The compiler keeps on disk what it has made, and finds it again, only where a context says how sizes are known.
     # For itself it would find there, too, what was made for a processor with other vectors, and crash.
     mode = FakeTensorMode(shape_env=ShapeEnv())
-    kept_for = config.patch(cache_key_tag=f"{config.cache_key_tag} {pick_vec_isa()}")
+    kept_for = config.patch(  # type: ignore[attr-defined]
+        cache_key_tag=f"{config.cache_key_tag} {pick_vec_isa()}"
+    )
     with tracing(TracingContext(mode)), kept_for:
         return compile(graph, tree_map(partial(mode.from_tensor, static_shapes=True), inputs), options=options)
 

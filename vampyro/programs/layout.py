@@ -143,8 +143,8 @@ def _image_dims(found, images):
     stacks = (site["cond_indep_stack"] for site in latents)
     plates = list(dict.fromkeys(frame.dim for stack in stacks for frame in stack if frame.vectorized))
     shapes = [site["fn"].batch_shape for site in latents]
-    dims = dict.fromkeys([*plates, -1])
-    dims = [dim for dim in dims if all(len(shape) >= -dim and shape[dim] == images for shape in shapes)]
+    candidates = dict.fromkeys([*plates, -1])
+    dims = [dim for dim in candidates if all(len(shape) >= -dim and shape[dim] == images for shape in shapes)]
     return dims or (plates if len(plates) == 1 else [-1])
 
 

@@ -2,6 +2,7 @@
 
 import inspect
 from contextlib import contextmanager
+from typing import Any
 
 from pyro import poutine
 from torch import nn
@@ -64,7 +65,7 @@ def constant_parts(program):
 
 
 def _once(forward):
-    kept = []
+    kept: list[Any] = []
 
     def call():
         if kept:

@@ -15,7 +15,11 @@ from vampyro.programs.randomness import seeded
 
 @runtime_checkable
 class Batches(Protocol):
-    """What data must have for `fit`, beside `device`."""
+    """What data must have for `fit`."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where the batches are."""
 
     def batches(self, size: int) -> Iterable[Tensor]:
         """One epoch of training batches."""
@@ -29,7 +33,7 @@ class RunsEpochs(Protocol):
         """Sums over images, and the number of images."""
 
 
-def fit(update, data, *, epochs, batch_size=100, seed=0, first=1, before_epoch=(), evaluate=None):
+def fit(update, data: Any, *, epochs, batch_size=100, seed=0, first=1, before_epoch=(), evaluate=None):
     """Trains for `epochs` epochs and yields one dict of metrics after each.
 
     The loop knows nothing but `update`: what is learned, and how, is its caller's. Stop early by leaving
@@ -62,7 +66,7 @@ def fit(update, data, *, epochs, batch_size=100, seed=0, first=1, before_epoch=(
     2
     """
     if not isinstance(data, Batches):
-        raise TypeError(f"fit expects data with batches(size), as data.load(NAME) gives, got a {type(data).__name__}")
+        raise TypeError(f"fit expects data with batches(size) and a device, as data.load(NAME) gives, got a {type(data).__name__}")
     run_epoch = update.epoch if isinstance(update, RunsEpochs) else partial(_epoch, update)
     for epoch in range(first, epochs + 1):
         began = time.perf_counter()
@@ -88,7 +92,8 @@ def _check_finite(metrics, epoch):
 
 
 def _epoch(update, data, batch_size):
-    totals, count = {}, 0
+    totals: dict[str, Any] = {}
+    count = 0
     for x in data.batches(batch_size):
         metrics = _numbers(update(x))
         images = metrics.pop("images", len(x))
@@ -102,7 +107,7 @@ def _numbers(metrics):
     """What an update returned as {name: float or float64 tensor}; a single number is the loss."""
     if not isinstance(metrics, dict):
         metrics = {"loss": metrics}
-    numbers = {}
+    numbers: dict[str, Any] = {}
     for name, value in metrics.items():
         if isinstance(value, torch.Tensor) and value.numel() == 1:
             numbers[name] = value.detach().reshape(()).double()

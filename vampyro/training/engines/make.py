@@ -51,7 +51,7 @@ def make_update(model, guide, *, weight=None, optimizer="adam", lr=1e-3, engine=
     >>> update(torch.zeros(5, 1, 4, 4))["loss"] > 0
     tensor(True)
     """
-    for kind, name, known in [("engine", engine, ENGINES), ("optimizer", optimizer, OPTIMIZERS)]:
+    for kind, name, known in (("engine", engine, list(ENGINES)), ("optimizer", optimizer, list(OPTIMIZERS))):
         if name not in known:
             raise ValueError(f"unknown {kind} {name!r}: choose from {', '.join(known)}")
     modules = [program for program in (model, guide) if isinstance(program, torch.nn.Module)]

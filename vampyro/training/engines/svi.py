@@ -1,6 +1,7 @@
 """Stock Pyro's SVI as a training engine, and plain torch modules under it."""
 
 import logging
+from typing import Any, cast
 from weakref import WeakValueDictionary
 
 import pyro
@@ -142,13 +143,13 @@ class SVIStep:
                     "module_local_params=True: choose engine='eager', or make the PyroModules with the setting False"
                 )
             # As stock Pyro finds what it trains: a program's own param sites too.
-            check_trained(value, [site["value"].unconstrained() for site in params.trace.nodes.values()])
+            check_trained(value, [cast(Any, site["value"]).unconstrained() for site in params.trace.nodes.values()])
             if modules and (own := foreign_sites(params.trace, self.program)):
                 logging.getLogger(__name__).warning("only Pyro's store keeps param sites %s, no checkpoint", own)
             self.checked = True
             return value
 
-        self.svi = pyro.infer.SVI(
+        self.svi: Any = pyro.infer.SVI(  # type: ignore[call-arg]
             *(ScaleLatents(weight)(stored(program)) for program in (model, guide)), self.optimizer, loss
         )
 
@@ -158,7 +159,8 @@ class SVIStep:
         return {"loss": torch.tensor(loss, dtype=torch.float64)}
 
     def set_lr(self, lr):
-        self.optimizer.pt_optim_args["lr"] = lr  # for parameters that it has not met
+        arguments: Any = self.optimizer.pt_optim_args
+        arguments["lr"] = lr  # for parameters that it has not met
         for optimizer in self.optimizer.optim_objs.values():
             optimizer.param_groups[0]["lr"] = lr
 
