@@ -66,7 +66,9 @@ def fit(update, data: Any, *, epochs, batch_size=100, seed=0, first=1, before_ep
     2
     """
     if not isinstance(data, Batches):
-        raise TypeError(f"fit expects data with batches(size) and a device, as data.load(NAME) gives, got a {type(data).__name__}")
+        raise TypeError(
+            f"fit expects data with batches(size) and a device, as data.load(NAME) gives, got a {type(data).__name__}"
+        )
     run_epoch = update.epoch if isinstance(update, RunsEpochs) else partial(_epoch, update)
     for epoch in range(first, epochs + 1):
         began = time.perf_counter()
