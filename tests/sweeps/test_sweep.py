@@ -143,7 +143,7 @@ def test_every_run_is_the_ordinary_one_and_finished_ones_are_left_alone(dataset,
 
 def test_the_same_command_may_ask_for_tensorboard_too(dataset, tmp_path, here, monkeypatch):
     monkeypatch.setattr(training, "require", lambda *_: None)  # the package is an optional one
-    monkeypatch.setattr("vampyro.runs.run_plots.Board", Mock())
+    monkeypatch.setattr(training, "Board", Mock())
     argv = ["--vary", "latent=2,3", "--tensorboard"]
     assert sweep(dataset, tmp_path / "out", *argv[:2], epochs=1) is None and len(here) == 2
     assert sweep(dataset, tmp_path / "out", *argv, epochs=1) is None and len(here) == 2  # finished already

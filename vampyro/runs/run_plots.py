@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from vampyro import plots
 from vampyro.data.image_set import ImageSet
 from vampyro.distributions import LabelledImages
-from vampyro.errors import require
 from vampyro.priors import Prior
 from vampyro.programs.modes import evaluation_mode
 from vampyro.programs.randomness import seeded
@@ -119,7 +118,6 @@ class Board:
     def __init__(self, path: Path | None = None, metrics: Iterable[dict[str, Any]] = ()) -> None:
         self.writer: Any = None
         if path is not None:
-            require("tensorboard", "--tensorboard")
             from torch.utils.tensorboard import SummaryWriter  # seconds to import, and an optional package
 
             self.writer = SummaryWriter(str(path / "tensorboard"), purge_step=1)
