@@ -10,6 +10,8 @@ DOCS = Path(__file__).parent
 
 LINKS = {  # the README's, as they are here
     "examples/README.md": "lessons.md",
+    "examples/09_your_own_parts.py": "lessons/09_your_own_parts.py",
+    "CONTRIBUTING.md": "contributing.md",
     "CITATION.cff": "https://citation-file-format.github.io",
     "docs/results/": "results.md",
     "docs/": "",
@@ -21,7 +23,7 @@ PACKAGES += ["likelihood", "diagnostics", "metrics", "data", "plots", "programs"
 
 project, author, copyright = "vampyro", "the vampyro authors", "the vampyro authors"
 extensions = ["sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode", "myst_nb"]
-exclude_patterns = ["_build", "conf.py", "readme.md"]
+exclude_patterns = ["_build", "conf.py", "first_run.py", "readme.md"]
 html_theme = "furo"
 html_title = "vampyro"
 html_theme_options = {"source_view_link": None}
@@ -46,12 +48,13 @@ napoleon_numpy_docstring = False
 linkcheck_ignore = [r"https://arxiv\.org/.*"]  # many, and slow to answer
 
 
-def copy_lessons(app):
-    """Sphinx reads below docs/ only, and the lessons belong to examples/, the README to the top."""
+def copy_pages(app):
+    """Copy what Sphinx cannot read outside docs/: the lessons, the README and CONTRIBUTING."""
     readme = (DOCS.parent / "README.md").read_text(encoding="utf-8")
     for link, here in LINKS.items():
         readme = readme.replace(f"]({link}", f"]({here}")
     (DOCS / "readme.md").write_text(readme, encoding="utf-8")
+    shutil.copy(DOCS.parent / "CONTRIBUTING.md", DOCS / "contributing.md")
     target = DOCS / "lessons"
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir()
@@ -92,5 +95,5 @@ def escape(app, what, name, obj, options, lines):
 
 def setup(app):
     app.connect("autodoc-process-docstring", escape, priority=400)  # before napoleon reads it
-    app.connect("config-inited", lambda app, config: copy_lessons(app))
+    app.connect("config-inited", lambda app, config: copy_pages(app))
     app.connect("config-inited", lambda app, config: write_reference(app))

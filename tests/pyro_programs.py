@@ -94,7 +94,7 @@ class ExampleSSVAE(nn.Module):
 
 
 def ss_vae_labelled():
-    """ss_vae_M2.py, labels given"""
+    """ss_vae_M2.py, labels observed"""
     both = ExampleSSVAE(labelled=True)
     labels = torch.eye(3)[torch.arange(12) % 3]
     return Case(both.model, both.guide, torch.cat([binary(), labels], 1))
@@ -237,7 +237,7 @@ def joint_autoguide():
 
 
 def params_only():
-    """functions with `pyro.param`, no module at all"""
+    """functions with `pyro.param`, without modules"""
 
     def model(x):
         w = pyro.param("w", 0.3 * torch.ones(LATENT, PIXELS))
@@ -274,7 +274,7 @@ def closure():
 
 
 def extra_arguments():
-    """programs of more arguments, bound by `functools.partial`"""
+    """programs with more arguments, bound by `functools.partial`"""
     base = vae()
 
     def model(x, scale, *, flip=False):
@@ -303,7 +303,7 @@ def plates_at_minus_two():
 
 
 def nested_plates():
-    """latents of every patch in every image, patches at dim -2"""
+    """one latent per patch of each image, patches at dim -2"""
     decoder, encoder = net(1, 3), net(3, 1)
 
     def model(x):
@@ -347,7 +347,7 @@ def batch_of_more():
 
 
 def random_subsample():
-    """a plate that takes 5 images at random: subsample_size=5"""
+    """a plate that selects 5 random images: subsample_size=5"""
     decoder, encoder = net(LATENT, PIXELS), net(PIXELS, LATENT)
 
     def model(x):
@@ -365,7 +365,7 @@ def random_subsample():
 
 
 def sequential():
-    """a loop over a plate: for i in pyro.plate(…)"""
+    """a loop over a plate: `for i in pyro.plate(…)`"""
     decoder, encoder = net(LATENT, PIXELS), net(PIXELS, LATENT)
 
     def model(x):
