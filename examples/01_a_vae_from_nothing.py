@@ -13,15 +13,17 @@
 # %% [markdown]
 # # 1 · A VAE from nothing
 #
-# A latent-variable model says how an image $x$ comes about: draw a code $z$, then draw the pixels given the code,
+# A latent-variable model describes how an image $x$ is generated: sample a code $z$, then sample the pixels given the
+# code,
 #
 # $$p(x, z) = p(z)\,p_\theta(x \mid z), \qquad p(z) = \mathcal N(0, I), \qquad
 #   p_\theta(x \mid z) = \prod_i \mathrm{Ber}\bigl(x_i; \sigma(f_\theta(z)_i)\bigr).$$
 #
-# Pyro's idea is to write that down as a *program that draws*: an ordinary function whose random choices are
-# `pyro.sample("name", distribution)`. Given data, `obs=x` fixes a choice to what was seen. The plate says that the
-# images are independent of one another. Shapes follow: on the left of a draw stand the plate's dimensions, on the right
-# those of one event, and `to_event(1)` says that the last one, here the coordinates of $z$, belongs to the event.
+# In Pyro this model is a *program*: an ordinary function whose random choices are `pyro.sample("name",
+# distribution)`. The argument `obs=x` fixes a choice to observed data. `pyro.plate` declares that the images are
+# independent of one another. The shape of a sample has two parts: the dimensions of the plate on the left, and the
+# dimensions of one event on the right. `to_event(1)` declares that the last dimension, here the coordinates of $z$,
+# belongs to the event.
 
 # %%
 # %matplotlib inline
@@ -39,14 +41,14 @@ from vampyro import data, plots
 FIGURES = Path("figures")
 FIGURES.mkdir(exist_ok=True)
 pyro.set_rng_seed(0)
-images = data.load("mnist5k")  # 4,000 training digits, their pixels drawn anew as 0 or 1 in every epoch
+images = data.load("mnist5k")  # 4,000 training digits; pixels are sampled as 0 or 1 in every epoch
 LATENT, HIDDEN = 10, 200
 
 decoder = nn.Sequential(nn.Linear(LATENT, HIDDEN), nn.Tanh(), nn.Linear(HIDDEN, 784))
 
 
 def model(x):
-    pyro.module("decoder", decoder)  # "these parameters are to be learned"
+    pyro.module("decoder", decoder)  # train these parameters
     with pyro.plate("images", len(x)):
         z = pyro.sample("z", dist.Normal(torch.zeros(LATENT), 1.0).to_event(1))
         logits = decoder(z).unflatten(-1, (1, 28, 28))
@@ -54,8 +56,7 @@ def model(x):
 
 
 # %% [markdown]
-# To run a program and look at every choice it made is a *trace*. Its log-probability is $\log p(x, z)$ for the $z$
-# that was drawn:
+# A *trace* runs a program and records every random choice. Its log-probability is $\log p(x, z)$ for the sampled $z$:
 
 # %%
 x = images.images("test")[:5]
@@ -65,14 +66,14 @@ for name in ("z", "x"):
     print(f"log p of {name}, five images:", trace.nodes[name]["log_prob"].detach().numpy().round(1))
 
 # %% [markdown]
-# We want parameters that make $\log p(x) = \log \int p(x, z)\,dz$ large, and cannot do the integral. For any density
-# $q(z \mid x)$ Jensen's inequality gives a bound that we can estimate with one draw,
+# We want parameters with a large $\log p(x) = \log \int p(x, z)\,dz$, but we cannot compute the integral. For any
+# density $q(z \mid x)$, Jensen's inequality gives a lower bound that we can estimate with one sample:
 #
 # $$\log p(x) \;\ge\; \mathcal L(x) = \mathbb E_{q(z \mid x)}\bigl[\log p(x, z) - \log q(z \mid x)\bigr]
 #   = \log p(x) - \mathrm{KL}\bigl(q(z \mid x) \,\|\, p(z \mid x)\bigr).$$
 #
-# So raising the bound both fits the model and pulls $q$ to the posterior. The second program, the *guide*, draws the
-# same sites from $q$; one network computes its mean and scale for whichever image it is shown.
+# Maximising this bound fits the model and moves $q$ towards the posterior. The second program, the *guide*, samples
+# the same sites from $q$. One network computes the mean and scale of $q$ for every image.
 
 # %%
 encoder = nn.Sequential(nn.Flatten(), nn.Linear(784, HIDDEN), nn.Tanh(), nn.Linear(HIDDEN, 2 * LATENT))
@@ -92,9 +93,10 @@ for epoch in range(1, 31):
         print(f"epoch {epoch:2d}   -ELBO {loss:.1f} nats per image")
 
 # %% [markdown]
-# `Trace_ELBO` ran the guide, ran the model with the guide's $z$ in place of its own, subtracted the two
-# log-probabilities and differentiated: $z = \mathrm{loc} + \mathrm{scale} \cdot \epsilon$ lets the gradient through.
-# That is all there is. Below, means of $p(x \mid z)$ for codes drawn from the prior.
+# `Trace_ELBO` does three things. It runs the guide. It runs the model with the $z$ of the guide. It subtracts the two
+# log-probabilities and differentiates; because $z = \mathrm{loc} + \mathrm{scale} \cdot \epsilon$, the gradient
+# passes through the sample. This is the whole method. The plot shows means of $p(x \mid z)$ for codes sampled from
+# the prior.
 
 # %%
 with torch.no_grad():
@@ -104,11 +106,11 @@ figure.savefig(FIGURES / "01_samples.png")
 figure
 
 # %% [markdown]
-# ## The same by parts
+# ## The same from parts
 #
-# In this project the prior, the decoder and the posterior are modules whose call returns a *distribution*, so that
-# each can be swapped. `VAE` and `Guide` are the two programs above, and nothing else. To show it, we hand our trained
-# weights over, and compare the bounds under the same random numbers.
+# In this project the prior, the decoder and the posterior are modules that return a *distribution* when they are
+# called, so each of them can be replaced. `VAE` and `Guide` are exactly the two programs above. To check this, we
+# copy our trained weights into them and compare the bounds at equal random numbers.
 
 # %%
 from vampyro.guides import Guide
@@ -140,7 +142,7 @@ print(elbo_parts(their_model, their_guide, x))
 assert abs(by_hand - by_parts) < 0.01
 
 # %% [markdown]
-# Nothing in `inference` needs our parts, though: it takes the two functions by hand as they are.
+# The functions for training and scoring do not need these parts. They accept the two functions above as they are.
 
 # %%
 few = x[:20]
@@ -149,10 +151,10 @@ print(*scores, sep="\n")
 assert abs(scores[0].elbo.mean() - scores[1].elbo.mean()) < 0.01
 
 # %% [markdown]
-# The KL term is what the code costs, the reconstruction what is left to say once the code is known; a model with the
-# smaller sum compresses the images better. And with names instead of objects, the same pair is
-# `assemble(hidden=(200,), latent=10, activation="tanh")`, or from the shell `python run.py --hidden 200 --latent 10
-# --activation tanh --epochs 30`.
+# The KL term is the cost of the code, and the reconstruction is the cost of the image once the code is known. A model
+# with a smaller sum compresses the images better. By name, the same pair of programs is `assemble(hidden=(200,),
+# latent=10, activation="tanh")`, or in a shell `python run.py --hidden 200 --latent 10 --activation tanh --epochs
+# 30`.
 
 # %%
 print(f"expected -127 ± 3, got {by_hand:.2f} (test ELBO, nats per image)")
@@ -161,8 +163,8 @@ assert abs(by_hand + 127) < 3
 # %% [markdown]
 # ## Exercises
 #
-# 1. Leave out the two `pyro.module` lines. What does `svi.step` do now? (`vampyro.training.registered` helps.)
-# 2. Draw $z$ from the guide with 5 instead of 1 particles (`Trace_ELBO(num_particles=5, vectorize_particles=True)`).
-#    Which changes: the expected loss, its variance, or both?
-# 3. Make the decoder's last layer return the mean of a Normal with scale 1 instead of logits. Why is that ELBO not
-#    comparable with this one?
+# 1. Remove the two `pyro.module` lines. What does `svi.step` do now? (`vampyro.training.registered` helps.)
+# 2. Sample $z$ from the guide with 5 particles instead of 1 (`Trace_ELBO(num_particles=5,
+#    vectorize_particles=True)`). Which changes: the expected loss, its variance, or both?
+# 3. Let the last layer of the decoder return the mean of a Normal with scale 1 instead of logits. Why can that ELBO
+#    not be compared with this one?

@@ -13,21 +13,22 @@
 # %% [markdown]
 # # 2 · What the prior does
 #
-# Some samples of lesson 1 were blots: the prior has mass where no image's code lies, and nobody told the decoder what
-# to do there. In two dimensions one can see that. The bound of lesson 1, averaged over the data, is
+# Some samples in lesson 1 were not digits. The prior has mass in regions without any code, and the decoder was never
+# trained there. With two latents we can plot this. The bound of lesson 1, averaged over the data, is
 #
 # $$\mathbb E_x\,\mathcal L(x) = \mathbb E_x\,\mathbb E_{q(z \mid x)}[\log p(x \mid z)]
-#   - \mathbb E_x\,\mathrm{KL}\bigl(q(z \mid x) \,\|\, p(z)\bigr)$$
+#   - \mathbb E_x\,\mathrm{KL}\bigl(q(z \mid x) \,\|\, p(z)\bigr).$$
 #
-# and the second term is made of two. With the **aggregated posterior** $q(z) = \frac1N \sum_n q(z \mid x_n)$, the
-# codes of all images together,
+# Its second term is a sum of two. Let $q(z) = \frac1N \sum_n q(z \mid x_n)$ be the **aggregated posterior**, the
+# distribution of the codes of all images. Then
 #
 # $$\frac1N \sum_n \mathrm{KL}\bigl(q(z \mid x_n) \,\|\, p(z)\bigr)
 #   = \underbrace{\frac1N \sum_n \mathrm{KL}\bigl(q(z \mid x_n) \,\|\, q(z)\bigr)}
-#     _{I,\ \text{what a code says of its image}}
-#   + \underbrace{\mathrm{KL}\bigl(q(z) \,\|\, p(z)\bigr)}_{\text{what the prior got wrong}}.$$
+#     _{\text{mutual information } I}
+#   + \underbrace{\mathrm{KL}\bigl(q(z) \,\|\, p(z)\bigr)}_{\text{mismatch of the prior}}.$$
 #
-# The first part is what we pay the code for. The second buys nothing: it is mass in the wrong place.
+# The first part is the information that a code contains about its image. The second part has no benefit: it measures
+# mass of the prior in the wrong place.
 
 # %%
 # %matplotlib inline
@@ -47,7 +48,7 @@ x, labels = images.images("train"), images.labels_of("train")
 
 
 def learn(prior):
-    """Trains a VAE with that prior in the plane: a picture of codes and prior, its ELBO, and the KL's two parts."""
+    """Train a VAE with two latents; plot its codes and prior, and print its ELBO and the two parts of its KL."""
     pyro.set_rng_seed(0)
     model, guide = assemble(prior=prior, hidden=(200,), latent=2)
     for _ in fit(make_update(model, guide, lr=2e-3), images, epochs=20):
@@ -68,8 +69,9 @@ def learn(prior):
 #
 # $$p(z) = \mathcal N(z; 0, I)$$
 #
-# Every image pulls its code outwards, to be told apart; the prior pulls all of them to one place. The codes (dots, in
-# the colours of their digits) settle between; look for contours without dots, and dots without contours.
+# The reconstruction term pushes the codes of different images apart, and the prior pulls all of them to the origin.
+# The codes (dots, coloured by digit) settle in between. Look for contours without dots, and for dots without
+# contours.
 
 # %%
 figure, standard = learn("standard")
@@ -80,8 +82,8 @@ figure
 #
 # $$p(z) = \frac1K \sum_{k=1}^K \mathcal N\bigl(z; \mathrm{loc}_k, \mathrm{diag}(\mathrm{scale}_k^2)\bigr)$$
 #
-# The prior is learned too: it goes where the codes are. The gradient does it by itself, as $-\log p(z)$ stands in the
-# loss for each code $z$.
+# Now the prior is learned too. The loss contains $-\log p(z)$ for each code $z$, so its gradient moves the components
+# towards the codes.
 
 # %%
 figure, mog = learn("mog:20")
@@ -92,18 +94,18 @@ figure
 #
 # $$p(z) = \frac1K \sum_{k=1}^K q(z \mid u_k)$$
 #
-# The mixture's components are the guide's own posteriors, of $K$ learned *pseudo-inputs* $u_k$, images that nobody
-# drew (arXiv:1705.07120). Lesson 3 says why. A component needs no scale of its own to be found: it moves as the
-# encoder moves, and looks as posteriors look there.
+# The components of this mixture are posteriors of the guide. They belong to $K$ learned *pseudo-inputs* $u_k$, which
+# are parameters with the shape of an image (arXiv:1705.07120). Lesson 3 derives this prior. A component does not need
+# to learn a scale: it moves with the encoder and has the shape of the posteriors in its region.
 
 # %%
 figure, vamp = learn("vamp:50")
 figure
 
 # %% [markdown]
-# In this order the priors are less and less wrong; the information in a code even rises, as codes need no longer
-# huddle around zero. Both raise the ELBO, and samples come from where codes are. The mixture of Gaussians is a step on
-# the way only: its components begin side by side and have far to go, and their scales have to be learned by each.
+# The mismatch decreases from one prior to the next. The information in a code even increases, because codes no longer
+# have to stay near zero. Both raise the ELBO, and samples now come from regions with codes. The mixture of Gaussians
+# is only halfway: its components start close together, have a long way to move, and must learn their scales.
 
 # %%
 assert vamp < mog < standard
@@ -113,7 +115,9 @@ assert abs(vamp - 0.09) < 0.06
 # %% [markdown]
 # ## Exercises
 #
-# 1. `vamp:5`, `vamp:500`: which of the two parts of the KL changes with $K$, and which hardly does?
-# 2. Decode a sample from each prior: `model(batch=16)`. Which one has blots, and where in the plane do they come from?
-# 3. Start the pseudo-inputs from images, `vamp:50:from-data`. Is the ELBO better, is the second part?
-# 4. A flow can be the prior as well: `coupling:4`. What does it do where the codes have a gap?
+# 1. Try `vamp:5` and `vamp:500`. Which of the two parts of the KL changes with $K$, and which hardly does?
+# 2. Decode samples from each prior: `model(batch=16)`. Which prior gives images that are not digits, and where in the
+#    plane are their codes?
+# 3. Start the pseudo-inputs at training images, `vamp:50:from-data`. Does this improve the ELBO? Does it reduce the
+#    mismatch?
+# 4. A flow can be the prior too: `coupling:4`. What does it do where there are no codes?
