@@ -1,29 +1,41 @@
-"""Which number was the first that is not finite: an epoch that failed, repeated with every site watched."""
+"""Find the first number that is not finite, by repeating the failed epoch with every site checked."""
 
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial, wraps
+from typing import Any
 
 import pyro
 import torch
 from pyro.distributions.util import scale_and_mask
 from pyro.poutine.messenger import Messenger
 from pyro.poutine.util import site_is_subsample
+from torch import nn
 
 from vampyro.programs.modes import forwards
 from vampyro.training.fit import fit
 
+PARTS = ("model", "guide", "objective")  # of `update.program`, in this order
 
-def diagnose(update, *, first, evaluate=None, agree=lambda found: found, **how):
-    """Repeats epoch `first` and says, in words, what in it was not finite first; None where all was, this time.
 
-    An epoch is a function of (seed, epoch) and of what it starts from. So training need look at no number: only
-    an epoch that has failed is done again, eagerly, and then each step is asked, in the order in which it computes, for
-    the values and log-probabilities of the guide's sites and of the model's, the loss, gradients and parameters.
+def diagnose(
+    update: Any,
+    *,
+    first: int,
+    evaluate: Callable[[], dict] | None = None,
+    agree: Callable[[str | None], str | None] = lambda found: found,
+    **how: Any,
+) -> str | None:
+    """Repeat epoch `first` and describe the first number in it that is not finite; None if all are finite this time.
+
+    An epoch is a function of (seed, epoch) and of the state before it, so training does not check any number. Only a
+    failed epoch is repeated, eagerly. Each step then checks, in the order of computation, the values and
+    log-probabilities of the guide's sites and of the model's, the loss, the gradients and the parameters.
 
     Args:
-        update: `make_update(..., engine="eager")`, with programs and memory as they were before the epoch.
-        first, evaluate, how: as in `fit`, of which this is one epoch.
-        agree: makes one finding of several processes' findings (strings or None), where each has its own.
+        update: `make_update(..., engine="eager")`, with programs and optimiser state as before the epoch.
+        first, evaluate, how: as in `fit`, for this one epoch.
+        agree: combines the results of several processes (strings or None) into one.
 
     >>> from vampyro import assemble, data; from vampyro.training import make_update
     >>> model, guide = assemble(hidden=(8,), latent=2)
@@ -32,87 +44,78 @@ def diagnose(update, *, first, evaluate=None, agree=lambda found: found, **how):
     "the log-probability of the model's site 'z' is not finite (500 of 500 numbers, -inf), in step 1 of epoch 1"
     """
 
-    def report(finding, when):
+    def report(finding: str | None, when: str) -> None:
         if finding := agree(finding):
             raise FloatingPointError(f"{finding}, in {when} of epoch {first}")
 
-    parameters = {_place(name): parameter for name, parameter in update.parameters.items()}
-    steps = 0
+    parameters = {_in_words(name): parameter for name, parameter in update.parameters.items()}
+    step, evaluated = 0, update.evaluated
+    sites: list[str] = []
 
-    def watched(x):
-        nonlocal steps
-        steps += 1
-        with _watching(update.program) as watch:
-            # After the step of the optimiser the guide may run again, for its parts to learn: no site of this loss.
-            hook = update.optimizer.register_step_pre_hook(lambda *_: watch.close())
-            try:
-                metrics = update(x)
-            finally:
-                hook.remove()
+    def checked_loss(x):
+        nonlocal sites
+        with _checked_sites(update.program) as sites:
+            return evaluated(x)
+
+    def checked_step(x):
+        nonlocal step
+        step += 1
+        metrics = update(x)
         gradients = {name: p.grad for name, p in parameters.items() if p.grad is not None}
         report(
-            watch.found
+            (sites[0] if sites else None)
             or _fault({"the loss": metrics["loss"]}, "{}")
             or _fault(gradients, "the gradient of {}")
             or _fault(parameters, "{} after the step"),
-            f"step {steps}",
+            f"step {step}",
         )
         return metrics
 
-    def validated():
-        with _watching(update.program) as watch:
+    def checked_validation():
+        with _checked_sites(update.program) as found:
             metrics = evaluate()
-        report(watch.found, "the validation")
+        report(found[0] if found else None, "the validation")
         return metrics
 
-    update.checked = True  # Pyro's validation of a first step would stop at an argument, with less to say
+    update.checked = True  # Pyro's validation of a first step would stop at an argument and say less
+    update.evaluated = checked_loss  # without what learns after the step, where the guide runs again
     try:
         report(_fault(parameters, "{}"), "what was kept, before step 1")
-        list(fit(watched, **how, first=first, epochs=first, evaluate=evaluate and validated))
+        list(fit(checked_step, **how, first=first, epochs=first, evaluate=evaluate and checked_validation))
     except FloatingPointError as found:
         return str(found)
+    return None
 
 
-PLACES = ("model", "guide", "objective")  # of what a step trains
+class _CheckSites(Messenger):
+    """Around one program: append to `faults` the first sample site whose value or log-probability is not finite."""
 
-
-class _Watch:
-    """Remembers the first site whose value or log-probability is not finite, until it is closed."""
-
-    def __init__(self):
-        self.found, self.closed = None, False
-
-    def close(self):
-        self.closed = True
-
-    def see(self, program, msg):
-        if self.found or self.closed or site_is_subsample(msg):
-            return
-        name = msg["name"]
-        with torch.no_grad(), pyro.validation_enabled(False):
-            self.found = _fault({name: msg["value"]}, f"the value of the {program}'s site {{!r}}")
-            if not self.found:
-                log_prob = scale_and_mask(msg["fn"].log_prob(msg["value"]), mask=msg["mask"])
-                self.found = _fault({name: log_prob}, f"the log-probability of the {program}'s site {{!r}}")
-
-
-class _Sites(Messenger):
-    """Shows a watch the sites of one program: whose they are, no name can tell, as a guide may have factors too."""
-
-    def __init__(self, program, watch):
+    def __init__(self, program: str, faults: list[str]) -> None:
         super().__init__()
-        self.program, self.watch = program, watch
+        self.program, self.faults = program, faults
 
     def _pyro_post_sample(self, msg):
-        self.watch.see(self.program, msg)
+        if self.faults or site_is_subsample(msg):
+            return
+        site = f"of the {self.program}'s site {msg['name']!r}"
+        with torch.no_grad(), pyro.validation_enabled(False):
+            fault = _fault({site: msg["value"]}, "the value {}")
+            if fault is None:
+                log_prob = scale_and_mask(msg["fn"].log_prob(msg["value"]), mask=msg["mask"])
+                fault = _fault({site: log_prob}, "the log-probability {}")
+        if fault:
+            self.faults.append(fault)
 
 
 @contextmanager
-def _watching(programs):
-    """A watch over all calls of (model, guide) inside."""
-    watch = _Watch()
-    with forwards([(p, partial(_within, _Sites(place, watch))) for place, p in zip(PLACES, programs[:2])]):
-        yield watch
+def _checked_sites(programs: nn.ModuleList) -> Iterator[list[str]]:
+    """Check all calls of (model, guide) inside, and yield the list that receives the first fault.
+
+    Each program has its own messenger, because the name of a site does not identify its program.
+    """
+    faults: list[str] = []
+    with forwards([(p, partial(_within, _CheckSites(name, faults))) for name, p in zip(PARTS, programs[:2])]):
+        yield faults
 
 
 def _within(messenger, forward):
@@ -124,17 +127,18 @@ def _within(messenger, forward):
     return within
 
 
-def _place(name):
-    """A parameter's name in `ModuleList([model, guide, objective])`, in words."""
+def _in_words(name: str) -> str:
+    """Name a parameter of `ModuleList([model, guide, objective])`."""
     number, _, rest = name.partition(".")
-    return f"{PLACES[int(number)]}.{rest}"
+    return f"{PARTS[int(number)]}.{rest}"
 
 
-def _fault(tensors, words):
-    """What is wrong with the first of {name: tensor} that is not finite."""
+def _fault(tensors: Mapping[str, Any], words: str) -> str | None:
+    """Describe the first of {name: tensor} that is not finite."""
     for name, tensor in tensors.items():
         tensor = torch.as_tensor(tensor)
         bad = tensor[~tensor.isfinite()]
         if len(bad):
             count = f"{len(bad)} of {tensor.numel()} numbers, " if tensor.numel() > 1 else ""
             return f"{words.format(name)} is not finite ({count}{bad[0].item()})"
+    return None
