@@ -110,7 +110,7 @@ def test_weights_of_the_same_architecture_have_no_fault():
         ({"weight": torch.zeros(2, 5), "bias": torch.zeros(2)}, ["weight is (2, 5), expected (2, 3)"]),
         ({"w": torch.zeros(1)}, ["weight is missing", "bias is missing", "w is unknown here"]),
         ({"weight": [1.0], "bias": torch.zeros(2)}, ["weight is of type list, expected a tensor"]),
-        (["weight"], ["its weights are of type list, expected a dict of tensors"]),
+        (["weight"], ["the weights are of type list, expected a dict of tensors"]),
     ],
 )
 def test_weights_of_another_architecture_are_named(weights, faults):

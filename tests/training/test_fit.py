@@ -215,7 +215,7 @@ def test_patience_counts_from_the_best_epoch_or_the_end_of_the_ramp(scores, pati
     best = EarlyStopping(nn.Linear(1, 1), patience, warmup)
     done = []
     for epoch, value in enumerate(scores, start=1):
-        best(epoch, value)
+        best(epoch, float(value))
         done.append(best.done)
     assert (done.index(True) + 1 if any(done) else None) == done_at
 
@@ -228,7 +228,7 @@ def test_the_best_epochs_weights_come_back(tmp_path):
         for epoch, value in numbered_scores:
             with torch.no_grad():
                 layer.weight.fill_(float(epoch))
-            best(epoch, value)
+            best(epoch, float(value))
 
     best.restore()  # none yet: nothing happens
     epochs([(1, -5.0), (2, -1.0), (3, -2.0)])

@@ -1,4 +1,4 @@
-"""The state of a training run, as its checkpoint holds it: checked in one place before any of it is used."""
+"""Check the state of a training run in a checkpoint before any of it is used."""
 
 import math
 import re
@@ -10,13 +10,9 @@ from torch import Tensor, nn
 
 from vampyro.training.checkpoint import CheckpointError, tensor_fault, weight_faults
 
-ADAM = ("step", "exp_avg", "exp_avg_sq")  # what the optimiser remembers of each parameter
-
-
+ADAM = ("step", "exp_avg", "exp_avg_sq")  # the state of Adam for each parameter
 COMMON = {"epoch", "loss", "seconds", "reconstruction"}
-
-
-METRICS = COMMON | {"elbo", "kl"}, COMMON | {"objective", "log_prior"}  # of guides with a density, and of points
+METRICS = COMMON | {"elbo", "kl"}, COMMON | {"objective", "log_prior"}  # of a guide with a density; of a Delta guide
 
 
 def check_state(
@@ -32,13 +28,12 @@ def check_state(
     Args:
         program: `nn.ModuleList([model, guide])`.
         source: the file, for the error.
-        parameters: every parameter that is trained, by name; without it the optimiser's memory is not checked, as it
-            is not used.
-        objective: the state of an objective that learns.
+        parameters: all trained parameters by name; without them the state of the optimiser is not checked.
+        objective: the state of an objective with parameters.
         frame: the shape of an image in the film of pseudo-inputs; without it the film is not checked.
 
     Raises:
-        CheckpointError: in one line, which entry is wrong, what it is and what was expected.
+        CheckpointError: one line names the wrong entry, its value and the expected one.
     """
     if not isinstance(state, dict):
         raise CheckpointError(f"{source} is not a valid checkpoint of this run: it is {_short(state)}, expected a dict")
@@ -54,7 +49,7 @@ def check_state(
 
 
 def _counts(state: dict) -> list[str]:
-    """Faults in the epochs' numbers and metrics."""
+    """Describe faults in the numbers of epochs and in their metrics."""
     for name, kind in {"epoch": int, "metrics": list, "program": dict, "update": dict, "best": dict}.items():
         if not isinstance(state.get(name), kind) or isinstance(state[name], bool):
             return [f"{name} is {_short(state.get(name))}, expected type {kind.__name__}"]
@@ -63,9 +58,9 @@ def _counts(state: dict) -> list[str]:
         return [f"epoch is {_short(epoch)}, but it has metrics of {len(metrics)} epochs"]
     for number, line in enumerate(metrics, 1):
         if not isinstance(line, dict) or not any(names <= line.keys() for names in METRICS):
-            return [f"the metrics of epoch {number} lack numbers of an epoch"]
+            return [f"the metrics of epoch {number} are incomplete"]
         if type(line["epoch"]) is not int or line["epoch"] != number or line.keys() != metrics[0].keys():
-            return [f"the metrics of epoch {number} are those of another epoch"]
+            return [f"the metrics of epoch {number} belong to another epoch"]
         for name, value in line.items():
             if not isinstance(name, str) or not _is_finite(value):
                 return [f"{name!s:.40} of epoch {number} is {_short(value)}, expected a finite number"]
@@ -83,17 +78,18 @@ def _weights(state: dict, program: nn.Module) -> list[str]:
 
 
 def _memory(update: dict, parameters: Mapping[str, Tensor], objective: Mapping[str, Tensor]) -> list[str]:
-    """Faults in what the optimiser remembers and the objective has learned."""
+    """Describe faults in the state of the optimiser and of the objective."""
     faults = weight_faults(objective, update.get("objective", {}))
     for name, memory in update.items():
         if name == "objective":
             continue
         if name not in parameters or not isinstance(memory, dict) or set(memory) != set(ADAM):
-            faults.append(f"the optimiser's memory of {name!s:.80} does not fit")
+            faults.append(f"the optimiser's state of {name!s:.80} does not fit")
             continue
-        like = {"step": torch.zeros(()), "exp_avg": parameters[name], "exp_avg_sq": parameters[name]}
-        found = {entry: tensor_fault(memory[entry], like[entry], finite=False) for entry in ADAM}
-        faults += [f"{entry} of {name} {fault}" for entry, fault in found.items() if fault]
+        for entry in ADAM:
+            like = torch.zeros(()) if entry == "step" else parameters[name]
+            if fault := tensor_fault(memory[entry], like, finite=False):
+                faults.append(f"{entry} of {name} {fault}")
     return faults
 
 
@@ -103,10 +99,10 @@ def _film(film: object, epoch: int, frame: tuple[int, ...]) -> list[str]:
     for name, frames in film.items():
         known = isinstance(name, str) and re.fullmatch("[1-9][0-9]{0,9}", name) and int(name) <= epoch
         if not known or not isinstance(frames, Tensor) or frames.dim() != len(frame) + 1 or not len(frames):
-            return [f"film holds {name!s:.40}, which is not a picture of an epoch"]
+            return [f"film has the key {name!s:.40}, expected the number of an epoch with its images"]
         if fault := tensor_fault(frames, torch.empty(len(frames), *frame, dtype=torch.uint8)):
             return [f"film {name} {fault}"]
-    return [] if len({len(frames) for frames in film.values()}) < 2 else ["film has epochs of different lengths"]
+    return [] if len({len(frames) for frames in film.values()}) < 2 else ["the film has different numbers of images"]
 
 
 def _is_finite(value: object) -> bool:

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from numbers import Real
 from typing import Any, Protocol, runtime_checkable
@@ -15,48 +15,57 @@ from vampyro.programs.randomness import seeded
 
 @runtime_checkable
 class Batches(Protocol):
-    """What data must have for `fit`."""
+    """Training data, as `fit` expects them."""
 
     @property
     def device(self) -> torch.device:
-        """Where the batches are."""
+        """The device of the batches."""
 
     def batches(self, size: int) -> Iterable[Tensor]:
-        """One epoch of training batches."""
+        """Yield the training batches of one epoch."""
 
 
 @runtime_checkable
 class RunsEpochs(Protocol):
-    """An update that runs whole epochs itself, faster than step by step."""
+    """An update that runs whole epochs faster than step by step."""
 
     def epoch(self, data: Any, batch_size: int) -> tuple[dict[str, Tensor], int]:
-        """Sums over images, and the number of images."""
+        """Run one epoch; return the sums over images of the metrics, and the number of images."""
 
 
-def fit(update, data: Any, *, epochs, batch_size=100, seed=0, first=1, before_epoch=(), evaluate=None):
-    """Trains for `epochs` epochs and yields one dict of metrics after each.
+def fit(
+    update: Callable[[Tensor], Any],
+    data: Any,
+    *,
+    epochs: int,
+    batch_size: int = 100,
+    seed: int = 0,
+    first: int = 1,
+    before_epoch: Iterable[Callable[[int], Any]] = (),
+    evaluate: Callable[[], dict[str, float]] | None = None,
+) -> Iterator[dict[str, float]]:
+    """Train until epoch `epochs`, and yield a dict of metrics after each epoch.
 
-    The loop knows nothing but `update`: what is learned, and how, is its caller's. Stop early by leaving
-    the generator. Each epoch draws its random numbers from (seed, epoch), so that training
-    continued at `first` computes what training from 1 would have, whatever ran in between, if program,
-    optimiser and schedules are where they were.
+    Leave the loop over this generator to stop early. The random numbers of an epoch depend only on (seed, epoch), so
+    training that is resumed at epoch `first` computes the same as uninterrupted training, if the program, the optimiser
+    and the schedules are restored.
 
     Args:
-        update: x → dict of numbers (scalar tensors or floats), means over the batch, or over as many "images" as it
-            says; or one number, the loss: of stock Pyro `lambda x: svi.step(x) / len(x)`. One with a
-            method `epoch(data, batch_size)` → (dict of sums over images, number of images) runs its epochs itself.
-        data: has `batches(size)`, one epoch of training batches, and `device`.
-        epochs: the last epoch's number.
-        first: the first epoch's number.
-        before_epoch: callables that get the epoch's number before it starts (`KLWeight`, say).
-        evaluate: () → dict of floats, called after each epoch, with the same random numbers every time.
+        update: x → the loss, or a dict of numbers: means over the batch, or over as many `images` as it contains. With
+            stock Pyro: `lambda x: svi.step(x) / len(x)`. An update with a method `epoch` (`RunsEpochs`) runs whole
+            epochs itself.
+        data: has `device` and `batches(size)` (`Batches`).
+        epochs: the number of the last epoch.
+        first: the number of the first epoch.
+        before_epoch: called with the number of each epoch before it starts, for example `KLWeight`.
+        evaluate: called after each epoch, with the same random numbers every time.
 
     Yields:
-        {"epoch", what update returns as means over the epoch's images, what evaluate returns, "seconds" of training}.
+        `epoch`, the means over images of what update returns, what evaluate returns, and the `seconds` of training.
 
     Raises:
-        TypeError: where `data` has no batches, as a tensor has none, or `update` returns something else.
-        FloatingPointError: where an epoch's loss, or another of its metrics, is not finite.
+        TypeError: `data` has no batches, or `update` does not return numbers.
+        FloatingPointError: the loss or another metric of an epoch is not finite.
 
     >>> from vampyro import assemble, data; from vampyro.training import make_update
     >>> images = data.load("mnist5k")
@@ -76,10 +85,10 @@ def fit(update, data: Any, *, epochs, batch_size=100, seed=0, first=1, before_ep
             callback(epoch)
         with seeded(seed, epoch, device=data.device):
             totals, count = run_epoch(data, batch_size)
-        # The only numbers that an epoch reads back from the device.
+        # Only here does an epoch wait for the device.
         metrics = {name: float(total / count) for name, total in totals.items()}
         seconds = time.perf_counter() - began
-        _check_finite(metrics, epoch)  # first: a program of such numbers may fail otherwise, and say less
+        _check_finite(metrics, epoch)  # before evaluation, which may fail with a less helpful error
         if evaluate is not None:
             with seeded(seed, 0, device=data.device):
                 metrics.update(evaluate())
@@ -87,15 +96,15 @@ def fit(update, data: Any, *, epochs, batch_size=100, seed=0, first=1, before_ep
         yield {"epoch": epoch, **metrics, "seconds": seconds}
 
 
-def _check_finite(metrics, epoch):
+def _check_finite(metrics: dict[str, float], epoch: int) -> None:
     for name, value in metrics.items():
         if not math.isfinite(value):
             raise FloatingPointError(f"{name} is {value} in epoch {epoch}")
 
 
-def _epoch(update, data, batch_size):
+def _epoch(update: Callable[[Tensor], Any], data: Batches, batch_size: int) -> tuple[dict[str, Any], Any]:
     totals: dict[str, Any] = {}
-    count = 0
+    count: Any = 0
     for x in data.batches(batch_size):
         metrics = _numbers(update(x))
         images = metrics.pop("images", len(x))
@@ -105,8 +114,8 @@ def _epoch(update, data, batch_size):
     return totals, count
 
 
-def _numbers(metrics):
-    """What an update returned as {name: float or float64 tensor}; a single number is the loss."""
+def _numbers(metrics: Any) -> dict[str, Any]:
+    """Convert the result of an update to floats and float64 tensors; a single number is the loss."""
     if not isinstance(metrics, dict):
         metrics = {"loss": metrics}
     numbers: dict[str, Any] = {}
@@ -118,7 +127,7 @@ def _numbers(metrics):
         else:
             what = f"a tensor of shape {tuple(value.shape)}" if isinstance(value, torch.Tensor) else repr(value)
             raise TypeError(
-                f"update returned {what} for {name!r}, expected a number, the mean over the batch; an update returns "
-                'one number or a dict of numbers, {"loss": loss} for example'
+                f"update returned {what} for {name!r}, expected a number, the mean over the batch; return one number "
+                'or a dict of numbers, for example {"loss": loss}'
             )
     return numbers

@@ -1,18 +1,23 @@
-"""The learning rate over epochs, and early stopping."""
+"""Learning-rate schedule and early stopping."""
 
 import copy
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
 
 
 class Cooldown:
-    """lr(epoch) = lr, and over the last `fraction` of the epochs linearly down towards 0.
+    """Keep the learning rate constant, then decay it linearly towards 0 over the last `fraction` of the epochs.
 
-    A constant rate, then a short fall: as good as a rate that falls all the way, and a run can be
-    lengthened without having begun to fall (Hägele et al. 2024, arXiv:2405.18392).
+    This is as good as a decay over all epochs, and a run can be extended as long as the decay has not started
+    (Hägele et al. 2024, arXiv:2405.18392).
 
     Args:
         set_lr: called with the rate before each epoch.
         lr: the constant rate.
-        epochs: the last epoch's number.
+        epochs: the number of the last epoch.
         fraction: 0 for a constant rate.
 
     >>> rates = []
@@ -22,53 +27,53 @@ class Cooldown:
     [1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 0.8, 0.6, 0.4, 0.2]
     """
 
-    def __init__(self, set_lr, lr, epochs, fraction):
+    def __init__(self, set_lr: Callable[[float], Any], lr: float, epochs: int, fraction: float) -> None:
         self.set_lr, self.lr, self.epochs, self.length = set_lr, lr, epochs, round(fraction * epochs)
 
-    def __call__(self, epoch):
+    def __call__(self, epoch: int) -> None:
         remaining = self.epochs + 1 - epoch
         self.set_lr(self.lr * min(1.0, remaining / (self.length + 1)))
 
 
 class EarlyStopping:
-    """Keeps the weights of the epoch with the highest score; done after `patience` epochs without a better one.
+    """Keep the weights of the epoch with the highest score, and stop after `patience` epochs without a better one.
 
-    Patience counts from the end of the KL ramp at the earliest: during it the score of a
-    rising weight says little.
+    Epochs before the end of the KL warm-up do not count, because scores with different KL weights cannot be compared.
 
     Args:
-        program: the `nn.Module` to keep, `nn.ModuleList([model, guide])`.
-        patience: epochs.
-        warmup: epochs of the ramp.
+        program: the module whose weights are kept, `nn.ModuleList([model, guide])`.
+        patience: number of epochs.
+        warmup: number of epochs of the KL warm-up.
 
-    >>> import torch
     >>> best = EarlyStopping(torch.nn.Linear(1, 1), patience=2)
     >>> for epoch, score in enumerate([-3.0, -1.0, -2.0, -2.0], start=1): best(epoch, score)
     >>> best.epoch, best.score, best.done
     (2, -1.0, True)
     """
 
-    def __init__(self, program, patience, warmup=0):
+    def __init__(self, program: nn.Module, patience: int, warmup: int = 0) -> None:
         self.program, self.patience, self.warmup = program, patience, warmup
-        self.epoch, self.score, self.weights, self.last = 0, -float("inf"), None, 0
+        self.epoch, self.score, self.last = 0, -float("inf"), 0
+        self.weights: dict[str, torch.Tensor] | None = None
 
-    def __call__(self, epoch, score):
+    def __call__(self, epoch: int, score: float) -> None:
         self.last = epoch
         if score > self.score:
             self.epoch, self.score = epoch, score
             self.weights = copy.deepcopy(self.program.state_dict())
 
     @property
-    def done(self):
+    def done(self) -> bool:
+        """Whether training should stop."""
         return self.last - max(self.epoch, self.warmup) >= self.patience
 
-    def restore(self):
-        """Puts the best epoch's weights back into the program."""
+    def restore(self) -> None:
+        """Load the weights of the best epoch into the program."""
         if self.weights is not None:
             self.program.load_state_dict(self.weights)
 
-    def state_dict(self):
+    def state_dict(self) -> dict[str, Any]:
         return {"epoch": self.epoch, "score": self.score, "weights": self.weights, "last": self.last}
 
-    def load_state_dict(self, state):
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         self.epoch, self.score, self.weights, self.last = (state[k] for k in ("epoch", "score", "weights", "last"))

@@ -1,5 +1,7 @@
 """Validation metrics: the ELBO and its parts, in nats per image."""
 
+from typing import Any
+
 import pyro
 import pyro.infer
 import torch
@@ -13,28 +15,34 @@ from vampyro.programs.modes import evaluation_mode
 from vampyro.programs.traces import latents_of, sample_sites, unscaled
 
 
-def elbo_parts(model, guide, images: Float[Tensor, " images *event"], batch_size=500):
-    """ELBO = E_q[log p(x | z)] - E_q[log q(z | x) - log p(z)], one sample of z for each image.
+def elbo_parts(
+    model: Any, guide: Any, images: Float[Tensor, " images *event"], batch_size: int = 500
+) -> dict[str, float]:
+    """Estimate ELBO = E_q[log p(x | z)] - E_q[log q(z | x) - log p(z)] with one sample of z per image.
 
-    The KL term always has its full weight, whatever the training's, and modules are in evaluation mode.
+    The KL term has weight 1, also if training uses another weight. Modules are in evaluation mode.
 
     Args:
-        images: (N, channels, height, width), as the model should see them.
+        images: (N, channels, height, width), as the model receives them.
 
     Returns:
-        dict of floats, nats per image: `elbo`, `reconstruction`, `kl`.
+        `elbo`, `reconstruction` and `kl` in nats per image.
 
     Raises:
-        ValueError: where there are no images, the model has no mass on them, model and guide do not have the same
-            latent sites, or those are points, whose objective bounds nothing: see `validation`.
+        ValueError: there are no images, the model has no mass on them, model and guide have different latent sites,
+            or the guide is a Delta distribution, for which there is no ELBO (use `validation`).
     """
     reconstruction, kl = terms(model, guide, images, batch_size, points=False)
     return {"elbo": reconstruction - kl, "reconstruction": reconstruction, "kl": kl}
 
 
 @torch.no_grad()
-def terms(model, guide, images, batch_size=500, points=True):
-    """log p(x | z) and log q(z | x) - log p(z), floats, means over images; `points`: whether latents may be such."""
+def terms(model: Any, guide: Any, images: Tensor, batch_size: int = 500, points: bool = True) -> tuple[float, float]:
+    """Return the means over images of log p(x | z) and of log q(z | x) - log p(z).
+
+    Args:
+        points: whether the guide may be a Delta distribution.
+    """
     check_images(images, model, guide)
     reconstruction = kl = 0.0
     with evaluation_mode(model, guide), pyro.validation_enabled(False):
@@ -60,16 +68,18 @@ def terms(model, guide, images, batch_size=500, points=True):
     return float(reconstruction) / len(images), float(kl) / len(images)
 
 
-def validation(model, guide, images: Float[Tensor, " images *event"], weight=1.0):
-    """What an epoch has come to, nats per image; the first of the figures is to rise.
+def validation(
+    model: Any, guide: Any, images: Float[Tensor, " images *event"], weight: float = 1.0
+) -> dict[str, float]:
+    """Return validation metrics in nats per image. The first one is maximised.
 
-    With a density `elbo_parts`: `elbo`, `reconstruction`, `kl`. Of points there is no ELBO, so nothing bounds
-    log p(x), and what rises is what is trained: `objective` = `reconstruction` + weight · `log_prior`, log p(x | z) and
-    log p(z) at the points.
+    For a guide with a density these are `elbo`, `reconstruction` and `kl` of `elbo_parts`. A Delta guide has no ELBO.
+    Its metrics are `objective` = `reconstruction` + weight · `log_prior`, where the last two are log p(x | z) and
+    log p(z) at the code z.
 
     Args:
-        images: (N, channels, height, width), as the model should see them.
-        weight: β.
+        images: (N, channels, height, width), as the model receives them.
+        weight: the KL weight β.
 
     >>> from vampyro import assemble
     >>> list(validation(*assemble(posterior="delta", hidden=(8,), latent=2, shape=(1, 4, 4)), torch.zeros(5, 1, 4, 4)))
@@ -78,6 +88,6 @@ def validation(model, guide, images: Float[Tensor, " images *event"], weight=1.0
     check_images(images, model, guide)
     if not points_of(guide, some_images(images, guide)):
         return elbo_parts(model, guide, images)
-    reconstruction, minus_log_prior = terms(model, guide, images)  # log q is 0 at a point
+    reconstruction, minus_log_prior = terms(model, guide, images)  # log q = 0 for a Delta guide
     log_prior = -minus_log_prior
     return {"objective": reconstruction + weight * log_prior, "reconstruction": reconstruction, "log_prior": log_prior}
