@@ -297,7 +297,7 @@ def test_what_cannot_be_is_said():
         with pytest.raises(ValueError, match="a margin above 0 and a strength of 0 or more"):
             Introspective(*arguments)
     guide.decoder = model.decoder
-    with pytest.raises(ValueError, match="guide and model play against each other, and both have .*decoder"):
+    with pytest.raises(ValueError, match="guide and model follow different losses, but share the parameters .*decoder"):
         make_update(model, guide, objective=game(20))
 
 

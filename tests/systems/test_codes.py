@@ -30,7 +30,7 @@ from vampyro.programs import compile as staged
 from vampyro.programs.modes import evaluation_mode
 from vampyro.training import elbo_parts, make_update, registered
 from vampyro.training.distributed import ProcessError, Processes
-from vampyro.training.engines.codebook_update import Learning
+from vampyro.training.engines.codebook_update import UpdateLearners
 from vampyro.training.engines.cuda_graph import GraphStep, _Recording
 
 SHAPE, M, K, D = (1, 4, 5), 3, 5, 4
@@ -358,10 +358,10 @@ def test_learning_waits_for_no_device_and_allocates_no_buffer_anew():
     _, guide, both = programs()
     before = {name: buffer.data_ptr() for name, buffer in both.named_buffers()}
     with Waits() as waits:
-        Learning(guide)(images())
+        UpdateLearners(guide)(images())
     assert waits.count == 0
     assert {name: buffer.data_ptr() for name, buffer in both.named_buffers()} == before
-    assert Learning(guide.to("meta"))(images().to("meta")) is None  # which knows no other device
+    assert UpdateLearners(guide.to("meta"))(images().to("meta")) is None  # which knows no other device
 
 
 def test_a_recording_takes_the_codebook_for_what_a_step_changes(no_streams):
@@ -377,7 +377,7 @@ def test_a_recording_takes_the_codebook_for_what_a_step_changes(no_streams):
 
 def test_several_processes_are_refused():
     model, guide, _ = programs()
-    with pytest.raises(ProcessError, match="VectorQuantiser learns otherwise than by gradients"):
+    with pytest.raises(ProcessError, match="VectorQuantiser does not learn by gradients"):
         make_update(model, guide, reduce=Processes(0, 2).reduce)
 
 

@@ -213,7 +213,7 @@ def test_a_name_is_the_callers_and_no_other_programs():
     registered(model, "mine")(torch.ones(5, *SHAPE))
     registered(model, "mine")(torch.ones(5, *SHAPE))
     assert {name.split("$$$")[0] for name in pyro.get_param_store().keys()} == {"mine"}
-    with pytest.raises(ValueError, match="'mine' is that of another program"):
+    with pytest.raises(ValueError, match="'mine' is used by another program"):
         registered(other, "mine")
     with pytest.raises(TypeError, match="program is a function, expected an nn.Module"):
         inspect.unwrap(registered)(lambda x: x)

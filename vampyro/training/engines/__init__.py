@@ -1,1 +1,1 @@
-"""One training step, by engines that compute the same."""
+"""Engines: different implementations of the same training step."""

@@ -1,9 +1,11 @@
-"""A training step whose loss and gradients are one compiled graph."""
+"""A training step with loss and gradients in one compiled graph."""
 
 import logging
+from typing import Any
 
 import pyro
 import torch
+from torch import Tensor
 from torch.nn.utils import get_total_norm
 
 from vampyro.programs.compile import StagedLoss, first_line
@@ -12,48 +14,51 @@ from vampyro.training.engines.eager import EagerStep
 
 
 class CompiledStep(EagerStep):
-    """EagerStep with loss and gradients in one compiled graph, for batches of one size and while the same parameters
-    are trained; other steps go the eager way.
+    """EagerStep with loss and gradients in one compiled graph.
 
-    What the compiler makes is compared with the eager gradient once, at equal random numbers. Where it differs, or
-    where there is no compiler, training goes on eagerly, and the log says why.
+    The graph is valid for batches of one size and one set of trained parameters; other steps run eagerly. The compiled
+    gradient is compared once with the eager gradient at equal random numbers. If they differ, or if there is no
+    compiler, training continues eagerly and the log says why.
     """
 
-    def __init__(self, *args, **kwargs):
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.staged, self.met = None, None
+        self.staged: StagedLoss | None = None
+        self.compiled_for: tuple | None = None
 
-    def backward(self, x):
-        if self.met is None:
-            before = [buffer.clone() for buffer in self.program.buffers()]  # what looking on moves: a mean over batches
+    def backward(self, x: Tensor) -> Tensor:
+        if self.compiled_for is None:
+            before = [buffer.clone() for buffer in self.program.buffers()]  # a forward pass may update running means
             with same_noise(x.device):
                 self.validated(x)
             self.stage(x)
             for buffer, value in zip(self.program.buffers(), before):
                 buffer.copy_(value)
-        if self.staged is None or self.made_for(x) != self.met:
+        if self.staged is None or self.conditions(x) != self.compiled_for:
             return super().backward(x)
         loss, gradients = self.staged(x, self.weight)
         for parameter, gradient in zip(self.parameters.values(), gradients):
             parameter.grad = gradient
         return loss
 
-    def made_for(self, x):
-        """What a graph holds for given."""
+    def conditions(self, x: Tensor) -> tuple:
+        """Return everything that a compiled graph assumes to be constant."""
         return x.shape, x.stride(), self.frozen()
 
-    def stage(self, x):
-        self.met = self.made_for(x)
+    def stage(self, x: Tensor) -> None:
+        """Compile the step for batches like x."""
+        self.compiled_for = self.conditions(x)
         try:
             staged = StagedLoss(self.program, self.loss, x, self.weight)
             self.compare(staged, x)
             self.staged = staged
-        except Exception as error:  # of a compiler that may be missing, old, or at odds with a stranger's program
-            logging.getLogger(__name__).warning("cannot compile (%s): training goes on eagerly", first_line(error))
+        except Exception as error:  # the compiler may be missing or old, or may not support this program
+            logging.getLogger(__name__).warning("cannot compile (%s): training continues eagerly", first_line(error))
 
-    def compare(self, staged, x):
+    def compare(self, staged: StagedLoss, x: Tensor) -> None:
+        """Raise an ArithmeticError if the compiled gradient differs from the eager one."""
         with same_noise(x.device):
-            torch.rand(1, device=x.device)  # other noise than at the trace, of which nothing may be left
+            torch.rand(1, device=x.device)  # other random numbers than during tracing, to detect constants
             _, ours = staged(x, self.weight)
         with same_noise(x.device), pyro.validation_enabled(False):
             torch.rand(1, device=x.device)
@@ -64,7 +69,7 @@ class CompiledStep(EagerStep):
         ours = dict(zip(self.parameters, ours))
         for name, b in zip(trained, theirs):
             a = ours[name]
-            # Of each its own length, and no less than float32 leaves of the whole's. Rounding is 1e-5, but where it
-            # moves ReLU units across zero a convolutional decoder's small gradients change by 1e-3.
+            # Relative to each gradient, plus the float32 rounding of the whole gradient. Rounding is about 1e-5, but
+            # where it switches ReLU units, small gradients of a convolutional decoder change by 1e-3.
             if b is not None and not (error := (a - b).norm()) <= 5e-3 * b.norm() + 1e-6 * size:
                 raise ArithmeticError(f"the compiled gradient of {name} is off by {error / b.norm():.1g} of its length")

@@ -1,53 +1,53 @@
-"""A training step on CUDA that Python does not touch: recorded once, then replayed."""
+"""A training step on CUDA that is recorded once and then replayed without Python."""
 
 import gc
 import logging
+from typing import Any
 
 import torch
+from torch import Tensor
 from torch.nn.utils import get_total_norm
 
 from vampyro.programs.compile import first_line
 from vampyro.programs.randomness import same_noise
 from vampyro.training.engines.eager import EagerStep
 
-WARM_UP = 3  # steps before the recording, in which libraries allocate what they keep
+WARM_UP = 3  # steps before the recording, in which libraries allocate their workspaces
 
 
 class GraphStep(EagerStep):
-    """EagerStep as a CUDA graph: gather, binarise, forward, backward and optimiser are one launch a step.
+    """EagerStep as a CUDA graph: selecting images, binarisation, forward, backward and optimiser in one launch.
 
-    `epoch` runs a whole one, and `fit` calls it where it finds it: the order of the images lies on the device, and so
-    do a cursor that each replay moves on by a batch and the sum of the losses, which is not finite from the first loss
-    that is not. The first steps, and the last where it is short, run eagerly, on the same state.
-
-    Called with a batch, it is an EagerStep.
+    `fit` calls `epoch`, which runs a whole epoch. The order of the images is on the device, and so are a cursor that
+    each replay advances by one batch and the sum of the losses. The first steps, and a short last batch, run eagerly on
+    the same state. When it is called with a batch, it is an EagerStep.
     """
 
-    def __init__(self, *args, **kwargs):
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         if self.reduce is not None:
-            raise ValueError("engine graph records the step of one process: choose eager or compiled")
+            raise ValueError("engine graph supports one process: choose eager or compiled")
         for group in self.optimizer.param_groups:
             group["capturable"] = True
-            group["lr"] = torch.tensor(group["lr"], device=self.weight.device)  # a recorded float would stay as it is
-        # The first steps, and a short last batch, are meant to run unrecorded: no reason for torch to warn of them.
+            group["lr"] = torch.tensor(group["lr"], device=self.weight.device)  # a recorded float would be constant
+        # The first steps and a short last batch run unrecorded on purpose; torch would warn.
         self.optimizer._warned_capturable_if_run_uncaptured = True
-        self.graph = None
+        self.graph: _Recording | None = None
 
-    def set_lr(self, lr):
+    def set_lr(self, lr: float) -> None:
         for group in self.optimizer.param_groups:
             group["lr"].fill_(lr)
 
-    def load_state_dict(self, state):
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         super().load_state_dict(state)
-        self.graph = None  # it knows the old tensors
+        self.graph = None  # it refers to the old tensors
 
-    def epoch(self, data, batch_size):
-        """({"loss": sum over images}, how many images); waits for nothing."""
+    def epoch(self, data: Any, batch_size: int) -> tuple[dict[str, Tensor], int]:
+        """Run one epoch without waiting for the device; return the sum of the losses, and the number of images."""
         order = data.order()
         whole = len(order) // batch_size
-        made_for = data, batch_size, self.frozen()
-        if self.graph is None or (self.graph.data, self.graph.batch_size, self.graph.frozen) != made_for:
+        conditions = data, batch_size, self.frozen()
+        if self.graph is None or (self.graph.data, self.graph.batch_size, self.graph.frozen) != conditions:
             self.graph = _Recording(self, data, batch_size, order)
         self.graph.start(order)
         for _ in range(whole):
@@ -59,7 +59,7 @@ class GraphStep(EagerStep):
 
 
 class _Recording:
-    """The static tensors of a recorded step, and the graph once it is recorded."""
+    """The static tensors of a recorded step, and its graph."""
 
     def __init__(self, update, data, batch_size, order):
         self.update, self.data, self.batch_size, self.frozen = update, data, batch_size, update.frozen()
@@ -68,7 +68,7 @@ class _Recording:
         self.offsets = torch.arange(batch_size, device=data.device)
         self.total = torch.zeros((), dtype=torch.float64, device=data.device)
         self.graph, self.warm, self.refused = None, 0, False
-        self.stream = torch.cuda.Stream()  # of the first steps and of the recording: one cache of memory for both
+        self.stream = torch.cuda.Stream()  # the first steps and the recording share one memory pool
 
     def start(self, order):
         self.order.copy_(order)
@@ -76,7 +76,7 @@ class _Recording:
         self.total.zero_()
 
     def body(self):
-        """What is recorded."""
+        """Compute one step. This is what is recorded."""
         x = self.data.batch(self.order[self.cursor + self.offsets])
         self.total += self.update(x)["loss"].double() * self.batch_size
         self.cursor += self.batch_size
@@ -94,17 +94,21 @@ class _Recording:
             self.body()
 
     def record(self):
-        """Whether the step was computed: recorded, replayed and found to be the eager one, or else computed eagerly."""
+        """Record and replay one step, and compare it with the eager step.
+
+        Returns:
+            Whether the step was computed, by replay or eagerly. False if the recording failed.
+        """
         if self.refused:
             return False
-        gc.collect()  # a graph of autograd's that some cycle keeps, from another stream, would spoil the recording
+        gc.collect()  # an autograd graph of another stream, kept by a reference cycle, would break the recording
         graph = torch.cuda.CUDAGraph()
         try:
-            # The outer one brings this stream back where a failed recording leaves its own.
+            # The outer context restores the stream after a failed recording.
             with torch.cuda.stream(self.stream), torch.cuda.graph(graph, stream=self.stream):
                 self.body()
         except RuntimeError as error:
-            self.refuse(first_line(error.__context__ or error))  # the first of two: ending a failed recording fails too
+            self.refuse(first_line(error.__context__ or error))  # ending a failed recording raises a second error
             return False
         state = self.state()
         before = [tensor.clone() for tensor in state]
@@ -118,19 +122,19 @@ class _Recording:
         if distance <= 1e-2 * get_total_norm([a - b for a, b in zip(expected[:count], before)]):
             self.graph = graph
         else:
-            self.refuse("its replay is not what the eager step computes")
+            self.refuse("the replay differs from the eager step")
             _copy(expected, state)
         return True
 
     def refuse(self, reason):
         self.refused = True
-        logging.getLogger(__name__).warning("cannot record a CUDA graph (%s): training goes on eagerly", reason)
+        logging.getLogger(__name__).warning("cannot record a CUDA graph (%s): training continues eagerly", reason)
 
     def state(self):
-        """Every tensor that a step changes."""
+        """Return every tensor that a step changes."""
         parameters = list(self.update.parameters.values())
         memory = [t for p in parameters for t in self.update.optimizer.state[p].values()]
-        buffers = list(self.update.program.buffers())  # what learns otherwise than by gradients
+        buffers = list(self.update.program.buffers())  # for example codebooks
         return [p.data for p in parameters] + memory + buffers + [self.cursor, self.total]
 
 

@@ -1,41 +1,53 @@
-"""A training step that is Pyro's, without what Pyro waits for."""
+"""A training step of a Pyro objective that does not wait for the device."""
+
+from collections.abc import Callable
+from typing import Any
 
 import pyro
-import torch
+from torch import Tensor, nn
 
 from vampyro.objectives import ScaleLatents
 from vampyro.programs.checks import check_trained, foreign_sites, watched
-from vampyro.training.engines.codebook_update import Learning
+from vampyro.training.engines.codebook_update import UpdateLearners
 from vampyro.training.engines.optimizers import OPTIMIZERS
 
 
-def trained(model, guide, objective):
-    """All that a step trains: the programs, and an objective that is a module (it learns a baseline, for example).
+def join_modules(model: Any, guide: Any, objective: Any) -> nn.ModuleList:
+    """Return `ModuleList([model, guide])`, followed by the objective if it is a module, for example with a baseline.
 
-    An empty module stands for a program that is a function.
+    An empty module replaces a program that is a function.
     """
-    parts = [part if isinstance(part, torch.nn.Module) else torch.nn.Module() for part in (model, guide)]
-    return torch.nn.ModuleList(parts + [objective] * isinstance(objective, torch.nn.Module))
+    parts = [part if isinstance(part, nn.Module) else nn.Module() for part in (model, guide)]
+    return nn.ModuleList(parts + [objective] * isinstance(objective, nn.Module))
 
 
-def learnt(program):
-    """Of what is `trained`, that which is no part of the programs, under one name."""
+def objective_state(program: nn.ModuleList) -> dict[str, Any]:
+    """Return the state of the objective among `join_modules`, as an entry of a checkpoint."""
     state = program[2:].state_dict()
     return {"objective": state} if state else {}
 
 
 class EagerStep:
-    """A step of an objective with one fused optimiser and no wait for the device.
+    """A gradient step on an objective, with one fused optimiser and without waiting for the device.
 
-    The first call runs under Pyro's validation, so that a mistake in a program is named; the others without.
+    The first call runs under Pyro's validation, which names mistakes in a program. Later calls skip it.
     """
 
-    def __init__(self, model, guide, weight, optimizer, lr, objective, reduce=None):
-        self.pair, self.program = (model, guide), trained(model, guide, objective)
+    def __init__(
+        self,
+        model: Any,
+        guide: Any,
+        weight: Tensor,
+        optimizer: str,
+        lr: float,
+        objective: Any,
+        reduce: Callable[..., dict[str, Tensor]] | None = None,
+    ) -> None:
+        self.pair, self.program = (model, guide), join_modules(model, guide, objective)
         self.parameters = dict(self.program.named_parameters())
         self.optimizer = OPTIMIZERS[optimizer]([{"params": list(self.parameters.values())}], lr=lr, fused=True)
         self.weight, self.reduce, self.checked = weight, reduce, False
-        self.learn = Learning(guide, reduce)
+        self.learn = UpdateLearners(guide, reduce)
 
         def loss(x, weight, model=model, guide=guide):
             weighted = ScaleLatents(weight)
@@ -43,8 +55,8 @@ class EagerStep:
 
         self.loss = loss
 
-    def __call__(self, x):
-        loss = self.backward(x) if len(x) else self.weight.new_zeros(())  # one process of many may have no image
+    def __call__(self, x: Tensor) -> dict[str, Tensor]:
+        loss = self.backward(x) if len(x) else self.weight.new_zeros(())  # one of several processes may have no image
         metrics = {"loss": loss}
         if self.reduce is not None:
             metrics = self.reduce(loss, list(self.parameters.values()), len(x))
@@ -52,25 +64,25 @@ class EagerStep:
         self.learn(x)
         return metrics
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"{type(self).__name__}({sum(p.numel() for p in self.parameters.values()):,} parameters)"
 
-    def backward(self, x):
-        """The loss, its gradients left with the parameters."""
+    def backward(self, x: Tensor) -> Tensor:
+        """Return the loss, and store its gradients in the parameters."""
         loss = self.evaluated(x)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         return loss.detach()
 
-    def evaluated(self, x):
-        """The loss with its graph."""
+    def evaluated(self, x: Tensor) -> Any:
+        """Return the loss with its autograd graph."""
         if not self.checked:
             return self.validated(x)
         with pyro.validation_enabled(False):
             return self.loss(x, self.weight)
 
-    def validated(self, x):
-        """The loss, and an error that names the mistake where a program has one."""
+    def validated(self, x: Tensor) -> Any:
+        """Return the loss, or raise an error that names a mistake in the programs."""
         model, guide = self.pair
         with pyro.validation_enabled(True), pyro.poutine.trace(param_only=True) as params:
             loss = watched(lambda *pair: self.loss(x, self.weight, *pair), model, guide)
@@ -78,36 +90,39 @@ class EagerStep:
             names = ", ".join(map(repr, found[:3])) + ", …" * (len(found) > 3)
             raise ValueError(
                 f"this engine trains the parameters of modules, not the param sites {names}: use engine='svi', which "
-                "trains what Pyro's store holds"
+                "trains the parameters in Pyro's store"
             )
         self.add_new_parameters()
         check_trained(loss, self.parameters.values())
         self.checked = True
         return loss
 
-    def add_new_parameters(self):
-        """Train also the parameters that a program made in its first call, as Pyro's autoguides do."""
+    def add_new_parameters(self) -> None:
+        """Add parameters that a program created in its first call, as Pyro's autoguides do, to the optimiser."""
         new = {n: p for n, p in self.program.named_parameters() if n not in self.parameters}
         if new:
             self.parameters |= new
             group = {key: value for key, value in self.optimizer.param_groups[0].items() if key != "params"}
             self.optimizer.add_param_group(group | {"params": list(new.values())})
 
-    def frozen(self):
-        """Whether each parameter is, by `requires_grad_`: what is compiled or recorded holds for the present answer."""
+    def frozen(self) -> list[bool]:
+        """Return whether each parameter is frozen. A compiled or recorded step is valid only for this answer."""
         return [not parameter.requires_grad for parameter in self.parameters.values()]
 
-    def set_lr(self, lr):
+    def set_lr(self, lr: float) -> None:
         for group in self.optimizer.param_groups:
             group["lr"] = lr
 
-    def state_dict(self):
-        """What the optimiser remembers, by the parameters' names, and what the objective learnt; for every engine."""
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state of the optimiser by the names of parameters, and the state of the objective.
+
+        The form is the same for every engine, so that a run can be resumed with another engine.
+        """
         state = self.optimizer.state_dict()["state"]
         memory = {name: state[number] for number, name in enumerate(self.parameters) if number in state}
-        return memory | learnt(self.program)
+        return memory | objective_state(self.program)
 
-    def load_state_dict(self, state):
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         self.program[2:].load_state_dict(state.get("objective", {}))
         numbered = {number: state[name] for number, name in enumerate(self.parameters) if name in state}
         self.optimizer.load_state_dict(self.optimizer.state_dict() | {"state": numbered})

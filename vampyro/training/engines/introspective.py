@@ -1,4 +1,4 @@
-"""A training step in which guide and model follow losses of their own."""
+"""A training step in which guide and model follow different losses."""
 
 import torch
 from torch import nn
@@ -9,12 +9,12 @@ from vampyro.training.engines.eager import EagerStep
 
 
 class IntrospectiveStep(EagerStep):
-    """EagerStep in which guide and model each follow the gradient of a loss of their own, taken at the same point.
+    """EagerStep in which the guide and the model follow the gradients of two losses, taken at the same point.
 
-    Adam remembers every parameter by itself, so one optimiser over all of them is two, one for each player.
+    Adam treats every parameter separately, so one optimiser over all parameters is equivalent to two.
 
     Raises:
-        ValueError: where guide and model share a parameter, which would be on both sides.
+        ValueError: guide and model share a parameter.
     """
 
     def __init__(self, model, guide, weight, optimizer, lr, objective, reduce=None):
@@ -22,7 +22,9 @@ class IntrospectiveStep(EagerStep):
         self.players = list(guide.parameters()), list(model.parameters())
         if both := {*self.players[0]} & {*self.players[1]}:
             names = ", ".join(name for name, p in self.parameters.items() if p in both)
-            raise ValueError(f"guide and model play against each other, and both have {names}: give each its own")
+            raise ValueError(
+                f"guide and model follow different losses, but share the parameters {names}: use separate parameters"
+            )
         self.parts = {}
         still = Still(model, guide)
 
@@ -36,7 +38,7 @@ class IntrospectiveStep(EagerStep):
         return super().__call__(x) | self.parts
 
     def backward(self, x):
-        """-ELBO of the images, each player's gradients left with its parameters."""
+        """Return -ELBO of the images, and store the gradient of each loss in the parameters that follow it."""
         of_guide, of_model, loss, self.parts = self.evaluated(x)
         for loss_of_player, parameters in zip((of_guide, of_model), self.players):
             gradients = torch.autograd.grad(loss_of_player, parameters, retain_graph=True, allow_unused=True)
@@ -46,7 +48,7 @@ class IntrospectiveStep(EagerStep):
 
 
 class Still(nn.Module):
-    """The model with its parameters as constants, and the guide's, which its prior may borrow."""
+    """The model with constant parameters; those of the guide too, because the prior may depend on them."""
 
     def __init__(self, model, guide):
         super().__init__()
@@ -56,5 +58,5 @@ class Still(nn.Module):
         return self.model(batch=batch)
 
     def draw(self, batch):
-        # Not by switching gradients off meanwhile: a mixture of Normals hands its parameters on, to be used later.
+        # torch.no_grad would not suffice: the samples of a mixture refer to its parameters later.
         return functional_call(self, {name: p.detach() for name, p in self.named_parameters()}, batch)

@@ -1,6 +1,10 @@
-"""One training step, `update(x) -> {"loss": …}`, by engines that compute the same."""
+"""Build the training step `update(x) -> {"loss": …}` of an engine."""
+
+from collections.abc import Callable
+from typing import Any
 
 import torch
+from torch import Tensor
 
 from vampyro.objectives import Differentiable, Introspective, Objective, Trace_ELBO
 from vampyro.training.engines.compiled import CompiledStep
@@ -12,39 +16,48 @@ from vampyro.training.engines.svi import SVIStep
 
 ENGINES = {
     "svi": SVIStep,  # stock Pyro, the reference
-    "eager": EagerStep,  # the same without its waits
-    "compiled": CompiledStep,  # loss and gradients in one graph, compiled
-    "graph": GraphStep,  # on CUDA: the whole step recorded once, then replayed
+    "eager": EagerStep,  # the same without waiting for the device
+    "compiled": CompiledStep,  # loss and gradients in one compiled graph
+    "graph": GraphStep,  # on CUDA: the whole step, recorded once and replayed
 }
 
 
-def make_update(model, guide, *, weight=None, optimizer="adam", lr=1e-3, engine="eager", objective=None, reduce=None):
-    """The function that `fit` calls for each batch: one gradient step on -ELBO per image, or another objective.
+def make_update(
+    model: Any,
+    guide: Any,
+    *,
+    weight: Tensor | None = None,
+    optimizer: str = "adam",
+    lr: float = 1e-3,
+    engine: str = "eager",
+    objective: Any = None,
+    reduce: Callable[..., dict[str, Tensor]] | None = None,
+) -> Any:
+    """Return the function that `fit` calls for each batch: a gradient step on -ELBO per image, or another objective.
+
+    The first update runs under Pyro's validation. It checks that model and guide have the same latent sites, that the
+    model has mass on the images, and that the loss depends on no parameters of other modules.
 
     Args:
-        model, guide: Pyro programs. What is trained are the parameters of those that are `nn.Module`s; with engine
-            `svi` any callables train, by what their `pyro.module` and `pyro.param` statements put in Pyro's store.
-        weight: scalar tensor that multiplies the KL term (`KLWeight(...).value`), 1 if None.
-        optimizer: `adam`, or `adam-normgrad` (gradients of unit length for each tensor).
-        lr: its learning rate.
+        model, guide: Pyro programs. The parameters of `nn.Module`s are trained. Engine `svi` takes any callables, and
+            trains what their `pyro.module` and `pyro.param` statements put into Pyro's store.
+        weight: scalar tensor that multiplies the KL term (`KLWeight(...).value`); 1 if None.
+        optimizer: `adam`, or `adam-normgrad`, which normalises the gradient of each tensor.
+        lr: learning rate.
         engine: one of ENGINES.
-        reduce: makes one gradient of several processes' (`Processes(...).reduce`).
-        objective: one of `vampyro.objectives`: Trace_ELBO() unless given. The parameters of one
-            that is an `nn.Module` are trained too. One whose gradient is not that of one loss brings its own `step`, a
-            class with an engine's face; one that not every engine can train names those that can, in `engines`
-            (`Introspective`, for both).
+        objective: one of `vampyro.objectives`, or an ELBO of Pyro; `Trace_ELBO()` if None. The parameters of an
+            objective that is an `nn.Module` are trained too.
+        reduce: combines the gradients of several processes (`Processes(...).reduce`).
 
     Returns:
-        update: x (batch, channels, height, width) → {"loss": scalar tensor, nats per image, …}, with
-        `set_lr(lr)`, and `state_dict()` and `load_state_dict(state)` for the optimiser's memory.
+        update: x (batch, channels, height, width) → {"loss": scalar tensor in nats per image, …}, with methods
+        `set_lr(lr)`, and `state_dict()` and `load_state_dict(state)` for the state of the optimiser.
 
     Raises:
-        ValueError: for an unknown optimizer or engine, one that the objective cannot use, or `graph` away from CUDA.
-        TypeError: where an engine other than `svi` is given two functions, which have no parameters, or for an
-            objective that does not have what the engine asks for.
-
-    The first update checks, under Pyro's validation, that the two are a pair, that the model has mass on the images and
-    that every parameter of the loss is one of theirs; later ones do not look.
+        ValueError: the optimizer or the engine is unknown, the objective does not support the engine, or the engine is
+            `graph` and the programs are not on CUDA.
+        TypeError: both programs are functions and the engine is not `svi`, or the objective lacks a method that the
+            engine needs.
 
     >>> from vampyro import assemble
     >>> update = make_update(*assemble(hidden=(8,), latent=2, shape=(1, 4, 4)))
@@ -66,7 +79,9 @@ def make_update(model, guide, *, weight=None, optimizer="adam", lr=1e-3, engine=
         parameter = next(torch.nn.ModuleList(modules).parameters(), torch.ones(()))
         weight = torch.ones((), device=parameter.device)
     if engine == "graph" and weight.device.type != "cuda":
-        raise ValueError(f"engine graph replays CUDA graphs, and the program is on {weight.device.type}")
+        raise ValueError(
+            f"engine graph needs CUDA, and the program is on {weight.device.type}: choose eager or compiled"
+        )
     if isinstance(objective, torch.nn.Module):
         objective.to(weight.device)
     objective = objective or Trace_ELBO()
@@ -74,7 +89,10 @@ def make_update(model, guide, *, weight=None, optimizer="adam", lr=1e-3, engine=
     asked = "reference" if engine == "svi" else "differentiable_loss"  # as Pyro's own estimators have it
     has = ours and ours.reference() is not None if engine == "svi" else isinstance(objective, Differentiable)
     if not isinstance(objective, Introspective) and not has:
-        raise TypeError(f"engine {engine} asks an objective for its {asked}; {objective!r} has none: give IWAE(5), say")
+        raise TypeError(
+            f"engine {engine} needs a method {asked} of the objective, and {objective!r} has none: use "
+            "IWAE(5), for example"
+        )
     if engine not in (engines := ours and ours.engines or ENGINES):
         raise ValueError(f"{type(objective).__name__} trains by engine {' or '.join(engines)}, not by {engine!r}")
     step = IntrospectiveStep if isinstance(objective, Introspective) else ENGINES[engine]
