@@ -195,7 +195,7 @@ def test_omniglot_small_is_upright_ink_split_by_the_drawings_numbers(tmp_path, m
     for zipped, folders in names.items():
         raw = io.BytesIO()
         with zipfile.ZipFile(raw, "w") as archive:
-            archive.mkdir(folders[0].split("/")[0])
+            archive.writestr(folders[0].split("/")[0] + "/", "")
             for folder in folders:
                 for number in range(1, 21):
                     ink = letter(105, 3)

@@ -8,12 +8,17 @@ import torch
 
 from vampyro.distributions import DiagonalNormal, Mixture, gemm
 
+sets_precision = pytest.mark.skipif(
+    not hasattr(torch.backends.mkldnn, "matmul"), reason="torch before 2.9 has no precision of a library"
+)
+
 
 @pytest.fixture
 def mode():
     return lambda: torch.backends.mkldnn.matmul.fp32_precision
 
 
+@sets_precision
 @pytest.mark.parametrize("library", ["blas", "onednn"])
 def test_products_are_whole_and_the_setting_comes_back(library, mode):
     before = mode()
@@ -27,6 +32,7 @@ def test_products_are_whole_and_the_setting_comes_back(library, mode):
     assert mode() == before
 
 
+@sets_precision
 def test_convolutions_of_a_gpu_keep_all_bits_inside_and_are_as_before_outside():
     before = torch.backends.cudnn.allow_tf32
     with gemm.using("blas"):
@@ -104,6 +110,7 @@ def test_tf32_is_not_whole():
         torch.backends.cuda.matmul.fp32_precision = before
 
 
+@sets_precision
 @pytest.mark.parametrize("word", ["highest", "high", "medium"])
 @pytest.mark.parametrize("library", ["blas", "onednn"])
 def test_torchs_older_word_for_precision_can_be_asked_for_inside_and_is_as_before_outside(library, word, mode):

@@ -171,6 +171,7 @@ def test_second_derivatives_of_what_a_flow_is_computed_from(spec, build):
 
 
 @every_flow
+@pyro.validation_enabled(False)  # older versions of torch cannot validate inside vmap
 def test_torch_func_differentiates_and_vectorises_map_and_inverse(spec, build):
     flow, base, h, z = build(spec), normal(), draw(5, FEATURES), draw(5, LATENT)
     parameters = dict(flow.named_parameters())
