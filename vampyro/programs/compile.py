@@ -18,6 +18,7 @@ from vampyro.programs.randomness import same_noise
 
 def compile_graph(graph, inputs):
     """A graph of tensor operations as machine code: a function of the same inputs."""
+    from torch._dynamo.utils import get_metrics_context
     from torch._inductor import compile  # a second to import: only where it is wanted
     from torch._inductor.cpu_vec_isa import pick_vec_isa
     from torch.compiler import config
@@ -34,7 +35,8 @@ def compile_graph(graph, inputs):
     kept_for = config.patch(  # type: ignore[attr-defined]
         cache_key_tag=f"{config.cache_key_tag} {pick_vec_isa()}"
     )
-    with tracing(TracingContext(mode)), kept_for:
+    # torch 2.6 counts the time that its cache saves, and fails outside such a context.
+    with tracing(TracingContext(mode)), kept_for, get_metrics_context():
         return compile(graph, tree_map(partial(mode.from_tensor, static_shapes=True), inputs), options=options)
 
 

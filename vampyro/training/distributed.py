@@ -89,7 +89,7 @@ class Processes:
         if self.size > 1 and self.leads:
             self._together(dist.barrier)
 
-    def shared(self, value: T) -> T:
+    def shared(self, value: Any) -> Any:
         """Return the value of the leader in every process."""
         if self.size == 1:
             return value

@@ -43,7 +43,7 @@ def fit(
     first: int = 1,
     before_epoch: Iterable[Callable[[int], Any]] = (),
     evaluate: Callable[[], dict[str, float]] | None = None,
-) -> Iterator[dict[str, float]]:
+) -> Iterator[dict[str, Any]]:
     """Train until epoch `epochs`, and yield a dict of metrics after each epoch.
 
     Leave the loop over this generator to stop early. The random numbers of an epoch depend only on (seed, epoch), so

@@ -72,6 +72,7 @@ def diagnose(
         return metrics
 
     def checked_validation():
+        assert evaluate is not None
         with _checked_sites(update.program) as found:
             metrics = evaluate()
         report(found[0] if found else None, "the validation")
