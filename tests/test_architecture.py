@@ -130,7 +130,6 @@ ASKED = {
     "vampyro.programs.layout": "the name of any callable, for an error",
     "vampyro.programs.checks": "torch's leaves of a graph, and Pyro's mark on a tensor of its store",
     "vampyro.training.engines.svi": "Pyro's mark on a tensor of its store",
-    "vampyro.distributions.gemm": "torch.backends.mkldnn.matmul, which torch before 2.9 lacks",
     "vampyro.diagnostics.local_guide": "the arguments of any torch distribution",
     "vampyro.sweeps.table": "the parts of a figure, an Estimate or a number",
 }

@@ -2,7 +2,7 @@
 
 torch multiplies on a CPU by its BLAS, usually MKL. Where it is allowed to round the factors, it uses oneDNN instead.
 On a processor without instructions for rounded factors oneDNN keeps all bits, and on some of those it is faster.
-`choose` decides by the processor alone: the same machine always gets the same library, and so the same last digits.
+`choose` decides by the processor alone, so the same machine always has the same last digits.
 """
 
 import platform
@@ -17,11 +17,8 @@ import torch
 # Milliseconds of all matrix products of a vamp:500 training step, by the processor's maker: docs/speed.md, the rows
 # "products". Another AMD machine had equal times. A maker without a row gets torch's BLAS.
 COSTS = {"AuthenticAMD": {"blas": 19.17, "onednn": 16.78}}
-BY_LIBRARY = hasattr(torch.backends.mkldnn, "matmul")  # torch 2.9 and later: a precision for every library
-
-
-WHOLE = ("none", "ieee")  # torch's words for 24 bits
-FEWER_BITS = {"bf16": "medium", "tf32": "high"}  # and its older ones for fewer
+WHOLE = ("none", "ieee")  # torch's precisions that keep 24 bits
+FEWER_BITS = {"bf16": "medium", "tf32": "high"}  # and its older words for those that do not
 
 
 def whole(device: torch.device | str = "cpu") -> bool:
@@ -30,9 +27,6 @@ def whole(device: torch.device | str = "cpu") -> bool:
     >>> whole()
     True
     """
-    if not BY_LIBRARY:
-        on_cpu = torch.device(device).type == "cpu"
-        return torch.get_float32_matmul_precision() == "highest" or (on_cpu and _error("bf16") < 1e-6)
     if torch.device(device).type == "cuda":
         return torch.backends.cuda.matmul.fp32_precision in WHOLE
     mode = torch.backends.mkldnn.matmul.fp32_precision  # type: ignore[attr-defined]
@@ -60,7 +54,7 @@ def choose(device: torch.device | str, request: str = "auto") -> str:
 
     Args:
         device: a GPU has its own library, and "blas" leaves it alone.
-        request: "auto" follows the table COSTS; "blas" and "onednn" are taken as they are.
+        request: "blas", "onednn", or "auto" for the table COSTS.
 
     Raises:
         ValueError: for "onednn" on a GPU, or where oneDNN rounds factors; for another request.
@@ -84,7 +78,7 @@ def choose(device: torch.device | str, request: str = "auto") -> str:
 
 
 def _processor_maker() -> str:
-    """The processor's vendor as the processor reports it, "AuthenticAMD" for example; "" where nothing tells."""
+    """The processor's vendor as the processor reports it, "AuthenticAMD" for example; "" where it is unknown."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:  # not Linux
@@ -94,20 +88,17 @@ def _processor_maker() -> str:
 
 @contextmanager
 def _mode(mode: str) -> Iterator[None]:
-    """Inside, a CPU's products are in that mode and a GPU's convolutions whole; of its other products nothing changes.
+    """Inside, a CPU's products are in that mode and a GPU's convolutions whole; its other products do not change.
 
-    Since 2.9 torch has two ways to say how products are rounded. Asking by the older one, one word for all devices or
-    all of cuDNN, raises where the newer says otherwise. So both are set.
+    torch has two ways to set the rounding. To read the older one, a word for all devices or all of cuDNN, raises where
+    the newer one differs. So both are set.
     """
     cuda, cudnn = torch.backends.cuda.matmul, cast(Any, torch.backends.cudnn)
-    settings: list[Any] = []
-    if BY_LIBRARY:
-        settings = [torch.backends.mkldnn.matmul, cuda, cudnn.conv, cudnn.rnn]  # type: ignore[attr-defined]
-    words = FEWER_BITS if BY_LIBRARY else FEWER_BITS | {"ieee": "highest"}
+    settings: list[Any] = [torch.backends.mkldnn.matmul, cuda, cudnn.conv, cudnn.rnn]  # type: ignore[attr-defined]
     before = [setting.fp32_precision for setting in settings]
-    word, rounds = _asked(torch.get_float32_matmul_precision), _asked(lambda: cudnn.allow_tf32)
+    word, rounds = _older(torch.get_float32_matmul_precision), _older(lambda: cudnn.allow_tf32)
 
-    def say(word, rounds, precisions):
+    def set_all(word, rounds, precisions):
         if word is not None:
             torch.set_float32_matmul_precision(word)
         if rounds is not None:
@@ -116,16 +107,16 @@ def _mode(mode: str) -> Iterator[None]:
             setting.fp32_precision = precision
 
     try:
-        say(word and words.get(mode, word), rounds and False, [mode, *before[1:2], "ieee", "ieee"])
+        set_all(word and FEWER_BITS.get(mode, word), rounds and False, [mode, before[1], "ieee", "ieee"])
         yield
     finally:
-        say(word, rounds, before)
+        set_all(word, rounds, before)
 
 
-def _asked(question):
-    """What the older way says, or None where it and the newer disagree already: that is the caller's."""
+def _older(read):
+    """The older setting, or None where it and the newer one already differ."""
     try:
-        return question()
+        return read()
     except RuntimeError:
         return None
 
