@@ -14,10 +14,10 @@ from vampyro.distributions import DiagonalNormal, FlowDistribution
 from vampyro.flows import CouplingFlow, IAFFlow, spline
 from vampyro.flows.coupling import Coupling
 from vampyro.flows.iaf import IAF
-from vampyro.flows.planar import LEAST_SLOPE, OFFSET, Planar
+from vampyro.flows.planar import MIN_SLOPE, OFFSET, Planar
 from vampyro.flows.radial import Radial
 from vampyro.flows.sequential import Sequential
-from vampyro.flows.spline import BINS, BOUND, LEAST, Spline
+from vampyro.flows.spline import BINS, BOUND, MINIMUM, Spline
 from vampyro.flows.sylvester import Sylvester
 
 LATENT = 5
@@ -54,7 +54,7 @@ def test_sylvester_of_rank_one_is_planar():
     r, r_tilde, b = torch.tensor(0.8).double(), torch.tensor(-0.9).double(), draw(1, 1)
     sylvester = Sylvester(q.view(1, LATENT, 1), r.view(1, 1, 1), r_tilde.view(1, 1, 1), b)
     wanted = r * r_tilde  # = softplus(a + log(e - 1)) - 1 but for planar's ε
-    a = (wanted + 1 - LEAST_SLOPE).expm1().log() - OFFSET
+    a = (wanted + 1 - MIN_SLOPE).expm1().log() - OFFSET
     planar = Planar((a / r_tilde * q)[None], (r_tilde * q)[None], b[0])
     x = draw(50, LATENT)
     same(sylvester, planar, x)
@@ -98,13 +98,13 @@ def test_spline_is_pyros(inverse):
         softplus(derivatives + spline.OFFSET),
         inverse=inverse,
         bound=BOUND,
-        min_bin_width=LEAST,
-        min_bin_height=LEAST,
-        min_derivative=LEAST,
+        min_bin_width=MINIMUM,
+        min_bin_height=MINIMUM,
+        min_derivative=MINIMUM,
         eps=0.0,
     )
-    # Pyro's derivative at the outer knots is 1 - LEAST + nothing, not 1: compare in the inner bins.
-    edge = (2 * BOUND) * (LEAST + (1 - LEAST * BINS) * (heights if inverse else widths).softmax(-1))
+    # Pyro's derivative at the outer knots is 1 - MINIMUM + nothing, not 1: compare in the inner bins.
+    edge = (2 * BOUND) * (MINIMUM + (1 - MINIMUM * BINS) * (heights if inverse else widths).softmax(-1))
     inner = (x > edge[:, 0] - BOUND) & (x < BOUND - edge[:, -1])
     assert inner.sum() > 100
     sign = -1 if inverse else 1  # Pyro's is of the direction that was asked

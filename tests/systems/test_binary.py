@@ -433,4 +433,4 @@ def test_as_many_bits_are_summed_out_as_are_allowed():
     from vampyro.catalogue.compatibility import MAX_BITS
     from vampyro.distributions import binary
 
-    assert binary.MOST_BITS == MAX_BITS
+    assert binary.MAX_BITS == MAX_BITS

@@ -1,50 +1,24 @@
 """Spec strings to programs."""
 
+import math
 import os
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
 from typing import Any
 
 from torch import Tensor, nn
 
+from vampyro import nets
 from vampyro.catalogue.compatibility import check_posterior
 from vampyro.catalogue.parts import MAX_LAYERS, Part, imported, known, row_of, user_parts
 from vampyro.catalogue.specs import Spec, parse, parse_each
 from vampyro.data.names import DataSet
 from vampyro.errors import SpecError, quote
+from vampyro.guides import Guide, TwoLevelGuide
 from vampyro.memory import Allowance
+from vampyro.models import VAE, TwoLevel
 
 PARTS = ("model", "prior", "flow", "posterior", "net", "activation", "hidden", "latent", "likelihood", "condition")
 Images = Tensor | Callable[[], Tensor] | None
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How `assemble` made a pair of programs: its arguments but for images, and the user's file of parts."""
-
-    model: str
-    prior: str
-    flow: str
-    posterior: str
-    net: str
-    activation: str
-    hidden: list[int]
-    latent: int | list[int]
-    likelihood: str
-    condition: str
-    shape: list[int]
-    classes: int | None
-    parts: str | None = None
-    parts_sha256: str | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        """The content of config.json."""
-        return asdict(self)
-
-
-def are_sizes(values: object) -> bool:
-    """Return whether these are positive whole numbers, in a list or tuple that is not empty."""
-    return isinstance(values, (list, tuple)) and bool(values) and all(type(v) is int and v >= 1 for v in values)
 
 
 def assemble(
@@ -74,14 +48,14 @@ def assemble(
         latent: dimension of z; of the two-level model, one for both or a pair, for z1 and z2. Posterior `vq` makes a
             code of every 4.
         shape: of an image, (channels, height, width).
-        classes: how many labels there are, where the condition is one: then programs are given images and their labels
-            in one tensor, (N, pixels + classes), as `ImageSet.labelled()` makes them.
+        classes: number of labels, where the condition is a label: then programs take images and their labels in one
+            tensor, (N, pixels + classes), as `ImageSet.labelled()` makes them.
         images: training images (N, *shape) in [0, 1], or a function that returns them, for priors that start from data;
             with their labels where the condition is one.
         parts: rows of your own, which specs may name too: a Python file with a list `PARTS`, or that list
             (`vampyro.catalogue.Part`). A file is executed.
 
-    `save` and `load` know how the two were made: what is not among the weights is kept in `model.recipe`.
+    `model.recipe` keeps the arguments for `save` and `load`.
 
     Raises:
         SpecError: for a spec that cannot be read, or a pair of parts that do not fit.
@@ -108,49 +82,60 @@ def assemble(
     >>> model(batch=3, y=7)[:, 784:].argmax(1)      # next to 784 pixels the label
     tensor([7, 7, 7])
     """
+    texts = {"model": model, "prior": prior, "posterior": posterior, "net": net}
+    texts |= {"likelihood": likelihood, "condition": condition}
     with known(os.fspath(parts) if isinstance(parts, os.PathLike) else parts):
-        specs = {name: parse(name, text) for name, text in _single(model, prior, posterior, net, likelihood, condition)}
-        row = row_of("model", specs["model"].name)
-        flows = parse_each("flow", flow, row.levels)
+        specs = {family: parse(family, text) for family, text in texts.items()}
+        levels = row_of("model", specs["model"].name).levels
+        flows = parse_each("flow", flow, levels)
         check_posterior(specs["posterior"], prior=specs["prior"], flow=flow, model=specs["model"])
-        check_sizes(shape, hidden, latent, row.levels)
+        latents = _check_sizes(shape, hidden, latent, levels)
         sizes = f"hidden {quote(tuple(hidden))}, latent {quote(latent)} and images of shape {quote(tuple(shape))}"
         with Allowance(f"a model with prior '{specs['prior']}', flow '{flow}', {sizes}", "choose smaller ones"):
-            programs = _build(specs, flows, activation, tuple(hidden), latent, tuple(shape), classes, images)
-        user = user_parts()
-        vars(programs[0])["recipe"] = Recipe(
-            **{name: str(spec) for name, spec in specs.items()},
-            flow=",".join(map(str, flows[: 1 if len(set(flows)) == 1 else None])),
-            activation=activation,
-            hidden=list(hidden),
-            latent=latent if isinstance(latent, int) else list(latent),
-            shape=list(shape),
-            classes=classes,
-            parts=user.file,
-            parts_sha256=user.sha256,
-        )
+            programs = _build(specs, flows, activation, tuple(hidden), latents, tuple(shape), classes, images)
+        vars(programs[0])["recipe"] = {
+            **{family: str(spec) for family, spec in specs.items()},
+            "flow": ",".join(map(str, flows[: 1 if len(set(flows)) == 1 else None])),
+            "activation": activation,
+            "hidden": list(hidden),
+            "latent": latent if isinstance(latent, int) else list(latent),
+            "shape": list(shape),
+            "classes": classes,
+            "parts": user_parts().file,
+            "parts_sha256": user_parts().sha256,
+        }
     return programs
 
 
-def _single(*texts: str) -> list[tuple[str, str]]:
-    return list(zip(("model", "prior", "posterior", "net", "likelihood", "condition"), texts))
+def _are_sizes(values: object) -> bool:
+    return isinstance(values, (list, tuple)) and bool(values) and all(type(v) is int and v >= 1 for v in values)
 
 
-def check_sizes(shape: Any, hidden: Any, latent: Any, levels: int) -> None:
-    """Reject a shape of images, widths or latents that no model of so many levels has.
-
-    Raises:
-        SpecError: begins with the argument.
-    """
-    if not are_sizes(shape):
+def _check_sizes(shape: Any, hidden: Any, latent: Any, levels: int) -> list[int]:
+    """The dimension of each latent; a SpecError for a shape of images, widths or latents that no such model has."""
+    if not _are_sizes(shape):
         raise SpecError(f"shape expects that of an image, for example (1, 28, 28), got {quote(shape)}")
-    if not are_sizes(hidden) or len(hidden) > MAX_LAYERS:
+    if not _are_sizes(hidden) or len(hidden) > MAX_LAYERS:
         expected = f"the widths of at most {MAX_LAYERS} layers, for example (300, 300)"
         raise SpecError(f"hidden expects {expected}, got {quote(hidden)}")
     latents = list(latent) if isinstance(latent, (list, tuple)) else [latent]
-    if not are_sizes(latents) or len(latents) not in (1, levels):
+    if not _are_sizes(latents) or len(latents) not in (1, levels):
         more = " (a pair is for --model two-level)" if levels == 1 else ", or a pair for z1 and z2"
         raise SpecError(f"latent expects a dimension of at least 1{more}, got {quote(latent)}")
+    return latents * (levels // len(latents))
+
+
+def input_shape(condition: str, shape: Sequence[int], classes: int | None) -> tuple[int, ...]:
+    """The shape of what programs take: an image, or with condition "label" its pixels and its label in one vector.
+
+    >>> input_shape("none", (1, 28, 28), None), input_shape("label", (1, 28, 28), 10)
+    ((1, 28, 28), (794,))
+    """
+    if condition == "none":
+        return tuple(shape)
+    if not classes:
+        raise SpecError("condition 'label' needs to know how many labels there are: pass classes=…, 10 of digits")
+    return (math.prod(shape) + classes,)
 
 
 def _build(
@@ -158,7 +143,7 @@ def _build(
     flows: list[Spec],
     activation: str,
     hidden: tuple[int, ...],
-    latent: int | Sequence[int],
+    latents: list[int],
     shape: tuple[int, ...],
     classes: int | None,
     images: Images,
@@ -166,34 +151,48 @@ def _build(
     rows = {family: row_of(family, spec.name) for family, spec in specs.items()}
     activation, final = (spec.name for spec in parse_each("activation", activation, 2))
     encoder, trunk = rows["net"].builder()()
-    inputs, given, conditional_encoder, conditional_decoder = rows["condition"].builder()(shape, classes, final)
-    kind, levels = rows["posterior"].support, rows["model"].levels
-    latents = list(latent) if isinstance(latent, (list, tuple)) else [latent]
+    inputs = input_shape(specs["condition"].name, shape, classes)
+    labels: Any = 0 if specs["condition"].name == "none" else classes  # numbers next to the latent that a decoder takes
+
+    def mlp(inputs: int, widths: Sequence[int]) -> nets.MLP:
+        return nets.MLP((inputs,), widths, activation)
+
+    def encode(widths: Sequence[int]) -> nn.Module:
+        body = encoder(shape, widths, activation, final)
+        return nets.ConditionalEncoder(body, shape, labels, final) if labels else body
+
+    def posterior(body: Any, level: int) -> Guide:
+        sizes, flow = (body.features, latents[level]), flows[level]
+        head = rows["posterior"].builder()(specs["posterior"], *sizes)
+        return Guide(body, head, row_of("flow", flow.name).builder()(flow, *sizes))
+
+    def prior(guide: nn.Module) -> nn.Module:
+        builder = rows["prior"].builder(rows["posterior"].support)
+        return builder(specs["prior"], guide, latents[-1], inputs, images)
 
     def decode(body: nn.Module) -> nn.Module:
         parts = [body] if trunk is None else [body, trunk(body.features, shape, activation)]
         parts.append(rows["likelihood"].builder()(specs["likelihood"], parts[-1].features, shape))
-        return conditional_decoder(nn.Sequential(*parts))
+        decoder = nn.Sequential(*parts)
+        return nets.ConditionalDecoder(decoder, shape, labels) if labels else decoder
 
-    return rows["model"].builder()(
-        middle=lambda features, latent: imported(rows["posterior"].middle)(features, latent),
-        prior=lambda guide, latent: rows["prior"].builder(kind)(specs["prior"], guide, latent, inputs, images),
-        posterior=lambda features, latent, flow: (
-            rows["posterior"].builder()(specs["posterior"], features, latent),
-            row_of("flow", flow.name).builder()(flow, features, latent),
-        ),
-        encode=lambda widths: conditional_encoder(encoder(shape, widths, activation, final)),
-        decode=decode,
-        hidden=hidden,
-        activation=activation,
-        latents=latents * (levels // len(latents)),
-        flows=flows,
-        given=given,
-    )
+    if rows["model"].levels == 1:
+        guide = posterior(encode(hidden), 0)
+        return VAE(prior(guide), decode(mlp(latents[0] + labels, hidden[::-1]))), guide
+    # Two inputs meet before the last layer; with one layer only, each gets its own in addition.
+    first, last = hidden[:-1] or hidden, hidden[-1:]
+    upper = encode(hidden)
+    lower = nets.Join(encode(first), mlp(latents[1], first), last, activation)
+    between = mlp(latents[1], hidden[::-1])
+    first, last = hidden[:0:-1] or hidden, hidden[:1]
+    decoder = nets.Join(mlp(latents[0] + labels, first), mlp(latents[1], first), last, activation)
+    pair = TwoLevelGuide(posterior(upper, 1), posterior(lower, 0))
+    middle = nn.Sequential(between, imported(rows["posterior"].middle)(between.features, latents[0]))
+    return TwoLevel(prior(pair), middle, decode(decoder)), pair
 
 
 def build_objective(objective: str | Spec, shape: Sequence[int]) -> Any:
-    """The objective of that spec, for what programs are given of that shape.
+    """The objective of that spec, for programs whose inputs have that shape.
 
     >>> type(build_objective("iwae:3", (1, 28, 28))).__name__
     'IWAE'

@@ -1,4 +1,4 @@
-"""Which parts fit which, from their rows: reject a pair of other supports, or without a density. Imports no torch."""
+"""Reject combinations of parts that do not fit, by their rows. Imports no torch."""
 
 from vampyro.catalogue.parts import BITS, CODES, ESTIMATORS, LATENTS, POINTS, row_of, rows
 from vampyro.catalogue.specs import Spec, parse
@@ -11,16 +11,11 @@ VALUES = {
     "unit": "{kind}, anywhere in [0, 1]",
     "real": "any real number",
 }
-MAX_BITS = 12  # that are summed out: 4096 terms an image
+MAX_BITS = 12  # for `elbo:enumerate`: 4096 terms an image, as many as BernoulliVector enumerates
 
 
 def check_likelihood(likelihood: str | Spec, values: str, name: str, kind: str = "grey") -> None:
-    """Reject a likelihood without mass where the images are.
-
-    Args:
-        values: a key of VALUES, as `ImageSet.values`.
-        name: of the images.
-        kind: `grey`, `colour` or `multi-channel`, as `ImageSet.kind`.
+    """Reject a likelihood without mass where the images are; `values` and `kind` are those of an `ImageSet`.
 
     >>> check_likelihood("normal", "binary", "static-mnist")
     >>> check_likelihood("bernoulli", "levels", "mnist")    # doctest: +ELLIPSIS
@@ -41,7 +36,7 @@ def check_likelihood(likelihood: str | Spec, values: str, name: str, kind: str =
 
 
 def resolve_objective(objective: str | Spec, posterior: str | Spec) -> str:
-    """The objective in full: of binary latents an ELBO's gradient is relaxed where no other estimator is named.
+    """The objective in full: for binary latents an ELBO has the relaxed gradient unless another estimator is named.
 
     >>> resolve_objective("elbo:analytic", "normal"), resolve_objective("elbo:analytic", "bernoulli")
     ('elbo:analytic', 'elbo:analytic:relaxed')
@@ -64,10 +59,10 @@ def fitting(posterior: str, family: str) -> list[str]:
 
 
 def check_posterior(posterior: str | Spec, *, bits: int = 0, **parts: str | Spec) -> None:
-    """Reject what cannot go with a posterior, as its latents live elsewhere or have no density.
+    """Reject parts that do not go with a posterior, as they are for other kinds of latents or need a density.
 
     Args:
-        bits: how many latents there are in all, for an objective that sums them out.
+        bits: number of latents, for an objective that sums them out.
         parts: specs by family (prior, flow, model, objective, condition); flow may be two with a comma between.
 
     >>> check_posterior("bernoulli", prior="vamp:50", objective="elbo:score")
@@ -82,7 +77,8 @@ def check_posterior(posterior: str | Spec, *, bits: int = 0, **parts: str | Spec
             fits = row.support in row_of(family, spec.name).on
             why = _no_estimator(spec, row.support, bits) if fits and family == "objective" else ""
             if not fits:
-                why = f"{row.why.get(family, f'it is for {_kinds(family, spec)}')}; choose --{family.split()[-1]} "
+                kinds = " or ".join(LATENTS[kind] for kind in row_of(family, spec.name).on)
+                why = f"{row.why.get(family, f'it is for {kinds}')}; choose --{family.split()[-1]} "
                 why += " or ".join(fitting(posterior.name, family))
             if why:
                 raise SpecError(
@@ -95,10 +91,6 @@ def check_posterior(posterior: str | Spec, *, bits: int = 0, **parts: str | Spec
             f"objective '{parts['objective']}' does not go with condition 'label': images drawn for a label "
             "have no gradient yet; choose --objective elbo"
         )
-
-
-def _kinds(family: str, spec: Spec) -> str:
-    return " or ".join(LATENTS[kind] for kind in row_of(family, spec.name).on)
 
 
 def _no_estimator(objective: Spec, latents: str, bits: int) -> str:

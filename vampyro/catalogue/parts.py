@@ -17,18 +17,13 @@ from typing import Any
 from vampyro.data.names import DataSet, known_data_sets
 from vampyro.errors import SpecError, choose, quote
 
-MANY = 10**9  # of anything: what is larger is a slip, and no machine's
+MAX_COUNT = 10**9  # of anything: a larger number is a slip
 MAX_FLOW_LENGTH = 1000  # layers, each a module of its own
 MAX_LAYERS = 100  # of a network
 ESTIMATORS = ("score", "relaxed", "enumerate")  # of the gradient, where a latent is discrete
 
-REAL, POINTS, BITS, CODES = "real", "points", "bits", "codes"  # what latents can be
-LATENTS = {
-    REAL: "real numbers",
-    POINTS: "points",
-    BITS: "bits",
-    CODES: "a codebook's codes",
-}
+REAL, POINTS, BITS, CODES = "real", "points", "bits", "codes"  # kinds of latents
+LATENTS = {REAL: "real numbers", POINTS: "points", BITS: "bits", CODES: "a codebook's codes"}
 EVERY = tuple(LATENTS)
 Builder = str | Callable[..., Any]
 
@@ -41,7 +36,7 @@ class Part:
         family: `prior`, `flow`, `likelihood`, `posterior`, `net`, `objective`, …: the flag without its dashes.
         name: in specs.
         build: a function, or "module:function", which is imported when the part is first built; or one for each kind
-            of latents. The family decides its arguments, see below.
+            of latents. The family decides its arguments, see below. Our own are in `vampyro.catalogue.builders`.
         help: a few words.
         n: the default of the number after the name; None where the name takes none.
         options: words that may follow.
@@ -76,7 +71,7 @@ class Part:
     n: int | None = None
     options: tuple[str, ...] = ()
     exclusive: tuple[str, ...] = ()
-    max_n: int = MANY
+    max_n: int = MAX_COUNT
     on: tuple[str, ...] = (REAL,)
     support: str = REAL
     why: Mapping[str, str] = field(default_factory=dict)
@@ -85,12 +80,12 @@ class Part:
 
     def builder(self, latents: str = REAL) -> Callable[..., Any]:
         """The function that builds it, for that kind of latents."""
-        build = self.build if isinstance(self.build, str) or callable(self.build) else self.build[latents]
-        return imported(build)
+        build = self.build or imported("vampyro.catalogue.builders:BUILDERS")[self.family][self.name]
+        return imported(build[latents] if isinstance(build, Mapping) else build)
 
 
-def imported(build: Builder) -> Callable[..., Any]:
-    """A function, imported where it is named by "module:function"."""
+def imported(build: Any) -> Any:
+    """`build` itself, or what "module:name" names."""
     if not isinstance(build, str):
         return build
     module, _, name = build.partition(":")
@@ -98,61 +93,45 @@ def imported(build: Builder) -> Callable[..., Any]:
 
 
 class UnknownParts(SpecError):
-    """A folder that was made with a user's file of parts, which nobody has named."""
+    """A folder was made with a file of parts that the user has not named."""
 
 
-OURS = "vampyro.catalogue.builders"
-VAMP: dict[str, Any] = {"n": 100, "options": ("weighted", "from-data", "fixed"), "exclusive": ("from-data", "fixed")}
+VAMP: dict[str, Any] = {
+    "n": 100, "options": ("weighted", "from-data", "fixed"), "exclusive": ("from-data", "fixed"), "on": (REAL, BITS),
+}  # fmt: skip
+FLOW: dict[str, Any] = {"options": ("shared",), "max_n": MAX_FLOW_LENGTH}
 NOT_REAL = "it is a density over real numbers"
 BENDS = "it bends a density over real numbers"
-
-
-def _flow(name: str, cls: str, n: int, help: str) -> Part:
-    return Part("flow", name, f"{OURS}:{cls}", help, n, ("shared",), max_n=MAX_FLOW_LENGTH)
-
-
 ROWS = (
-    Part(
-        "prior",
-        "standard",
-        {
-            REAL: f"{OURS}:standard",
-            POINTS: f"{OURS}:standard",
-            BITS: f"{OURS}:standard_bits",
-            CODES: f"{OURS}:uniform_codes",
-        },
-        "N(0, I); on bits and codes uniform",
-        on=EVERY,
-    ),
-    Part("prior", "mog", f"{OURS}:mog", "a mixture of N Gaussians", 10, ("weighted",)),
-    Part("prior", "vamp", f"{OURS}:vamp", "a VampPrior of N pseudo-inputs", **VAMP, on=(REAL, BITS)),
-    Part("prior", "vamp-base", f"{OURS}:vamp_base", "a VampPrior over the Gaussian bases", **VAMP, on=(REAL, BITS)),
-    Part("prior", "autoregressive", f"{OURS}:autoregressive_codes", "over a codebook's codes", on=(CODES,)),
+    Part("prior", "standard", help="N(0, I); on bits and codes uniform", on=EVERY),
+    Part("prior", "mog", help="a mixture of N Gaussians", n=10, options=("weighted",)),
+    Part("prior", "vamp", help="a VampPrior of N pseudo-inputs", **VAMP),
+    Part("prior", "vamp-base", help="a VampPrior over the Gaussian bases", **VAMP),
     Part("scoring prior", "own", help="the one that was trained", on=EVERY),
-    Part("scoring prior", "aggregate", f"{OURS}:aggregate", "the aggregated posterior", on=(REAL, BITS, CODES)),
-    Part("scoring prior", "gmm", f"{OURS}:gmm", "N Gaussians, fitted to the codes", 10, on=(REAL, POINTS)),
-    Part("flow", "none", f"{OURS}:no_flow", "no flow", on=EVERY),
-    _flow("planar", "planar", 5, "arXiv:1505.05770"),
-    _flow("radial", "radial", 5, "arXiv:1505.05770"),
-    _flow("sylvester", "sylvester", 4, "arXiv:1803.05649"),
-    _flow("iaf", "iaf", 4, "arXiv:1606.04934"),
-    _flow("coupling", "coupling", 4, "arXiv:1605.08803"),
-    _flow("spline", "spline", 4, "arXiv:1906.04032"),
-    Part("model", "vae", f"{OURS}:vae", "one level of latents", on=EVERY),
-    Part("model", "two-level", f"{OURS}:two_level", "z2 → z1 → x", on=(REAL, POINTS, BITS), levels=2),
-    Part("net", "mlp", f"{OURS}:mlp"),
-    Part("net", "conv", f"{OURS}:conv", "the VampPrior paper's"),
-    Part("net", "small-conv", f"{OURS}:small_conv"),
+    Part("scoring prior", "aggregate", help="the aggregated posterior", on=(REAL, BITS, CODES)),
+    Part("scoring prior", "gmm", help="N Gaussians, fitted to the codes", n=10, on=(REAL, POINTS)),
+    Part("flow", "none", help="no flow", on=EVERY),
+    Part("flow", "planar", help="arXiv:1505.05770", n=5, **FLOW),
+    Part("flow", "radial", help="arXiv:1505.05770", n=5, **FLOW),
+    Part("flow", "sylvester", help="arXiv:1803.05649", n=4, **FLOW),
+    Part("flow", "iaf", help="arXiv:1606.04934", n=4, **FLOW),
+    Part("flow", "coupling", help="arXiv:1605.08803", n=4, **FLOW),
+    Part("flow", "spline", help="arXiv:1906.04032", n=4, **FLOW),
+    Part("prior", "autoregressive", help="over a codebook's codes", on=(CODES,)),  # after the flows in lists of priors
+    Part("model", "vae", help="one level of latents", on=EVERY),
+    Part("model", "two-level", help="z2 → z1 → x", on=(REAL, POINTS, BITS), levels=2),
+    Part("net", "mlp"),
+    Part("net", "conv", help="the VampPrior paper's"),
+    Part("net", "small-conv"),
     *(Part("activation", name) for name in ("gated", "relu", "leaky-relu", "softplus", "tanh")),
-    Part("likelihood", "bernoulli", f"{OURS}:bernoulli", support="binary"),
-    Part("likelihood", "normal", f"{OURS}:normal_image", options=("learned",), support="real"),
-    Part("likelihood", "logistic", f"{OURS}:logistic", support="levels"),
-    Part("likelihood", "continuous-bernoulli", f"{OURS}:continuous_bernoulli", support="unit"),
-    Part("posterior", "normal", f"{OURS}:normal", why={"prior": "it is over a codebook's codes"}),
+    Part("likelihood", "bernoulli", support="binary"),
+    Part("likelihood", "normal", options=("learned",), support="real"),
+    Part("likelihood", "logistic", support="levels"),
+    Part("likelihood", "continuous-bernoulli", support="unit"),
+    Part("posterior", "normal", why={"prior": "it is over a codebook's codes"}),
     Part(
         "posterior",
         "delta",
-        f"{OURS}:delta",
         support=POINTS,
         why={
             "prior": "mixed points have no density, and a learned prior has one without bound",
@@ -164,7 +143,6 @@ ROWS = (
     Part(
         "posterior",
         "bernoulli",
-        f"{OURS}:bits",
         support=BITS,
         why={
             "prior": NOT_REAL,
@@ -177,7 +155,6 @@ ROWS = (
     Part(
         "posterior",
         "vq",
-        f"{OURS}:quantiser",
         n=64,
         support=CODES,
         why={
@@ -188,11 +165,11 @@ ROWS = (
             "objective": "samples of a point are one, and its KL does not move with the encoder",
         },
     ),
-    Part("condition", "none", f"{OURS}:given_nothing", on=EVERY),
-    Part("condition", "label", f"{OURS}:given_label", on=EVERY),
-    Part("objective", "elbo", f"{OURS}:elbo", options=("analytic", *ESTIMATORS), exclusive=ESTIMATORS, on=EVERY),
-    Part("objective", "iwae", f"{OURS}:iwae", "arXiv:1509.00519", 5),
-    Part("objective", "intro", f"{OURS}:intro", "arXiv:1807.06358", 40, ("reconstructions",)),
+    Part("condition", "none", on=EVERY),
+    Part("condition", "label", on=EVERY),
+    Part("objective", "elbo", options=("analytic", *ESTIMATORS), exclusive=ESTIMATORS, on=EVERY),
+    Part("objective", "iwae", help="arXiv:1509.00519", n=5),
+    Part("objective", "intro", help="arXiv:1807.06358", n=40, options=("reconstructions",)),
 )
 
 
@@ -202,25 +179,19 @@ def _families(rows: Iterable[Part]) -> dict[str, dict[str, Part]]:
     for row in rows:
         families.setdefault(row.family, {})[row.name] = row
         if row.family == "flow" and row.name != "none":
-            prior = Part("prior", row.name, f"{OURS}:flow_prior", row.help, row.n, max_n=row.max_n)
+            build = "vampyro.catalogue.builders:flow_prior"
+            prior = Part("prior", row.name, build, row.help, row.n, max_n=row.max_n)
             families.setdefault("prior", {})[row.name] = prior
     return families
 
 
 FAMILIES = _families(ROWS)
-_LAST = FAMILIES["prior"].pop("autoregressive")
-FAMILIES["prior"]["autoregressive"] = _LAST
 OPEN = ("prior", "flow", "likelihood", "posterior", "net", "objective")  # families that take a user's rows
 
 
 @dataclass(frozen=True)
 class UserParts:
-    """A user's rows, and where they come from.
-
-    Attributes:
-        families: {family: {name: row}}.
-        file, sha256: of the file that holds them, or None.
-    """
+    """A user's rows, {family: {name: row}}, and the file that they come from, or None."""
 
     families: Mapping[str, Mapping[str, Part]] = field(default_factory=dict)
     data_sets: tuple[DataSet, ...] = ()
@@ -228,7 +199,8 @@ class UserParts:
     sha256: str | None = None
 
 
-_user = UserParts()  # of the process: the threads of a sweep see it too
+_user = UserParts()  # of the process: the threads of a sweep use it too
+command = ExitStack()  # of this process's command line: `vampyro.cli.main` ends it, and with it the user's parts
 
 
 def rows(family: str) -> Mapping[str, Part]:
@@ -246,14 +218,14 @@ def user_parts() -> UserParts:
 
 
 @contextmanager
-def known(parts: "str | Path | UserParts | Iterable[Part | DataSet] | None") -> Iterator[UserParts]:
+def known(parts: str | Path | Iterable[Part | DataSet] | None) -> Iterator[None]:
     """Inside, a user's rows stand next to ours; without any, those that are known already.
 
     Args:
-        parts: a Python file with a list `PARTS`, or the rows themselves.
+        parts: a Python file with a list `PARTS`, which is executed, or the rows themselves.
 
     Raises:
-        SpecError: as `read_parts`.
+        SpecError: where the file cannot be read or executed or holds no `PARTS`, or a row is wrong.
 
     >>> row = Part("prior", "mine", lambda spec, guide, latent, shape, images: None)
     >>> with known([row]):
@@ -263,69 +235,29 @@ def known(parts: "str | Path | UserParts | Iterable[Part | DataSet] | None") -> 
     global _user
     before = _user
     if parts is None:
-        yield before
+        yield
         return
-    found = read_parts(parts)
+    found = _read(str(parts)) if isinstance(parts, (str, Path)) else _check(parts, "parts")
     with known_data_sets(found.data_sets):
         _user = found
         try:
-            yield found
+            yield
         finally:
             _user = before
 
 
-class Command(ExitStack):
-    """One command line: the file that its --parts names is known until it ends."""
-
-    def know(self, file: str) -> None:
-        """Execute a file of parts, once.
-
-        Raises:
-            SpecError: as `read_parts`.
-        """
-        if user_parts().file != file:
-            self.enter_context(known(file))
-
-
-command = Command()  # of this process; `vampyro.cli.main` ends it
-
-
-def read_parts(parts: "str | Path | UserParts | Iterable[Part | DataSet]") -> UserParts:
-    """Check a user's rows; of a file, its code is executed for that.
-
-    Raises:
-        SpecError: where the file cannot be read or executed or holds no `PARTS`, or a row is wrong.
-    """
-    if isinstance(parts, UserParts):
-        return parts
-    if isinstance(parts, (str, Path)):
-        source, digest = str(parts), file_digest(parts)
-        return replace(_check(_execute(source), f"parts {quote(source)}"), file=source, sha256=digest)
-    return _check(parts, "parts")
-
-
-def file_digest(file: str | Path) -> str:
-    """The sha256 of a file of parts.
-
-    Raises:
-        SpecError: where it cannot be read.
-    """
+def _read(file: str) -> UserParts:
+    """The list `PARTS` of a Python file, which is executed once; its imports are looked up in its folder too."""
+    what, path = f"parts {quote(file)}", Path(file).resolve()
     try:
-        return hashlib.sha256(Path(file).read_bytes()).hexdigest()
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError as error:
-        raise SpecError(
-            f"parts {quote(str(file))}: {error.strerror}; expected a Python file with a list PARTS"
-        ) from None
-
-
-def _execute(file: str) -> object:
-    """The list `PARTS` of a Python file, whose folder its imports are looked up in too."""
-    path = Path(file).resolve()
-    name = f"vampyro_parts_{file_digest(path)[:16]}"
+        raise SpecError(f"{what}: {error.strerror}; expected a Python file with a list PARTS") from None
+    name = f"vampyro_parts_{digest[:16]}"
     if name not in sys.modules:
         spec = importlib.util.spec_from_file_location(name, path)
         if path.suffix != ".py" or spec is None or spec.loader is None:
-            raise SpecError(f"parts {quote(file)}: expected a Python file, NAME.py, with a list PARTS")
+            raise SpecError(f"{what}: expected a Python file, NAME.py, with a list PARTS")
         module = importlib.util.module_from_spec(spec)
         sys.modules[name] = module  # dataclasses and pickling look their module up
         sys.path.insert(0, str(path.parent))
@@ -335,12 +267,12 @@ def _execute(file: str) -> object:
             del sys.modules[name]
             lines = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
             line = f"line {lines[-1].lineno}: " if lines else ""
-            raise SpecError(f"parts {quote(file)}: {line}{type(error).__name__}: {error}") from error
+            raise SpecError(f"{what}: {line}{type(error).__name__}: {error}") from error
         finally:
             sys.path.remove(str(path.parent))
     if "PARTS" not in vars(sys.modules[name]):
-        raise SpecError(f"parts {quote(file)} has no list PARTS: PARTS = [Part('prior', 'student', build=…)]")
-    return sys.modules[name].PARTS
+        raise SpecError(f"{what} has no list PARTS: PARTS = [Part('prior', 'student', build=…)]")
+    return replace(_check(sys.modules[name].PARTS, what), file=file, sha256=digest)
 
 
 def _check(parts: object, what: str) -> UserParts:
@@ -359,11 +291,10 @@ def _check(parts: object, what: str) -> UserParts:
 
 
 def check_recorded(file: str | None, sha256: str | None, where: str | Path, hint: str) -> str | None:
-    """Check that the parts which a folder was made with are known; nobody's file is executed without being named.
+    """Check that the parts which the folder `where` was made with are known; no file is executed unless it is named.
 
     Args:
         file, sha256: of the file of parts, as recorded; None where there was none.
-        where: the folder.
         hint: how to name the file, after "add".
 
     Returns:

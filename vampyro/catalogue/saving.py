@@ -3,15 +3,14 @@
 import json
 import os
 import warnings
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from vampyro.catalogue.assemble import Recipe, assemble
-from vampyro.catalogue.parts import UnknownParts, check_recorded, known, row_of
+from vampyro.catalogue.assemble import PARTS, assemble, input_shape
+from vampyro.catalogue.parts import UnknownParts, check_recorded, known
 from vampyro.catalogue.specs import parse
 from vampyro.errors import SpecError, quote
 from vampyro.files import writing
@@ -19,7 +18,7 @@ from vampyro.memory import CapacityError
 from vampyro.training.checkpoint import CheckpointError, load_checkpoint, save_checkpoint, weight_faults
 from vampyro.training.checkpoint_state import check_state
 
-HAND_BUILT = "by hand"  # what config.json says of programs that `assemble` did not make
+HAND_BUILT = {"programs": "by hand"}  # the config.json of programs that `assemble` did not make
 
 
 def save(folder: str | os.PathLike[str], model: nn.Module, guide: nn.Module) -> None:
@@ -27,7 +26,7 @@ def save(folder: str | os.PathLike[str], model: nn.Module, guide: nn.Module) -> 
 
     Args:
         folder: made where it is missing; it must not be that of a training run.
-        model, guide: modules. What of the guide the prior borrows is stored once.
+        model, guide: modules. Weights that both have are stored once.
 
     Raises:
         CheckpointError: where the folder holds a training run.
@@ -42,10 +41,8 @@ def save(folder: str | os.PathLike[str], model: nn.Module, guide: nn.Module) -> 
     path = Path(folder)
     if (path / "metrics.jsonl").exists():
         raise CheckpointError(f"{path} holds a training run, which has saved its programs: choose another folder")
-    recipe = vars(model).get("recipe")
-    config = recipe.to_json() if isinstance(recipe, Recipe) else {"programs": HAND_BUILT}
     with writing(path / "config.json") as file:
-        file.write((json.dumps(config, indent=2) + "\n").encode())
+        file.write((json.dumps(vars(model).get("recipe", HAND_BUILT), indent=2) + "\n").encode())
     save_checkpoint(path / "checkpoint.pt", {"weights": nn.ModuleList([model, guide]).state_dict()})
 
 
@@ -55,13 +52,12 @@ def load(
     parts: Any = None,
     contents: bytes | None = None,
 ) -> tuple[nn.Module, nn.Module]:
-    """The trained (model, guide) that `save` wrote, or of a run's folder its best epoch so far; in evaluation mode.
+    """The trained (model, guide) that `save` wrote, or the best epoch so far of a run's folder; in evaluation mode.
 
     Args:
         folder: with config.json and checkpoint.pt.
         into: programs that take the weights, for those that were built by hand.
-        parts: of your own, which the programs are made of, as `assemble` takes them. A file that config.json names is
-            not executed unless it is given here.
+        parts: rows of your own, as for `assemble`. A file that config.json names is executed only if it is given here.
         contents: the bytes of the checkpoint, where they have been read.
 
     Raises:
@@ -85,7 +81,7 @@ def _assembled(path: Path, warn: bool) -> tuple[nn.Module, nn.Module]:
         config = json.loads(path.read_text())
         if not isinstance(config, dict):
             raise TypeError(f"expected an object, got {quote(config)}")
-        if config.get("programs") == HAND_BUILT:
+        if config.items() >= HAND_BUILT.items():
             raise CheckpointError(
                 f"{path.parent} holds programs that were built by hand: build them again, and write "
                 "load(folder, into=(model, guide))"
@@ -93,32 +89,23 @@ def _assembled(path: Path, warn: bool) -> tuple[nn.Module, nn.Module]:
         file, digest = config.get("parts"), config.get("parts_sha256")
         if (changed := check_recorded(file, digest, path.parent, f"parts={file!r}")) and warn:
             warnings.warn(changed, stacklevel=3)
-        own = ("parts", "parts_sha256")
-        arguments = {field.name: config[field.name] for field in fields(Recipe) if field.name not in own}
-        inputs, *_ = row_of("condition", parse("condition", config["condition"]).name).builder()(
-            tuple(config["shape"]), config["classes"], None
-        )
+        arguments = {name: config[name] for name in (*PARTS, "shape", "classes")}
+        inputs = input_shape(parse("condition", config["condition"]).name, config["shape"], config["classes"])
         # For a prior that starts from data, until the checkpoint's weights replace them.
         count = parse("prior", config["prior"]).n or 0
         return assemble(**arguments, images=lambda: torch.zeros(count, *inputs))
+    except (UnknownParts, CheckpointError):
+        raise
     except KeyError as error:
         raise CheckpointError(f"{path} is not the config.json of a run: it lacks {error}") from None
-    except UnknownParts:
-        raise
     except (SpecError, CapacityError) as error:
         raise type(error)(f"{path}: {error}") from None
-    except CheckpointError:
-        raise
     except (OSError, ValueError, TypeError, RecursionError) as error:
         raise CheckpointError(f"{path} is not the config.json of a run: {error}") from None
 
 
 def _take(state: Any, program: nn.Module, source: Path) -> None:
-    """Put the weights of a checkpoint into the programs.
-
-    Raises:
-        CheckpointError: names the weights that do not fit.
-    """
+    """Put the weights of a checkpoint into the programs; a CheckpointError names those that do not fit."""
     if isinstance(state, dict) and state.keys() == {"weights"}:
         if faults := weight_faults(program.state_dict(), state["weights"]):
             more = f", and {len(faults) - 3} more" if len(faults) > 3 else ""

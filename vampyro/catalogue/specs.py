@@ -38,25 +38,22 @@ class Spec:
 
 
 def usage(family: str) -> str:
-    """How the family's specs are written.
+    """How the family's specs are written; options that exclude each other have bars between.
 
     >>> usage("objective")
     'elbo[:analytic][:score|relaxed|enumerate], iwae[:N], intro[:N][:reconstructions]'
     """
-    return ", ".join(
-        name + ("[:N]" if row.n is not None else "") + "".join(f"[:{option}]" for option in _options(row))
-        for name, row in rows(family).items()
-    )
 
+    def written(row: Part) -> str:
+        free = [option for option in row.options if option not in row.exclusive]
+        words = [*(["N"] if row.n is not None else []), *free, *filter(None, ["|".join(row.exclusive)])]
+        return row.name + "".join(f"[:{word}]" for word in words)
 
-def _options(form: Part) -> list[str]:
-    """Those that exclude each other as one, with bars between."""
-    free = [option for option in form.options if option not in form.exclusive]
-    return [*free, *(["|".join(form.exclusive)] if form.exclusive else [])]
+    return ", ".join(map(written, rows(family).values()))
 
 
 def parse(family: str, text: Any) -> Spec:
-    """Reads a spec of one family (`prior`, `flow`, …); a Spec is passed through.
+    """Read a spec of one family (`prior`, `flow`, …).
 
     Raises:
         SpecError: unknown name or option, N where none is taken, below 1 or too large, options that exclude each other.
@@ -82,10 +79,11 @@ def parse(family: str, text: Any) -> Spec:
             if part in options:
                 raise SpecError(f"{given}: option {quote(part)} is given twice")
             options.append(part)
-        elif position > 0 or not _is_number(part):
+        elif position > 0 or not re.fullmatch("[+-]?[0-9]+", part):
             if not form.options and form.n is None:
                 raise SpecError(f"{given}: {name!r} takes nothing after it, got {quote(part)}")
-            expected = _expected(form, position)
+            number = ["a whole number"] if form.n is not None and position == 0 else []
+            expected = " or ".join([*number, *map(repr, form.options)]) or "nothing"
             close = get_close_matches(part, form.options, n=1, cutoff=0.5)
             hint = f"; did you mean {close[0]!r}?" if close else ""
             raise SpecError(f"{given}: expected {expected}, got {quote(part)}{hint}")
@@ -104,7 +102,7 @@ def parse(family: str, text: Any) -> Spec:
 
 
 def parse_each(family: str, text: Any, count: int) -> list[Spec]:
-    """A spec for each of `count` things: one for all of them, or as many with commas between.
+    """A spec for each of `count` things, from one spec for all of them or `count` with commas between.
 
     >>> parse_each("flow", "planar:5,none", 2)
     [Spec('planar:5'), Spec('none')]
@@ -114,13 +112,3 @@ def parse_each(family: str, text: Any, count: int) -> list[Spec]:
         expected = "one" if count == 1 else f"one, or {count} with commas between"
         raise SpecError(f"{family} {quote(text)}: expected {expected}")
     return specs * (count // len(specs))
-
-
-def _expected(form: Part, position: int) -> str:
-    """What could have stood at this position, in words."""
-    number = ["a whole number"] if form.n is not None and position == 0 else []
-    return " or ".join(number + [repr(option) for option in form.options]) or "nothing"
-
-
-def _is_number(text: str) -> bool:
-    return re.fullmatch("[+-]?[0-9]+", text) is not None

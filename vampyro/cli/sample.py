@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vampyro.catalogue.parts import MANY
+from vampyro.catalogue.parts import MAX_COUNT
 from vampyro.errors import SpecError, UserError
 from vampyro.runs.arguments import COUNT, Parser, file, number
 from vampyro.runs.config import check_data
@@ -19,7 +19,7 @@ BYTES_PER_PIXEL = 16  # while it is drawn
 
 def labels(text: str) -> list[int]:
     """An argparse type: `7` → [7], and `3,8` → [3, 8]."""
-    return [number(int, 0, MANY)(part) for part in text.split(",")]
+    return [number(int, 0, MAX_COUNT)(part) for part in text.split(",")]
 
 
 def parser() -> Parser:

@@ -1,4 +1,4 @@
-"""What torch and Pyro lack: mixtures at the price of a GEMM, likelihoods of grey images that keep their digits."""
+"""Distributions that torch and Pyro lack: mixtures scored by a GEMM, accurate likelihoods of grey images."""
 
 from vampyro.distributions.base import Distribution, pairwise_log_prob
 from vampyro.distributions.bernoulli import LinearBernoulli

@@ -1,7 +1,8 @@
-"""The contract of our distributions: what each has beside Pyro's, with the general algorithm as the default."""
+"""The base class of our distributions: methods that Pyro's do not have, with the general algorithm as the default."""
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -10,20 +11,11 @@ from torch import Tensor
 
 
 class Distribution(TorchDistribution):
-    """A Pyro distribution that can be the components of a `Mixture`, and says what to do where a moment is missing.
+    """A Pyro distribution that can be the components of a `Mixture`. Its errors say how to estimate a missing moment.
 
     A subclass must have what every Pyro distribution must: `arg_constraints`, `support`, `log_prob(z)` and `sample` (or
-    `rsample` and `has_rsample`), in the precision of z where a likelihood is to be reported in float64. It may have,
-    with K components as its batch shape (K,) and with N points:
-
-    - `changed(change)`: the same with other parameters; `expand` and `select` follow from it.
-    - `pairwise_log_prob(z)`: every point under every component, K numbers for each; by broadcasting here.
-    - `log_prob_of(z, n, k)`: pairs of point and component, (P,); asked for only where `costly`.
-    - `straight_through()`: the same with a gradient, where it has no `rsample`; itself here.
-    - `mean`, `variance`, `entropy()`: an error here that says how to estimate them: `instead`, where {estimate} is the
-      usual way, by samples of `symbol`.
-
-    Of other distributions, torch's or Pyro's, the functions that ask for these take the defaults.
+    `rsample` and `has_rsample`), in the precision of z where a likelihood is to be reported in float64. It may override
+    the methods below. Distributions of torch or Pyro are treated by the defaults.
 
     >>> class Laplace(Distribution):
     ...     arg_constraints, support = {}, torch.distributions.constraints.real
@@ -39,22 +31,27 @@ class Distribution(TorchDistribution):
     (Laplace(batch 3), Laplace(batch 2×3), Laplace(batch 2), torch.Size([5, 3]))
     """
 
-    symbol = "p"
-    instead = "{estimate} estimates it"
+    symbol = "p"  # for the distribution, in errors
+    instead = "{estimate} estimates it"  # the advice of an error about a moment {name}
 
     def changed(self, change: Callable[[Tensor], Tensor]) -> "Distribution | None":
-        """The same with change(t) for each parameter t, (*batch, …), unchecked; None where these have no such shape."""
+        """The same with change(t) for each parameter t, (*batch, …), unchecked: `expand` and `select` follow from it.
+
+        None here, for parameters without that shape.
+        """
         return None
 
     def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> "Distribution":
-        """The same with that batch shape; the shape alone changes where parameters do not have the batch's.
+        """The same with that batch shape; only the shape changes where parameters do not have that of the batch.
 
         Raises:
             ValueError: where the batch shape does not expand to that.
         """
-        check_expand(self, batch_shape)
-        shape, own = torch.Size(batch_shape), len(self.batch_shape)
-        new = self.changed(lambda t: t.expand(shape + t.shape[own:]))
+        shape, own = torch.Size(batch_shape), tuple(self.batch_shape)
+        if not broadcasts_to(own, shape):
+            expected = f"one that {own}, the batch shape of the {type(self).__name__}, expands to"
+            raise ValueError(f"batch_shape is {tuple(shape)}, expected {expected}")
+        new = self.changed(lambda t: t.expand(shape + t.shape[len(own) :]))
         if new is None:
             return self.reshaped(shape)
         new._validate_args = self._validate_args
@@ -67,7 +64,7 @@ class Distribution(TorchDistribution):
         return new
 
     def select(self, index: Any, dtype: torch.dtype | None = None) -> "Distribution | None":
-        """Those of the batch, by their index, in that precision or their own; None where they cannot be told apart."""
+        """The batch members at that index, in that precision or their own; None where `changed` is not defined."""
         return self.changed(lambda t: t[index].to(dtype or t.dtype))
 
     def pairwise_log_prob(self, z: Tensor) -> Tensor:
@@ -76,7 +73,7 @@ class Distribution(TorchDistribution):
 
     @property
     def costly(self) -> bool:
-        """Whether a pair costs so much in float64 that float32 should say first which matter, for `log_prob_of`."""
+        """Whether to screen components in float32 before scoring the relevant ones in float64, by `log_prob_of`."""
         return False
 
     def log_prob_of(self, z: Tensor, point: Tensor, component: Tensor) -> Tensor:
@@ -87,37 +84,36 @@ class Distribution(TorchDistribution):
         return chosen.log_prob(z[point])
 
     def straight_through(self) -> "Distribution":
-        """The same with a gradient, biased, through its draws; itself where there is none."""
+        """The same with a biased gradient through its samples; itself where there is no such estimator."""
         return self
 
-    def _no_closed_form(self, name: str) -> NotImplementedError:
-        estimate = {
-            "mean": "{0}.sample((1000,)).mean(0)",
-            "variance": "{0}.sample((1000,)).var(0)",
-            "entropy": "-{0}.log_prob({0}.sample((1000,))).mean(0)",
-        }[name].format(self.symbol)
-        advice = self.instead.format(name=name, estimate=estimate)
-        return NotImplementedError(f"{name}: {self} has no closed-form {name}; {advice}")
+    @contextmanager
+    def _closed_form(self, name: str) -> Iterator[None]:
+        """Inside, a missing moment is an error that says how to estimate it."""
+        try:
+            yield
+        except NotImplementedError:
+            estimate = {
+                "mean": "{0}.sample((1000,)).mean(0)",
+                "variance": "{0}.sample((1000,)).var(0)",
+                "entropy": "-{0}.log_prob({0}.sample((1000,))).mean(0)",
+            }[name].format(self.symbol)
+            advice = self.instead.format(name=name, estimate=estimate)
+            raise NotImplementedError(f"{name}: {self} has no closed-form {name}; {advice}") from None
 
     @property
     def mean(self) -> Tensor:
-        try:
+        with self._closed_form("mean"):
             return super().mean
-        except NotImplementedError:
-            raise self._no_closed_form("mean") from None
 
     @property
     def variance(self) -> Tensor:
-        try:
+        with self._closed_form("variance"):
             return super().variance
-        except NotImplementedError:
-            raise self._no_closed_form("variance") from None
 
     def entropy(self) -> Tensor:
-        try:
+        with self._closed_form("entropy"):
             return super().entropy()
-        except NotImplementedError:
-            raise self._no_closed_form("entropy") from None
 
     def __repr__(self) -> str:
         event = [f"event {times(self.event_shape)}"] if self.event_shape else []
@@ -136,7 +132,7 @@ def pairwise_log_prob(components: torch.distributions.Distribution, z: Tensor) -
 
 
 def times(shape: Sequence[int]) -> str:
-    """A shape as a `repr` writes it: 2×3, and () where it is empty."""
+    """A shape as text: 2×3, and () where it is empty."""
     return "×".join(map(str, shape)) or "()"
 
 
@@ -148,29 +144,11 @@ def broadcasts_to(shape: Sequence[int], batch: Sequence[int]) -> bool:
         return False
 
 
-def check_expand(distribution: torch.distributions.Distribution, batch_shape: Sequence[int]) -> None:
-    """Raise where `distribution.expand(batch_shape)` is not possible.
-
-    Raises:
-        ValueError: names both shapes.
-
-    >>> check_expand(torch.distributions.Normal(torch.zeros(3), 1.0), (2, 4))
-    Traceback (most recent call last):
-    ValueError: batch_shape is (2, 4), expected one that (3,), the batch shape of the Normal, expands to
-    """
-    if not broadcasts_to(distribution.batch_shape, batch_shape):
-        own = tuple(distribution.batch_shape)
-        name = type(distribution).__name__
-        raise ValueError(
-            f"batch_shape is {tuple(batch_shape)}, expected one that {own}, the batch shape of the {name}, expands to"
-        )
-
-
-CACHED_NUMBERS = 2**20  # made at a time on a CPU, in whose caches they should stay; elsewhere 64 times as many
+CACHED_NUMBERS = 2**20  # computed at a time, to fit the cache of a CPU; 64 times as many elsewhere
 
 
 def blocks(points: Tensor, numbers: int) -> tuple[Tensor, ...]:
-    """Points (N, …) in portions of equal length, but for the last, where each makes so many numbers.
+    """Points (N, …) in blocks of equal length, but for the last; `numbers` are computed for each point.
 
     >>> [len(block) for block in blocks(torch.zeros(2048, 2), numbers=1000)]
     [1024, 1024]

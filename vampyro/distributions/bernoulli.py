@@ -1,4 +1,4 @@
-"""Binary images whose logits are linear in a few features, which log_prob makes use of."""
+"""Binary images whose logits are linear in a few features."""
 
 import math
 from collections.abc import Sequence
@@ -18,24 +18,19 @@ class LinearBernoulli(Distribution):
     """Π_i Ber(x_i; σ(l_i)), l = W h + b.
 
     log p(x) = Σ_i x_i l_i - softplus(l_i), and Σ_i x_i l_i = h·(Wᵀx) + x·b: where many h explain one x, as in
-    importance sampling, Wᵀx is computed once, and of the logits nothing is left to do but the softplus. One h for one x
-    is scored as `Bernoulli(logits=l)` is, to the bit.
+    importance sampling, Wᵀx is computed once. One h for one x is scored as by `Bernoulli(logits=l)`, to the bit.
 
     Args:
         h: (..., features).
         weight, bias: (pixels, features), (pixels,).
         shape: of an image, `pixels` numbers in all.
 
-    Batch shape (...), event shape `shape`.
-
     Raises:
         ValueError: under Pyro's validation, where x is not binary.
 
     >>> p = LinearBernoulli(torch.randn(100, 7, 3), torch.randn(20, 3), torch.zeros(20), (1, 4, 5))
-    >>> p
-    LinearBernoulli(batch 100×7, event 1×4×5)
-    >>> p.log_prob(torch.ones(7, 1, 4, 5)).shape
-    torch.Size([100, 7])
+    >>> p, p.log_prob(torch.ones(7, 1, 4, 5)).shape
+    (LinearBernoulli(batch 100×7, event 1×4×5), torch.Size([100, 7]))
     """
 
     arg_constraints = {}
@@ -91,8 +86,8 @@ class LinearBernoulli(Distribution):
 def _sum_of_softplus(logits, lanes=16):
     """Σ_i log(1 + exp l_i) = Σ_i max(l_i, 0) + log Π_i (1 + exp -|l_i|), the last dimension.
 
-    Each factor lies in (1, 2], so up to 100 of them multiply within float32: one logarithm instead of so many. That
-    takes more operations, which pays, threefold, where a compiler makes one loop of them.
+    Each factor lies in (1, 2], so up to 100 of them multiply within float32: one logarithm instead of so many. Where a
+    compiler makes one loop of it, it is three times as fast.
     """
     pixels = logits.shape[-1]
     if get_proxy_mode() is None or pixels % lanes or pixels > 100 * lanes:

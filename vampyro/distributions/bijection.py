@@ -1,4 +1,4 @@
-"""The contract of the invertible maps in flows: a map and its log-determinant are computed together, and remembered."""
+"""The base class of the invertible maps in flows. A map remembers its last point, image and log-determinant."""
 
 import copy
 from typing import Any
@@ -20,14 +20,13 @@ class Bijection(Transform):
 
     where the log-determinant is (...), or a number where it is the same everywhere: 0.0 of a rotation.
 
-    It has `length`, `latent` (None where it maps vectors of any size), and `batch_shape`, that of its parameters: ()
-    says that one map serves every point, (K,) that component k has its own, and then the points are (..., K, latent).
-    Its tensors stand in attributes, each (*batch_shape, …): a VampPrior scores some components only, and `select`
-    indexes every tensor that it finds. Where one has no such batch, override `_index`. Where algebra beats inverting
-    every point for every component, override `pairwise_log_prob`.
+    It has `length`, `latent` (None where it maps vectors of any size), and `batch_shape`, that of its parameters:
+    () where one map serves every point; (K,) where component k has its own map, for points (..., K, latent).
+    Its tensors are attributes of shape (*batch_shape, …), which `select` indexes. Where one has no such batch, override
+    `_index`.
 
-    It remembers the last pair, as Pyro expects of a transform, so that scoring one's own sample is free. A pair that
-    was computed without gradients is forgotten where they are wanted, and so is one that was changed in place.
+    The last pair is remembered, so that scoring one's own sample is free. A pair that was computed without gradients
+    is forgotten where they are wanted, and so is one that was changed in place.
 
     >>> class Mirror(Bijection):
     ...     batch_shape, length = (), 1
@@ -46,42 +45,39 @@ class Bijection(Transform):
 
     def __init__(self):
         super().__init__(cache_size=1)
-        self._log_det: Any = None  # of the remembered pair, as what follows
+        self._forget()
+
+    def _forget(self):
+        self._cached_x_y: Any = None, None
+        self._log_det: Any = None  # of that pair, as what follows
         self._has_graph, self._state = False, None
 
     @property
     def inv(self) -> Transform:
         inverse = super().inv
-        self._inv = None  # it knows this map: were it known in turn, a graph would live until garbage is collected
+        self._inv = None  # a cycle of the two would keep a graph alive until garbage is collected
         return inverse
 
     def __call__(self, x: Tensor) -> Tensor:
-        self._forget_what_is_stale()
+        self._forget_stale_pair()
         y = super().__call__(x)
         self._state = self._state_of_pair()
         return y
 
     def _inv_call(self, y):
-        self._forget_what_is_stale()
+        self._forget_stale_pair()
         x = super()._inv_call(y)
         self._state = self._state_of_pair()
         return x
 
-    def _forget_what_is_stale(self):
+    def _forget_stale_pair(self):
         without_graph = torch.is_grad_enabled() and not self._has_graph
         if without_graph or self._state != self._state_of_pair():
             self._cached_x_y = None, None
 
     def _state_of_pair(self):
-        """Return a value that differs after one of the two changes in place, as by an optimiser, or needs gradients."""
+        """A value that changes where one of the two is changed in place, as by an optimiser, or requires gradients."""
         return [t is None or t.is_inference() or (t._version, t.requires_grad) for t in self._cached_x_y]
-
-    def _check(self, x):
-        """Parameters of one dimension would broadcast, and the log-determinant be another map's."""
-        if self.latent not in (None, x.shape[-1]):
-            raise ValueError(
-                f"{self} maps vectors of {self.latent}, got {x.shape[-1]}: build the flow with that latent"
-            )
 
     def _call(self, x):
         return self._compute(self.push, x)[0]
@@ -90,8 +86,11 @@ class Bijection(Transform):
         return self._compute(self.pull, y)[0]
 
     def _compute(self, way, x):
-        """The other end of the pair, and the log-determinant as a tensor, remembered where a pair is."""
-        self._check(x)
+        """The other end of the pair, and the log-determinant as a tensor."""
+        if self.latent not in (None, x.shape[-1]):  # parameters of one dimension would broadcast
+            raise ValueError(
+                f"{self} maps vectors of {self.latent}, got {x.shape[-1]}: build the flow with that latent"
+            )
         other, log_det = way(x)
         if not isinstance(log_det, torch.Tensor):
             log_det = x.new_full(x.shape[:-1], log_det)
@@ -100,7 +99,7 @@ class Bijection(Transform):
         return other, log_det
 
     def log_abs_det_jacobian(self, x: Tensor, y: Tensor | None) -> Tensor:
-        self._forget_what_is_stale()
+        self._forget_stale_pair()
         if not self._cache_size:
             return self._compute(self.push, x)[1]
         if self._cached_x_y[0] is not x:
@@ -113,14 +112,15 @@ class Bijection(Transform):
             raise ValueError(f"cache_size is {cache_size}, expected 0 or 1")
         if cache_size == self._cache_size:
             return self
-        new = self._forgetful()
+        new = self._copy()
         new._cache_size = cache_size
         return new
 
-    def _forgetful(self):
-        """A copy that has seen nothing and is nobody's inverse."""
+    def _copy(self):
+        """A copy without a pair or an inverse."""
         new = copy.copy(self)
-        new._cached_x_y, new._log_det, new._has_graph, new._state, new._inv = (None, None), None, False, None, None
+        new._forget()
+        new._inv = None
         return new
 
     def push(self, x: Tensor) -> tuple[Tensor, Tensor | float]:
@@ -134,16 +134,23 @@ class Bijection(Transform):
     def pairwise_log_prob(
         self, base: DiagonalNormal, z: Tensor, pairs: tuple[Tensor, Tensor] | None = None
     ) -> Tensor | None:
-        """The density of T_k(base_k) at every z_n, (..., K), or of the pairs (n, k), (P,); None: no faster than one by
-        one.
+        """The density of T_k(base_k) at every z_n, (..., K), or of the pairs (n, k), (P,), nats, in the precision of z.
+
+        Args:
+            base: the components' bases, batch shape (K,).
+            z: (..., latent); with `pairs` (N, latent).
+            pairs: two tensors (P,) of indices, or None for all pairs.
+
+        Returns:
+            None here: nothing is faster than inverting every point for every component.
         """
         return None
 
     def select(self, index: Any, dtype: torch.dtype) -> "Bijection":
-        """The maps of those batch members, by their index, in that precision; itself where one map serves all."""
+        """The maps of the batch members at that index, in that precision; itself where one map serves all."""
         if not self.batch_shape:
             return self
-        new = self._forgetful()
+        new = self._copy()
         new._index(index, dtype)
         return new
 

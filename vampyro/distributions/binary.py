@@ -1,4 +1,4 @@
-"""Vectors of independent bits, with the algebra that mixtures need and a gradient where one is wanted."""
+"""Vectors of independent bits, with the algebra that mixtures need and a straight-through gradient."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,7 +12,7 @@ from torch.nn.functional import logsigmoid
 
 from vampyro.distributions.base import Distribution
 
-MOST_BITS = 12  # that are enumerated: 4096 values
+MAX_BITS = 12  # that are enumerated: 4096 values
 
 
 class BernoulliVector(Distribution, dist.Independent):  # type: ignore[override]
@@ -23,14 +23,9 @@ class BernoulliVector(Distribution, dist.Independent):  # type: ignore[override]
     Args:
         logits: l, (..., latent).
 
-    Raises:
-        ValueError: under Pyro's validation, where a logit is not a number or z is not binary.
-
     >>> q = BernoulliVector(torch.zeros(3, 2))
-    >>> q
-    BernoulliVector(batch 3, event 2)
-    >>> q.log_prob(torch.ones(2)).exp()
-    tensor([0.2500, 0.2500, 0.2500])
+    >>> q, q.log_prob(torch.ones(2)).exp()
+    (BernoulliVector(batch 3, event 2), tensor([0.2500, 0.2500, 0.2500]))
     >>> q.pairwise_log_prob(torch.zeros(5, 2)).shape        # 5 points under each of 3 components
     torch.Size([5, 3])
     """
@@ -57,21 +52,14 @@ class BernoulliVector(Distribution, dist.Independent):  # type: ignore[override]
 
     @torch.no_grad()
     def sample(self, sample_shape: Any = torch.Size()) -> Tensor:
-        """σ(l) against a uniform number, which a compiled graph draws as Python does."""
+        """By uniform numbers, which a compiled graph draws as Python does."""
         probs = self.logits.sigmoid().expand(self._extended_shape(sample_shape))
         return (torch.rand_like(probs) < probs).to(probs.dtype)
 
     def pairwise_log_prob(self, z: Float[Tensor, "*points latent"]) -> Float[Tensor, "*points components"]:
-        """log p_k(z_n) = z_n·l_k + Σ_d log σ(-l_kd) for every point and component: one matrix product.
-
-        Args:
-            z: (..., latent); this distribution's batch shape must be (K,).
-
-        Returns:
-            (..., K), nats, in the precision of `z`.
-        """
+        """log p_k(z_n) = z_n·l_k + Σ_d log σ(-l_kd), by one matrix product in the precision of `z`."""
         logits = self.logits.to(z.dtype)
-        # A row for each component: sums over points, which its gradient is made of, go along the rows.
+        # A row for each component: the gradient's sums over points go along the rows.
         scores = logits @ z.reshape(-1, z.shape[-1]).T + logsigmoid(-logits).sum(-1, keepdim=True)
         return scores.T.reshape(*z.shape[:-1], len(logits))
 
@@ -85,8 +73,8 @@ class BernoulliVector(Distribution, dist.Independent):  # type: ignore[override]
         [[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]]
         """
         bits = self.event_shape[0]
-        if bits > MOST_BITS:
-            raise ValueError(f"{bits} bits have 2^{bits} values: at most {MOST_BITS} bits are enumerated")
+        if bits > MAX_BITS:
+            raise ValueError(f"{bits} bits have 2^{bits} values: at most {MAX_BITS} bits are enumerated")
         numbers = torch.arange(2**bits, device=self.logits.device).unsqueeze(-1)
         values = (numbers >> torch.arange(bits - 1, -1, -1, device=numbers.device) & 1).to(self.logits.dtype)
         values = values.reshape(-1, *[1] * len(self.batch_shape), bits)
@@ -100,13 +88,12 @@ class BernoulliVector(Distribution, dist.Independent):  # type: ignore[override]
 
 
 class StraightThroughBernoulli(BernoulliVector):
-    """A `BernoulliVector` whose `rsample` is exactly binary and all the same has a gradient   (Bengio et al. 2013,
-    arXiv:1308.3432), of second order (Liu et al. 2023, arXiv:2304.08612).
+    """A `BernoulliVector` whose `rsample` is exactly binary and has a gradient   (Bengio et al. 2013, arXiv:1308.3432),
+    of second order (Liu et al. 2023, arXiv:2304.08612).
 
     ∇_l E[f(z)] is p(1 - p) (f(1) - f(0)) for one bit, p = σ(l). The trapezium rule puts ½ (f'(0) + f'(1)) for the
-    difference, and ½ |z - p| f'(z) has that as its mean: so dz/dl is set to ½ |z - p|. Exact where f is a quadratic of
-    each bit by itself, whatever the others are, biased elsewhere. With dz/dl = p(1 - p), as it was first proposed, f is
-    to be linear.
+    difference, and ½ |z - p| f'(z) has that as its mean: so dz/dl is set to ½ |z - p|. This is exact where f is
+    quadratic in each bit, and biased elsewhere.
 
     >>> logits = torch.zeros(1000, 2, requires_grad=True)
     >>> z = BernoulliVector(logits).straight_through().rsample()

@@ -1,4 +1,4 @@
-"""Distributions over vectors of codes: M vectors side by side, each one of the K in a codebook."""
+"""Distributions over M vectors, each one of the K codes in a codebook."""
 
 import math
 from collections.abc import Callable
@@ -13,9 +13,9 @@ from vampyro.distributions.base import Distribution, times
 
 
 def one_hot(z: Float[Tensor, "*batch latent"], codebook: Float[Tensor, "codes d"]) -> Bool[Tensor, "*batch m codes"]:
-    """Which code each vector of z is: (..., M·d) → (..., M, K) truth values, all false for a vector that is no code.
+    """Which code each vector of z is: (..., M·d) → (..., M, K) truth values, all false for a vector that is not a code.
 
-    By equality, whatever the precision of z: codes are copied, never computed. They are taken to be distinct.
+    By equality in any precision: codes are copied, never computed. They must be distinct.
 
     >>> one_hot(torch.tensor([1.0, 1.0, 0.0, 0.0]), codebook=torch.tensor([[0.0, 0.0], [1.0, 1.0]])).int()
     tensor([[0, 1],
@@ -32,8 +32,7 @@ def squared_distances(
 
 
 def _drawn(logits, sample_shape=torch.Size()):
-    """Indices k ~ softmax(logits). Where these are NaN it is some index, and `log_prob` says NaN: the draw itself would
-    raise no more than that on a CPU, and stop a CUDA device."""
+    """Indices k ~ softmax(logits); any index where these are NaN, which would stop a CUDA device."""
     return Categorical(logits=logits.nan_to_num(0.0, -math.inf, -math.inf), validate_args=False).sample(sample_shape)
 
 
@@ -63,7 +62,6 @@ class CodeDistribution(Distribution):
         return CodeVectors(self.codebook)
 
     def one_hot(self, z: Float[Tensor, "*batch latent"]) -> Bool[Tensor, "*batch m codes"]:
-        """Which code each vector of z is."""
         return one_hot(z, self.codebook)
 
     def __repr__(self) -> str:
@@ -73,7 +71,7 @@ class CodeDistribution(Distribution):
 
 
 class Codes(CodeDistribution):
-    """Π_m Cat(k_m; softmax(logits_m)), z = (e_{k_1}, …, e_{k_M}): every vector a code, drawn by itself.
+    """Π_m Cat(k_m; softmax(logits_m)), z = (e_{k_1}, …, e_{k_M}): independent codes.
 
     `log_prob` is -∞ off the K^M points, and computes in the precision of z.
 
@@ -82,10 +80,8 @@ class Codes(CodeDistribution):
         codebook: (K, d), the rows distinct.
 
     >>> p = Codes(torch.zeros(5, 3), codebook=torch.eye(3))
-    >>> p
-    Codes(3^5 vectors, event 15)
-    >>> p.log_prob(p.sample((2,)))
-    tensor([-5.4931, -5.4931])
+    >>> p, p.log_prob(p.sample((2,)))
+    (Codes(3^5 vectors, event 15), tensor([-5.4931, -5.4931]))
     """
 
     def __init__(
@@ -113,9 +109,9 @@ class Codes(CodeDistribution):
         return log_prob.masked_fill(~hot.any(-1).all(-1), -math.inf)
 
     def pairwise_log_prob(self, z: Float[Tensor, "*points latent"]) -> Float[Tensor, "*points components"]:
-        """Every point under every distribution of the batch, (K,): (..., M·d) → (..., K), one matrix product."""
+        """As that of `Distribution`, by one matrix product."""
         hot = self.one_hot(z)
-        # The product would make NaN of 0 · -∞. So -∞ is the lowest number in it, and what contains that is -∞ again.
+        # 0 · -∞ would be NaN. So -∞ is the lowest number in the product, and what contains that is -∞ again.
         lowest = torch.finfo(z.dtype).min
         log_prob = hot.flatten(-2).to(z.dtype) @ self.log_probs.to(z.dtype).clamp(min=lowest).flatten(-2).mT
         impossible = (log_prob <= lowest / 2) | ~hot.any(-1).all(-1, keepdim=True)
@@ -136,10 +132,10 @@ class Codes(CodeDistribution):
 class AutoregressiveCodes(CodeDistribution):
     """Π_m Cat(k_m; softmax(logits_m(k_1 … k_{m-1}))), z = (e_{k_1}, …, e_{k_M}).
 
-    `log_prob` takes one call of the network, a draw takes M.
+    `log_prob` takes one call of the network, a sample takes M.
 
     Args:
-        logits: one-hot codes (..., M·K) → (..., M·K), those of m depending on the codes before m alone.
+        logits: one-hot codes (..., M·K) → (..., M·K); those of m depend on the codes before m alone.
         codebook: (K, d), the rows distinct.
         positions: M.
 
@@ -212,7 +208,7 @@ class Quantised(CodeDistribution):
         return self.reshaped(encoded.shape[:-1], encoded=encoded, codes=change(self.codes))
 
     def rsample(self, sample_shape: Any = torch.Size()) -> Tensor:
-        # The difference is zero, and not only nearly: z is a code to the last bit.
+        # The difference is exactly zero: z is a code to the last bit.
         z = self.codes + (self.encoded - self.encoded.detach())
         return z.expand(self._extended_shape(sample_shape))
 

@@ -1,6 +1,6 @@
 """The continuous Bernoulli, normalised for every logit."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -10,18 +10,12 @@ from torch.distributions import constraints
 from vampyro.distributions.base import Distribution
 
 SERIES_BELOW = 0.5  # below it the closed forms' gradients lose digits, and six terms of the series are exact in float64
-
-
 # log(sinh(l/2)/(l/2)) = Σ_n B₂ₙ l²ⁿ/(2n (2n)!), with B the Bernoulli numbers: the coefficients of l², l⁴, …
 SERIES = (1 / 24, -1 / 2880, 1 / 181440, -1 / 9676800, 1 / 479001600, -691 / 15692092416000)
 
 
-def power_series(coefficients: Sequence[Any], x: Any) -> Any:
-    """Σ_n coefficients[n] xⁿ.
-
-    >>> power_series((1, 2, 3), 10)
-    321.0
-    """
+def _power_series(coefficients, x):
+    """Σ_n coefficients[n] xⁿ."""
     total = 0.0
     for coefficient in reversed(coefficients):
         total = total * x + coefficient
@@ -32,9 +26,8 @@ class ContinuousBernoulli(Distribution):
     """p(x) = C(λ) λ^x (1 - λ)^(1-x), λ = σ(logits), x in [0, 1]   (arXiv:1907.06845).
 
     With l = logit λ this is e^(l (x - ½)) (l/2)/sinh(l/2): an exponential in the distance from the end that l favours,
-    cut at 1. It is finite and normalised for every l. torch's own goes through λ, which float32 cannot tell from 1
-    beyond l = 16: there its density does not integrate to 1 (to 0.53 at l = 30) and its normaliser has no gradient,
-    so that training is misled wherever a decoder is sure.
+    cut at 1. It is finite and normalised for every l. torch's own goes through λ, which is 1 in float32 beyond l = 16:
+    there its density does not integrate to 1 (to 0.53 at l = 30) and its normaliser has no gradient.
 
     Args:
         logits: a tensor of the batch shape.
@@ -43,12 +36,8 @@ class ContinuousBernoulli(Distribution):
         ValueError: under Pyro's validation, where x is outside [0, 1] or a logit not finite.
 
     >>> p = ContinuousBernoulli(torch.tensor([0.0, 2.0, 1000.0]))
-    >>> p
-    ContinuousBernoulli(batch 3)
-    >>> p.log_prob(torch.tensor(1.0))
-    tensor([0.0000, 0.8386, 6.9078])
-    >>> p.mean
-    tensor([0.5000, 0.6565, 0.9990])
+    >>> p, p.log_prob(torch.tensor(1.0)), p.mean
+    (ContinuousBernoulli(batch 3), tensor([0.0000, 0.8386, 6.9078]), tensor([0.5000, 0.6565, 0.9990]))
     """
 
     arg_constraints = {"logits": constraints.real}
@@ -60,14 +49,14 @@ class ContinuousBernoulli(Distribution):
         super().__init__(logits.shape, validate_args=validate_args)
 
     def _split(self, logits):
-        """Where |l| is small; l there, else 0; |l| elsewhere, else a number that gives no NaN."""
+        """Where |l| is small; l there, else 0; |l| elsewhere, else 1, which gives no NaN."""
         near = logits.abs() < SERIES_BELOW
         return near, logits.masked_fill(~near, 0), logits.abs().masked_fill(near, 1)
 
     @property
     def mean(self) -> Tensor:
         near, small, size = self._split(self.logits)
-        slope = power_series([2 * (n + 1) * c for n, c in enumerate(SERIES)], small.square())
+        slope = _power_series([2 * (n + 1) * c for n, c in enumerate(SERIES)], small.square())
         # 1/(e^l - 1), written in e^-l: the gradient of 1/expm1(l) is ∞/∞ from l = 89 on.
         distance = 1 / size + (-size).exp() / torch.expm1(-size)
         return torch.where(near, 0.5 + small * slope, torch.where(self.logits > 0, 1 - distance, distance))
@@ -76,7 +65,7 @@ class ContinuousBernoulli(Distribution):
     def variance(self) -> Tensor:
         """1/l² - 1/(4 sinh²(l/2)), the second derivative of log sinh(l/2)/(l/2)."""
         near, small, size = self._split(self.logits)
-        series = power_series([2 * (n + 1) * (2 * n + 1) * c for n, c in enumerate(SERIES)], small.square())
+        series = _power_series([2 * (n + 1) * (2 * n + 1) * c for n, c in enumerate(SERIES)], small.square())
         away = size.square().reciprocal() - (-size).exp() / torch.expm1(-size).square()
         return torch.where(near, series, away)
 
@@ -90,7 +79,7 @@ class ContinuousBernoulli(Distribution):
         logits = self.logits.to(torch.promote_types(x.dtype, self.logits.dtype))
         near, small, size = self._split(logits)
         square = small.square()
-        about_half = small * (x - 0.5) - square * power_series(SERIES, square)
+        about_half = small * (x - 0.5) - square * _power_series(SERIES, square)
         distance = torch.where(logits > 0, 1 - x, x)
         return torch.where(near, about_half, -size * distance - (-torch.expm1(-size) / size).log())
 
@@ -99,5 +88,5 @@ class ContinuousBernoulli(Distribution):
         """By the inverse of the distribution function of the distance from the favoured end."""
         u = torch.rand(self._extended_shape(sample_shape), dtype=self.logits.dtype, device=self.logits.device)
         size = self.logits.abs().clamp_min(1e-6)
-        distance = (-torch.log1p(u * torch.expm1(-size)) / size).clamp(0, 1)  # which rounding may miss by a bit
+        distance = (-torch.log1p(u * torch.expm1(-size)) / size).clamp(0, 1)  # against rounding
         return torch.where(self.logits > 0, 1 - distance, distance)

@@ -1,4 +1,4 @@
-"""A base distribution seen through an invertible map."""
+"""The distribution of the image of a sample under an invertible map."""
 
 import warnings
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from vampyro.distributions.base import Distribution, blocks
 from vampyro.distributions.bijection import Bijection
 from vampyro.distributions.normal import DiagonalNormal
 
-TOLERANCE = 1e-4  # of a point that goes through the inverse and back through the map, relative where it is above 1
+TOLERANCE = 1e-4  # of map(inverse(z)) - z, relative where z is above 1
 
 
 class FlowDistribution(Distribution, dist.TransformedDistribution):
@@ -23,11 +23,9 @@ class FlowDistribution(Distribution, dist.TransformedDistribution):
         base: a distribution over vectors, batch shape (...,), event shape (latent,).
         transform: one of `flows`' transforms; its parameters' `batch_shape` is () or the base's.
 
-    A sample is scored from the transform's cache; every other point is inverted exactly. A flow has no closed-form
-    mean or variance: `q.sample((1000,)).mean(0)` estimates the mean.
-
-    Under Pyro's validation, which training switches off after its first step, `log_prob` warns where the map does not
-    take the inverse back to the point: a flow with very large weights is too steep for float32.
+    A sample is scored from the transform's cache; every other point is inverted exactly. Under Pyro's validation,
+    `log_prob` warns where the map does not take the inverse back to the point: a flow with very large weights is too
+    steep for float32.
 
     >>> import torch; from vampyro.distributions import DiagonalNormal
     >>> from vampyro.flows.planar import Planar
@@ -68,7 +66,7 @@ class FlowDistribution(Distribution, dist.TransformedDistribution):
 
     @property
     def _map(self) -> Bijection | None:
-        """The map, where it and the base have algebra that beats broadcasting."""
+        """The map, where it and the base are of our own classes."""
         known = isinstance(self.base_dist, DiagonalNormal) and isinstance(self.transform, Bijection)
         return cast(Bijection, self.transform) if known else None
 
@@ -85,7 +83,7 @@ class FlowDistribution(Distribution, dist.TransformedDistribution):
 
     @property
     def costly(self) -> bool:
-        """Where each component has a map of its own."""
+        """Whether each component has its own map."""
         return self._map is not None and bool(self._map.batch_shape)
 
     def log_prob_of(self, z: Tensor, point: Tensor, component: Tensor) -> Tensor:
@@ -94,14 +92,7 @@ class FlowDistribution(Distribution, dist.TransformedDistribution):
         return super().log_prob_of(z, point, component) if log_prob is None else log_prob
 
     def pairwise_log_prob(self, z: Float[Tensor, "*points latent"]) -> Float[Tensor, "*points components"]:
-        """log q_k(z_n) for every point and component, in the precision of `z`.
-
-        Args:
-            z: (..., latent); this distribution's batch shape must be (K,).
-
-        Returns:
-            (..., K), nats.
-        """
+        """log q_k(z_n) for every point and component, in the precision of `z`."""
         if (transform := self._map) is None:
             return super().pairwise_log_prob(z)
         if not transform.batch_shape:
@@ -112,7 +103,7 @@ class FlowDistribution(Distribution, dist.TransformedDistribution):
         if (log_prob := transform.pairwise_log_prob(self.base_dist, z)) is not None:
             return log_prob
         points = z.reshape(-1, 1, z.shape[-1])
-        # Without gradients nothing need be kept: so many points at a time that (points, K, latent) stays small.
+        # Without gradients nothing is kept: blocks of points keep (points, K, latent) small.
         portions = [points] if torch.is_grad_enabled() else blocks(points, self.base_dist.loc.numel())
         return torch.cat([self.log_prob(block) for block in portions]).reshape(*z.shape[:-1], *self.batch_shape)
 

@@ -1,4 +1,4 @@
-"""Images with their labels, side by side in one tensor, and p(x | z, y) as a distribution over it."""
+"""Images with their labels in one tensor, and p(x | z, y) as a distribution over it."""
 
 import math
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ def join(x: Tensor, y: Tensor) -> Tensor:
 
 
 def split(xy: Tensor, shape: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """What `join` put together: images (..., *shape) and labels (..., classes).
+    """The inverse of `join`: images (..., *shape) and labels (..., classes).
 
     >>> x, y = torch.rand(7, 1, 4, 4), one_hot(torch.arange(7), 10)
     >>> [torch.equal(a, b) for a, b in zip(split(join(x, y), (1, 4, 4)), (x, y))]
@@ -31,7 +31,7 @@ def one_hot(labels: Any, classes: int) -> Tensor:
     """Labels (...) as (..., classes), 1 at the label and 0 elsewhere; float32.
 
     Raises:
-        ValueError: where one of them is no whole number in 0 … classes - 1.
+        ValueError: where one of them is not a whole number in 0 … classes - 1.
 
     >>> one_hot(2, 4)
     tensor([0., 0., 1., 0.])
@@ -43,22 +43,22 @@ def one_hot(labels: Any, classes: int) -> Tensor:
 
 
 class LabelledImages(Distribution):
-    """p(x | z, y) for every label y: a distribution over images with their labels, as `join` puts them side by side.
+    """p(x | z, y) for every label y: a distribution over images with their labels, as `join` puts them together.
 
-    log_prob is log p(x | z, y), of the image given the label beside it; the label itself is not scored. A draw takes
-    its label first, from all classes alike unless `labels` says which, then its image.
+    log_prob is log p(x | z, y), of the image given its label; the label itself is not scored. A sample has one of
+    `labels`, or a label that is uniform over the classes.
 
     Args:
         decode: (z, y) → p(x | z, y), event shape `shape`; y (..., classes), batch dimensions broadcast.
-        z: the latent, or one of them, for its batch and device, (..., latent).
+        z: the latent, or one of them, (..., latent).
         shape: of an image, (channels, height, width).
-        classes: how many.
-        labels: of draws, whole numbers that broadcast with the batch, or None.
+        classes: number of classes.
+        labels: of samples, whole numbers that broadcast with the batch, or None.
 
     Batch shape (...), event shape (pixels + classes,).
 
     Raises:
-        ValueError: where `labels` are no whole numbers in 0 … classes - 1, or do not broadcast.
+        ValueError: where `labels` are not whole numbers in 0 … classes - 1, or do not broadcast.
 
     >>> import pyro.distributions as dist
     >>> def decode(z, y): return dist.Bernoulli((z * y).unflatten(-1, (1, 1, 2))).to_event(3)
@@ -96,18 +96,10 @@ class LabelledImages(Distribution):
         super().__init__(batch_shape, event_shape, validate_args=validate_args)
 
     def given(self, y: Any) -> torch.distributions.Distribution:
-        """p(x | z, y): batch shape (...), event shape (channels, height, width).
-
-        Args:
-            y: labels, or one for all; or, as floats, their one-hot form (..., classes).
-        """
+        """p(x | z, y); y are labels, or one for all; or, as floats, their one-hot form (..., classes)."""
         y = torch.as_tensor(y, device=self.z.device)
         known = y.is_floating_point() and y.shape[-1:] == (self.classes,)
         return self.decode(self.z, y if known else one_hot(y, self.classes))
-
-    def of(self, xy: Tensor) -> torch.distributions.Distribution:
-        """p(x | z, y) with the labels of such images."""
-        return self.given(split(xy, self.shape_of_images)[1])
 
     def log_prob(self, xy: Tensor) -> Tensor:
         x, y = split(xy, self.shape_of_images)

@@ -12,7 +12,7 @@ from vampyro.distributions.base import Distribution, times
 
 
 class Levels(constraints.Constraint):
-    """The numbers 0, 1/(n-1), …, 1, each within a thousandth of a step: room for float32's rounding of k/255."""
+    """The numbers 0, 1/(n-1), …, 1, each within a thousandth of a step, as float32 rounds k/255."""
 
     is_discrete = True
 
@@ -36,20 +36,17 @@ class DiscretisedLogistic(Distribution):
 
     Args:
         loc, scale: tensors that broadcast to the batch shape, `scale` > 0; in units of x, black 0 and white 1.
-        levels: how many, at least 2.
+        levels: number of levels, at least 2.
 
     `log_prob` takes x to its nearest level and is differentiable in loc and scale.
 
     Raises:
-        ValueError: under Pyro's validation, where x is none of the levels or `scale` not positive;
+        ValueError: under Pyro's validation, where x is not one of the levels or `scale` not positive;
             always, where levels < 2.
 
     >>> p = DiscretisedLogistic(torch.tensor([0.3]), torch.tensor([0.1]))
-    >>> p
-    DiscretisedLogistic(batch 1, 256 levels)
-    >>> x = torch.arange(256).unsqueeze(-1) / 255
-    >>> round(p.log_prob(x).exp().sum().item(), 5)
-    1.0
+    >>> p, round(p.log_prob(torch.arange(256).unsqueeze(-1) / 255).exp().sum().item(), 5)
+    (DiscretisedLogistic(batch 1, 256 levels), 1.0)
     """
 
     arg_constraints = {"loc": constraints.real, "scale": constraints.positive}
@@ -76,7 +73,7 @@ class DiscretisedLogistic(Distribution):
         above = self.loc > 0.5
         loc = torch.where(above, 1 - self.loc, self.loc)
         distance = self.scale * (softplus(loc / self.scale) - softplus((loc - 1) / self.scale))
-        distance = distance.clamp(0, 1)  # which rounding may miss by a bit
+        distance = distance.clamp(0, 1)  # against rounding
         return torch.where(above, 1 - distance, distance)
 
     def changed(self, change: Callable[[Tensor], Tensor]) -> "DiscretisedLogistic":
@@ -86,8 +83,7 @@ class DiscretisedLogistic(Distribution):
         """log P(x), nats, in the precision of x and the parameters, whichever is finer.
 
         With a and b the upper and lower edge, σ(a) - σ(b) = σ(a) σ(-b) (1 - e^(b-a)), and a - b = δ/scale is the same
-        for all levels: no two nearly equal numbers are subtracted, however far x is from loc. An edge at ∞ makes its
-        own factor 1, and the third.
+        for all levels, so nothing cancels. An edge at ∞ makes its own factor 1, and the third.
         """
         if self._validate_args:
             self._validate_sample(x)

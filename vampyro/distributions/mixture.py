@@ -11,9 +11,9 @@ from torch.distributions import constraints
 from vampyro.distributions import gemm
 from vampyro.distributions.base import Distribution, blocks, pairwise_log_prob
 
-SCREENED_FROM = 32  # components; of fewer all are scored in float64, to its last digit
+MIN_SCREENED = 32  # components; fewer are all scored in float64, to its last digit
 NEGLIGIBLE_SHARE = 1e-6  # of the largest component, below which float32 is exact enough
-MOST_PAIRS = 1 / 16  # of all pairs of point and component: if more of them matter, all are scored in float64
+MAX_RELEVANT = 1 / 16  # of all pairs of point and component: if more of them matter, all are scored in float64
 PAIRS_AT_A_TIME = 4096  # about
 
 
@@ -21,24 +21,21 @@ class Mixture(Distribution):
     """p(z) = Σ_k π_k p_k(z), with π_k = 1/K or softmax(logits)_k.
 
     Args:
-        components: a distribution of batch shape (K,). A `Distribution` is scored by its `pairwise_log_prob`, any
-            other by broadcasting. Where it can `select` those of the batch, N points cost one draw of each; elsewhere
-            every component draws as often as the busiest.
+        components: a distribution of batch shape (K,). A `Distribution` is scored by its `pairwise_log_prob` and
+            sampled by its `select`; any other is scored by broadcasting.
         logits: (K,), or None for equal weights.
 
-    `log_prob` computes in the precision of its argument: `log_prob(z.double())` is how a
-    reported likelihood is scored. It never runs under autocast, whose rounding costs whole nats here.
+    `log_prob` computes in the precision of its argument: a reported likelihood is `log_prob(z.double())`. It never
+    runs under autocast, whose rounding costs whole nats here.
 
     Raises:
-        ValueError: where `components` has not exactly one batch dimension or `logits` another length.
+        ValueError: where `components` does not have one batch dimension, or `logits` another length.
         RuntimeError: at scoring, where torch is set to multiply float32 matrices in fewer bits.
 
     >>> from vampyro.distributions import DiagonalNormal
     >>> p = Mixture(DiagonalNormal(torch.tensor([[-5.0], [5.0]]), torch.ones(2, 1)))
-    >>> p
-    Mixture(2 × DiagonalNormal, equal weights)
-    >>> round(p.log_prob(torch.tensor([5.0])).item(), 4)        # log ½ + log N(0; 0, 1)
-    -1.6121
+    >>> p, round(p.log_prob(torch.tensor([5.0])).item(), 4)        # log ½ + log N(0; 0, 1)
+    (Mixture(2 × DiagonalNormal, equal weights), -1.6121)
     """
 
     arg_constraints = {}
@@ -62,27 +59,22 @@ class Mixture(Distribution):
         return self.components.support
 
     def unbatched(self) -> "Mixture":
-        """Return the same mixture with batch shape (), as it was before it was expanded."""
+        """The same mixture with batch shape ()."""
         return self.reshaped(torch.Size())
 
     @property
     def mean(self) -> Tensor:
         """Σ_k π_k E_k[z]."""
-        return self._average(self._of_components("mean")).expand(self.batch_shape + self.event_shape)
+        with self._closed_form("mean"):
+            return self._average(self.components.mean).expand(self.batch_shape + self.event_shape)
 
     @property
     def variance(self) -> Tensor:
         """Σ_k π_k (Var_k[z] + (E_k[z] - E[z])²)."""
-        variances, means = self._of_components("variance"), self._of_components("mean")
+        with self._closed_form("variance"):
+            variances, means = self.components.variance, self.components.mean
         spread = variances + (means - self._average(means)).square()
         return self._average(spread).expand(self.batch_shape + self.event_shape)
-
-    def _of_components(self, name):
-        """(K, *event)."""
-        try:
-            return getattr(self.components, name)
-        except NotImplementedError as error:
-            raise self._no_closed_form(name) from error
 
     def _average(self, values):
         """Σ_k π_k values_k: (K, *event) → (*event)."""
@@ -112,32 +104,30 @@ class Mixture(Distribution):
             self._validate_sample(z)
         if torch.is_grad_enabled():
             log_prob = self.component_log_prob(z).logsumexp(-1)
-        else:  # nothing need be kept: an aggregated posterior has a component for every training image
-            points = z.reshape(-1, *self.event_shape)
-            portions = blocks(points, self.components.batch_shape[0])
-            log_prob = torch.cat([self._without_gradient(block) for block in portions])
+        else:  # nothing is kept: an aggregated posterior has a component for every training image
+            points = blocks(z.reshape(-1, *self.event_shape), self.components.batch_shape[0])
+            log_prob = torch.cat([self._without_gradient(block) for block in points])
             log_prob = log_prob.reshape(z.shape[: z.ndim - len(self.event_shape)])
         return log_prob.expand(torch.broadcast_shapes(log_prob.shape, self.batch_shape))
 
     @property
     def refines(self) -> bool:
-        """Whether float64 is so dear that `log_prob` first finds the components that matter, in float32."""
+        """Whether to screen components in float32 before scoring the relevant ones in float64."""
         ours = isinstance(self.components, Distribution)
-        return self.components.batch_shape[0] >= SCREENED_FROM and ours and self.components.costly
+        return self.components.batch_shape[0] >= MIN_SCREENED and ours and self.components.costly
 
     def _without_gradient(self, z):
-        """log p(z_n), (N,); for components that are dear in float64, there for those alone that matter to a point.
+        """log p(z_n), (N,). Of components that are expensive in float64, only the relevant ones are scored there.
 
-        All are scored in float32 first. Those that have more than NEGLIGIBLE_SHARE of the largest one are scored again
-        in float64, and the others' sum is added as it is: it is less than K·NEGLIGIBLE_SHARE of the whole, and a few
-        thousandths of that, as far as float32 can be off, are no more than the rounding of what is reported.
+        All are scored in float32 first. The sum of those below NEGLIGIBLE_SHARE of the largest one is added as it is:
+        it is less than K·NEGLIGIBLE_SHARE of the result, so its error is no more than rounding.
         """
-        if z.dtype != torch.float64 or self.components.batch_shape[0] < SCREENED_FROM or not len(z):
+        if z.dtype != torch.float64 or self.components.batch_shape[0] < MIN_SCREENED or not len(z):
             return self.component_log_prob(z).logsumexp(-1)
         if not self.refines:
             return _logsumexp(self.component_log_prob(z))
         rest, matters = self.find(z.float())
-        if matters.sum() > MOST_PAIRS * matters.numel():
+        if matters.sum() > MAX_RELEVANT * matters.numel():
             return _logsumexp(self.component_log_prob(z))
         pairs = PAIRS_AT_A_TIME if z.device.type == "cpu" else 256 * PAIRS_AT_A_TIME  # a cache's fill, or a GPU's
         size, fine = max(1, int(len(z) * pairs / matters.sum())), []
@@ -148,15 +138,15 @@ class Mixture(Distribution):
         return torch.logaddexp(torch.cat(fine), rest.to(z.dtype))
 
     def find(self, z: Float[Tensor, "n ..."]) -> tuple[Float[Tensor, " n"], Bool[Tensor, "n components"]]:
-        """(N, K) which components matter to which point, and before it the log of the others' sum, (N,)."""
+        """The log of the sum of the irrelevant components at each point, (N,), and which components are relevant."""
         rough = self.component_log_prob(z)
-        # Not a number, where z left float32's range, matters too.
+        # NaN, where z left float32's range, is relevant too.
         matters = ~(rough - rough.amax(-1, keepdim=True) < math.log(NEGLIGIBLE_SHARE))
         return rough.masked_fill(matters, -math.inf).logsumexp(-1), matters
 
     @torch.no_grad()
     def sample(self, sample_shape: Any = torch.Size()) -> Tensor:
-        """Draws a component for each point, at random by its weight, then the point."""
+        """Draw a component for each point by its weight, then the point."""
         shape = torch.Size(sample_shape) + self.batch_shape
         if not shape.numel():
             return self.components.sample((0,))[:, 0].reshape(shape + self.event_shape)
@@ -166,8 +156,8 @@ class Mixture(Distribution):
         chosen = self.components.select(index) if isinstance(self.components, Distribution) else None
         if chosen is not None:
             return chosen.sample().reshape(shape + self.event_shape)
-        # Every component draws as often as the busiest one is asked for; point n takes draw number
-        # rank[n] of component index[n], where rank counts the earlier points of the same component.
+        # Every component draws as often as the most frequent one. Point n takes draw rank[n] of component index[n],
+        # where rank counts the earlier points of the same component.
         totals = index.bincount(minlength=count)
         order = index.argsort(stable=True)
         rank = torch.empty_like(index)
@@ -182,7 +172,7 @@ class Mixture(Distribution):
 
 
 def _logsumexp(values):
-    """Over the last dimension; to 1e-7, as differences from the largest value are exponentials of float32."""
+    """Over the last dimension, to 1e-7: the exponentials are float32."""
     peak = values.amax(-1, keepdim=True).clamp(min=torch.finfo(values.dtype).min)
     return peak.squeeze(-1) + (values - peak).float().exp().sum(-1).to(values.dtype).log()
 

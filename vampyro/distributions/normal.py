@@ -14,12 +14,6 @@ from vampyro.distributions.base import Distribution
 class DiagonalNormal(Distribution, dist.Independent):  # type: ignore[override]
     """N(z; loc, diag(scale²)): a Normal whose last dimension is one event.
 
-    Args:
-        loc, scale: tensors (..., latent), `scale` > 0.
-
-    Raises:
-        ValueError: under Pyro's validation, where `scale` is not positive or a tensor not finite.
-
     >>> q = DiagonalNormal(torch.zeros(3, 2), torch.ones(3, 2))
     >>> q
     DiagonalNormal(batch 3, event 2)
@@ -51,12 +45,6 @@ class DiagonalNormal(Distribution, dist.Independent):  # type: ignore[override]
 
         With δ = z - loc, the exponent -½ Σ_d δ²/σ² = Σ_d z²·(-½/σ²) + z·(loc/σ²) - ½ loc²/σ² is
         one matrix product of [z², z] with [-½/σ², loc/σ²]: no (N, K, D) tensor is ever made.
-
-        Args:
-            z: (..., latent); this distribution's batch shape must be (K,).
-
-        Returns:
-            (..., K), nats.
         """
         loc, scale = self.loc.to(z.dtype), self.scale.to(z.dtype)
         # A common offset of z and loc cancels in δ but not in the rounding of the products: centre first.
@@ -66,7 +54,7 @@ class DiagonalNormal(Distribution, dist.Independent):  # type: ignore[override]
         weight = torch.cat([-0.5 * precision, loc * precision], -1)
         constant = -(0.5 * loc.square() * precision + scale.log() + 0.5 * math.log(2 * math.pi)).sum(-1)
         points = z.reshape(-1, z.shape[-1])
-        # A row for each component: sums over points, which its gradient is made of, go along the rows.
+        # A row for each component: the gradient's sums over points go along the rows.
         scores = weight @ torch.cat([points.square(), points], -1).T + constant.unsqueeze(-1)
         return scores.T.reshape(*z.shape[:-1], len(loc))
 
@@ -86,14 +74,7 @@ class FullNormal(Distribution, dist.MultivariateNormal):
     expand = dist.MultivariateNormal.expand
 
     def pairwise_log_prob(self, z: Float[Tensor, "*points latent"]) -> Float[Tensor, "*points components"]:
-        """log N(z_n; loc_k, L_k L_kᵀ) for every point and component: -½ ‖L⁻¹(z - loc)‖² - log |L| - ½ D log 2π.
-
-        Args:
-            z: (..., latent); this distribution's batch shape must be (K,).
-
-        Returns:
-            (..., K), nats.
-        """
+        """-½ ‖L⁻¹(z - loc)‖² - log |L| - ½ D log 2π for every point and component."""
         loc, scale = self.loc.to(z.dtype), self.scale_tril.to(z.dtype)
         points = z.reshape(-1, z.shape[-1])
         deviations = (points - loc.unsqueeze(1)).mT  # (K, latent, N)

@@ -1,4 +1,4 @@
-"""Whether images have the shape that a network or a model was built for."""
+"""Check that images have the shape that a network or a model was built for."""
 
 from collections.abc import Sequence
 from itertools import islice
@@ -9,18 +9,14 @@ import torch
 
 
 def check_shape(
-    images: Any,
-    shape: Sequence[int],
-    name: str = "images",
-    leading: int | None = None,
-    like: torch.nn.Module | None = None,
+    images: Any, shape: Sequence[int], name: str = "images", leading: int | None = None, like: Any = None
 ) -> torch.Tensor:
-    """`images` themselves, (..., *shape); `name` is what an error calls them, `leading` how many dimensions ... are.
+    """Return `images`, (..., *shape). Another shape could silently broadcast to a wrong log-likelihood.
 
-    `like` is a module whose parameters have the dtype and the device that images must have.
-
-    Without it a tensor of another shape is met by a matrix product that names no argument, or broadcasts with the
-    pixels' distributions to a log-likelihood that is wrong without a word.
+    Args:
+        name: of the images, for errors.
+        leading: number of dimensions ..., if it matters.
+        like: a module whose parameters have the dtype and the device that images must have.
 
     Raises:
         ValueError: names both shapes.
@@ -45,10 +41,7 @@ def check_shape(
 def check_floats(
     images: torch.Tensor, parameters: Sequence[torch.Tensor], name: str = "images", more: str = ""
 ) -> None:
-    """Raise where images are not floats of the precision and on the device of one of the parameters.
-
-    `more` is another remedy, for the error.
-    """
+    """Raise where images are not floats of the dtype and on the device of the parameters; `more` is another remedy."""
     dtypes = [parameter.dtype for parameter in parameters]
     if not images.is_floating_point() or (dtypes and images.dtype not in dtypes):
         expected = dtypes[0] if dtypes else torch.get_default_dtype()
@@ -62,11 +55,11 @@ def check_floats(
 
 
 def plate_size(images: Any, batch: Any) -> int:
-    """How many images a model's plate is of: those given, or, with None given, the `batch` to draw.
+    """The size of a model's plate: the number of images, or, where these are None, the `batch` to draw.
 
     Raises:
-        TypeError: for images that are no tensor, as in `model(16)` for `model(batch=16)`.
-        ValueError: if `batch` is no positive whole number.
+        TypeError: where images are not a tensor, as in `model(16)` for `model(batch=16)`.
+        ValueError: where `batch` is not a positive whole number.
 
     >>> plate_size(16, 1)
     Traceback (most recent call last):

@@ -1,15 +1,7 @@
 """Invertible maps with a tractable log-determinant, one file each.
 
-Direction, said once: forward = base → sample, as in Pyro. A flow module's `forward(h)` returns a
-`torch.distributions.Transform` that maps (..., latent) → (..., latent). The transform remembers its last
-pair, so scoring one's own sample is free, and inverts exactly when asked about anything else.
-
-A transform is a `flows.transform.Bijection`: `push` and `pull` compute the map, or its inverse, with the
-log-determinant. It has
-
-    `batch_shape`: that of its parameters; () says that one map serves every point.
-    `pairwise_log_prob(base, z)`, optional: the density of all components' images at all points, where
-    algebra beats broadcasting.
+The direction is that of Pyro: a map takes a sample of the base to a sample of the posterior. A flow is a module whose
+`forward(h)` returns such a map, a `Bijection`.
 """
 
 from vampyro.flows.coupling import CouplingFlow

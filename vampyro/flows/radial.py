@@ -4,11 +4,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from vampyro.flows.transform import Bijection, Flow
+from vampyro.flows.transform import Flow, LayeredBijection
 from vampyro.nets.context import Conditioner
 
 
-class Radial(Bijection):
+class Radial(LayeredBijection):
     """x → x + (s_l - α_l) (x - c_l) / (α_l + ‖x - c_l‖), l = 1…L   (Rezende & Mohamed 2015, arXiv:1505.05770).
 
     With r = ‖x - c‖ a layer moves x along its ray to the distance ρ = r (s + r) / (α + r), which grows with r for
@@ -17,7 +17,7 @@ class Radial(Bijection):
 
         log |det| = (latent - 1) log((s + r)/(α + r)) + log((r² + 2αr + sα)/(α + r)²)
 
-    At trained scales (5 layers, 40 latents) float32 is off by 5e-6, there and back, and its log-determinant by 3e-5.
+    At trained scales (5 layers, 40 latents) float32 is off by 5e-6 in both directions, the log-determinant by 3e-5.
 
     Args:
         centre: (*batch, length, latent).
@@ -32,49 +32,25 @@ class Radial(Bijection):
     def __init__(self, centre: Tensor, alpha: Tensor, s: Tensor):
         super().__init__()
         self.centre, self.alpha, self.s = centre, alpha, s
+        self.length, self.latent = centre.shape[-2:]
 
     @property
     def batch_shape(self) -> torch.Size:
         return self.alpha.shape[:-1]
 
-    @property
-    def latent(self) -> int:
-        return self.centre.shape[-1]
-
-    @property
-    def length(self) -> int:
-        return self.alpha.shape[-1]
-
-    def _layer(self, layer):
-        return self.centre[..., layer, :], self.alpha[..., layer], self.s[..., layer]
-
-    @staticmethod
-    def _layer_log_det(r, alpha, s, latent):
-        across = ((s + r) / (alpha + r)).log()
-        along = ((r * r + 2 * alpha * r + s * alpha) / (alpha + r).square()).log()
-        return (latent - 1) * across + along
-
-    def push(self, x: Tensor) -> tuple[Tensor, Tensor | float]:
-        log_det: Tensor | float = 0.0
-        for layer in range(self.length):
-            centre, alpha, s = self._layer(layer)
-            r = _norm(x - centre)
-            x = centre + ((s + r) / (alpha + r)).unsqueeze(-1) * (x - centre)
-            log_det = log_det + self._layer_log_det(r, alpha, s, x.shape[-1])
-        return x, log_det
-
-    def pull(self, y: Tensor) -> tuple[Tensor, Tensor | float]:
-        log_det: Tensor | float = 0.0
-        for layer in reversed(range(self.length)):
-            centre, alpha, s = self._layer(layer)
-            rho = _norm(y - centre)
+    def layer(self, index: int, z: Tensor, inverse: bool) -> tuple[Tensor, Tensor]:
+        centre, alpha, s = self.centre[..., index, :], self.alpha[..., index], self.s[..., index]
+        r = _norm(z - centre)
+        if inverse:
             # Of the root's two forms, the one in which nothing cancels. |b| by `where`, as abs has no slope at 0.
-            b = s - rho
+            rho, b = r, s - r
             twice = torch.where(b > 0, b, -b) + (b.square() + 4 * alpha * rho).sqrt()
             r = torch.where(b > 0, 2 * alpha * rho / twice, 0.5 * twice)
-            y = centre + ((alpha + r) / (s + r)).unsqueeze(-1) * (y - centre)
-            log_det = log_det + self._layer_log_det(r, alpha, s, y.shape[-1])
-        return y, log_det
+        factor = (alpha + r) / (s + r) if inverse else (s + r) / (alpha + r)
+        z = centre + factor.unsqueeze(-1) * (z - centre)
+        across = ((s + r) / (alpha + r)).log()
+        along = ((r * r + 2 * alpha * r + s * alpha) / (alpha + r).square()).log()
+        return z, (z.shape[-1] - 1) * across + along
 
 
 def _norm(x):
@@ -93,9 +69,8 @@ class RadialFlow(Flow):
 
     def __init__(self, features: int, latent: int, length: int = 5, shared: bool = False):
         super().__init__(length, shared)
-        self.conditioner = Conditioner(
-            features, shapes=[(length, latent), (length,), (length,)], scales=[0.5, 0.1, 0.1], shared=shared
-        )
+        shapes = [(length, latent), (length,), (length,)]
+        self.conditioner = Conditioner(features, shapes, scales=[0.5, 0.1, 0.1], shared=shared)
 
     def forward(self, h: Tensor | None) -> Radial:
         centre, a, beta = self.conditioner(h)

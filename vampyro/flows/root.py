@@ -14,10 +14,8 @@ def solve(v: Tensor, slope: Tensor) -> Tensor:
 
 
 class _Root(torch.autograd.Function):
-    """The value by iteration, and dt = (1 - t²) (dv - t dc) / (1 + c (1 - t²)) from the root itself.
-
-    The derivative is written in t, the result, and not in intermediate values of the iteration. So autograd can
-    differentiate it again.
+    """The value by iteration, and dt = (1 - t²) (dv - t dc) / (1 + c (1 - t²)): written in the result t, so that
+    autograd can differentiate it again.
     """
 
     generate_vmap_rule = True
@@ -58,16 +56,13 @@ def _iterate(v, slope):
     The equation is odd in v, so let a = |v| and look for r ≥ 0.
 
     1. For c ≥ 0 the left side is concave on r ≥ 0. a - c and a/(1 + c) lie left of the root, and so does the zero of
-       any tangent; the one at tanh(r) = a/(1 + c), where r is small against c·tanh(r), is close when c is large.
-       Take the largest.
+       any tangent; the one at tanh(r) = a/(1 + c) is close when c is large. Take the largest.
     2. For -1 < c < 0 it is convex. Both of those lie right of the root, and so does the root of
        |c| r³/(3 + 1.2 R²) = a for any R right of it, because r - tanh r ≥ r³/(3 + 1.2 r²). Take the smallest; the third
        is close where c → -1 and a is small.
-    3. The derivative 1 + c(1 - t²) is written t² + (1 - t²)·slope, t = tanh r: nothing cancels as c → -1.
-    4. From there Halley's method, which triples the digits for one tanh a step, reaches the rounding of float32 in two
-       steps for every c from -1 + 1e-6 to 1e5 (Newton's, which doubles them, in four), and float64's in two more. A
-       fixed number of steps keeps the device from being asked whether it is done.
-    5. One last Newton step moves t itself, without another tanh.
+    3. From there Halley's method reaches the rounding of float32 in two steps for every c from -1 + 1e-6 to 1e5, and
+       float64's in two more. A fixed number of steps never waits for the device.
+    4. One last Newton step moves t itself, without another tanh.
     """
     a, c, slope32 = v.abs().float(), slope.float() - 1, slope.float()
     far, near = a - c, a / slope32
@@ -94,5 +89,5 @@ def _halley(r, a, slope):
 
 
 def derivative(t: Tensor, slope: Tensor) -> Tensor:
-    """1 + c(1 - t²): of the layer at t, and of the equation above. Never negative, zero for no float."""
+    """1 + c(1 - t²) as t² + (1 - t²)·slope, where nothing cancels as c → -1: positive for every float."""
     return t * t + (1 - t * t) * slope

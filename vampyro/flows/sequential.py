@@ -8,10 +8,8 @@ from torch.nn.functional import linear
 
 
 def invert(y: Tensor, w: Tensor, c: Tensor, u: Tensor, d: Tensor, units: int) -> tuple[Tensor, Tensor]:
-    """Invert one layer: arguments and results are those of `Sequential`.
-
-    torch.func's transforms go through the plain form, which they can all differentiate and vectorise.
-    """
+    """Invert one layer: arguments and results are those of `Sequential`."""
+    # The transforms of torch.func can differentiate and vectorise only the plain form.
     inverse = plain if torch._C._are_functorch_transforms_active() else Sequential.apply
     return inverse(y, w, c, u, d, units)
 
@@ -35,16 +33,16 @@ def plain(y: Tensor, w: Tensor, c: Tensor, u: Tensor, d: Tensor, units: int) -> 
 class Sequential(torch.autograd.Function):
     """y → x with x_i exp(s_i) + t_i = y_i, and Σ_i s_i, where θ = (s, t) = U tanh(W x + c) + d is triangular in x.
 
-    Hidden units are sorted: block i of `units` sees x_1 … x_{i-1} and is seen by θ_i, θ_{i+1}, … So x_i needs of
-    the network only what x_{i-1} completes, and one sweep uses each weight once. s is 2 tanh(θ_s/2), as in `affine`.
+    Hidden units are sorted: block i of `units` depends on x_1 … x_{i-1}, and θ_i, θ_{i+1}, … depend on it. So one sweep
+    uses each weight once. s is 2 tanh(θ_s/2), as in `affine`.
 
     The gradient needs no graph of the sweep. For x as the solution of f(x, θ(x)) = y, the cotangent v of y solves
     vᵀ ∂f/∂x = gᵀ, triangular too, so a second sweep runs from the last element to the first:
 
         v_i = g_i exp(-s_i),   ∂θ_i = (∂Σs - v_i x_i exp(s_i), -v_i),   g += (∂θ/∂x)ᵀ ∂θ
 
-    Memory and multiplications are those of one pass through the network, and of one pass back. Where that gradient is
-    to be differentiated again, it is taken of `plain`.
+    Memory and multiplications are those of one pass through the network, and of one pass back. A gradient that is
+    differentiated again comes from `plain`.
 
     Args:
         y: (..., latent).

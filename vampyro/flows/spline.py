@@ -9,18 +9,10 @@ from torch.nn.functional import pad, softplus
 from vampyro.flows.coupling import Coupling, CouplingFlow
 
 BINS = 8
-
-
 BOUND = 5.0  # the identity outside [-5, 5], where a posterior seldom is
-
-
-LEAST = 0.02  # of a bin's width and height as fractions of the whole, and of a derivative: what keeps float32 exact
-
-
-OFFSET = math.log(math.expm1(1 - LEAST))  # a derivative of 1 at θ = 0
-
-
-STEPS = 2  # of Newton's method, from the closed form
+MINIMUM = 0.02  # of a bin's width and height as fractions of the whole, and of a derivative: keeps float32 exact
+OFFSET = math.log(math.expm1(1 - MINIMUM))  # a derivative of 1 at θ = 0
+NEWTON_STEPS = 2  # from the closed form
 
 
 class Spline(Coupling):
@@ -30,13 +22,13 @@ class Spline(Coupling):
 
         y = y_k + (y_{k+1} - y_k) (σ ξ² + d_k ξ(1-ξ)) / (σ + (d_k + d_{k+1} - 2σ) ξ(1-ξ)),
 
-    monotone for positive derivatives; backwards ξ is the root of a quadratic. Outside [-5, 5] the identity,
-    joined with derivative 1; at θ = 0 the identity everywhere. At trained scales (4 layers, 40 latents) float32 is off
-    by 1e-5, backwards by 3e-5, and its log-determinant by 5e-5. A layer's inverse maps back to its point within 4e-5 at
-    any weights; several steep layers need float64, and `FlowDistribution` warns under validation where they do.
+    monotone for positive derivatives; backwards ξ is the root of a quadratic. Outside [-5, 5] it is the identity,
+    joined with derivative 1; at θ = 0 it is the identity everywhere. An element takes 8 widths, 8 heights and 7
+    derivatives.
 
-    Args:
-        nets: as for `Coupling`; of 3·8 - 1 numbers each element takes 8 widths, 8 heights and 7 derivatives.
+    At trained scales (4 layers, 40 latents) float32 is off by 1e-5, backwards by 3e-5, the log-determinant by 5e-5. A
+    layer's inverse maps back to its point within 4e-5 at any weights; several steep layers need float64, and
+    `FlowDistribution` warns under validation where they do.
     """
 
     numbers = 3 * BINS - 1
@@ -44,7 +36,7 @@ class Spline(Coupling):
     def element(self, b: Tensor, theta: Tensor, inverse: bool) -> tuple[Tensor, Tensor]:
         widths, heights, derivatives = theta.split([BINS, BINS, BINS - 1], -1)
         x, y = _knots(widths), _knots(heights)
-        d = pad(LEAST + softplus(derivatives + OFFSET), (1, 1), value=1.0)
+        d = pad(MINIMUM + softplus(derivatives + OFFSET), (1, 1), value=1.0)
         b = b.expand(theta.shape[:-1])
         inside = b.abs() < BOUND
         value = torch.where(inside, b, 0.0)
@@ -74,14 +66,14 @@ class Spline(Coupling):
 
 
 def _share(xi, slope, d0, bend):
-    """The part of its bin's height that the spline has risen at ξ."""
+    """The fraction of its bin's height that the spline reaches at ξ."""
     return (slope * xi.square() + d0 * xi * (1 - xi)) / (slope + bend * xi * (1 - xi))
 
 
 def _refinement(root, rise, height, slope, d0, d1, bend):
     """Correction of the root ξ of height·share(ξ) = rise by Newton's method, which keeps ξ in its bin."""
     xi = root
-    for _ in range(STEPS):
+    for _ in range(NEWTON_STEPS):
         rate = slope * (d1 * xi.square() + 2 * slope * xi * (1 - xi) + d0 * (1 - xi).square())
         rate = rate / (slope + bend * xi * (1 - xi)).square()
         xi = (xi + (rise / height - _share(xi, slope, d0, bend)) / rate).clamp(0, 1)
@@ -90,7 +82,7 @@ def _refinement(root, rise, height, slope, d0, d1, bend):
 
 def _knots(sizes):
     """Bins' unnormalised sizes (..., bins) → their edges (..., bins + 1) from -BOUND to BOUND."""
-    fractions = LEAST + (1 - LEAST * BINS) * sizes.softmax(-1)
+    fractions = MINIMUM + (1 - MINIMUM * BINS) * sizes.softmax(-1)
     inner = 2 * BOUND * fractions[..., :-1].cumsum(-1) - BOUND
     return pad(pad(inner, (1, 0), value=-BOUND), (0, 1), value=BOUND)
 

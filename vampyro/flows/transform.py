@@ -1,14 +1,37 @@
-"""What all flows share: a module that computes a bijection's parameters, and bijections made of networks."""
+"""What all flows share: a module that computes a bijection's parameters, and bijections made of layers."""
+
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
 
 from vampyro.distributions import Bijection
-from vampyro.nets.context import Perceptron
+from vampyro.nets.context import ContextMLP, Perceptron
 
 
-class NetBijection(Bijection):
-    """A bijection whose every layer asks a network how to move z.
+class LayeredBijection(Bijection):
+    """A bijection of `length` layers. A subclass computes one of them, in `layer`."""
+
+    def layer(self, index: int, z: Tensor, inverse: bool) -> tuple[Tensor, Tensor]:
+        """Apply a layer or its inverse to z; the log-determinant, (...), is that of the layer in both cases."""
+        raise NotImplementedError
+
+    def push(self, x: Tensor) -> tuple[Tensor, Tensor | float]:
+        return self._apply(x, range(self.length), inverse=False)
+
+    def pull(self, y: Tensor) -> tuple[Tensor, Tensor | float]:
+        return self._apply(y, reversed(range(self.length)), inverse=True)
+
+    def _apply(self, z: Tensor, layers: Iterable[int], inverse: bool) -> tuple[Tensor, Tensor | float]:
+        log_det: Tensor | float = 0.0
+        for index in layers:
+            z, change = self.layer(index, z, inverse)
+            log_det = log_det + change
+        return z, log_det
+
+
+class NetBijection(LayeredBijection):
+    """A bijection with a network in each layer.
 
     Args:
         nets: a `Perceptron` for each layer.
@@ -17,24 +40,18 @@ class NetBijection(Bijection):
 
     def __init__(self, nets: list[Perceptron], latent: int | None = None):
         super().__init__()
-        self.nets, self.latent = nets, latent
+        self.nets, self.latent, self.length = nets, latent, len(nets)
 
     @property
     def batch_shape(self) -> torch.Size:
         return self.nets[0].c.shape[:-1]
-
-    @property
-    def length(self) -> int:
-        return len(self.nets)
 
     def _index(self, index, dtype):  # nets compute in their own precision
         self.nets = [net._replace(c=net.c[index]) for net in self.nets]
 
 
 class Flow(nn.Module):
-    """h → Bijection, its parameters computed from h, or with `shared` one map for all h.
-
-    A subclass computes the map in `forward(h)`; where it is shared h may be None.
+    """h → Bijection. A subclass computes the map in `forward(h)`; where it is shared h may be None.
 
     Args:
         length: number of layers.
@@ -57,3 +74,17 @@ class Flow(nn.Module):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(length={self.length}, {'shared' if self.shared else 'amortised'})"
+
+
+class NetFlow(Flow):
+    """h → NetBijection: a `ContextMLP` for each layer, which a subclass builds."""
+
+    transform = NetBijection
+
+    def __init__(self, latent: int, shared: bool, nets: Iterable[ContextMLP]):
+        modules = nn.ModuleList(nets)
+        super().__init__(len(modules), shared)
+        self.latent, self.nets = latent, modules
+
+    def forward(self, h: Tensor | None) -> NetBijection:
+        return self.transform([net(h) for net in self.nets], self.latent)

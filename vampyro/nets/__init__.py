@@ -2,12 +2,11 @@
 
 from vampyro.nets.base import Head, Learner
 from vampyro.nets.conditional import ConditionalDecoder, ConditionalEncoder
-from vampyro.nets.conv import ConvDecoder, ConvEncoder
+from vampyro.nets.conv import ConvDecoder, ConvEncoder, SmallConvDecoder, SmallConvEncoder
 from vampyro.nets.heads import BinaryHead, DeltaHead, NormalHead
 from vampyro.nets.likelihoods import BernoulliHead, ContinuousBernoulliHead, LogisticHead, NormalImageHead
 from vampyro.nets.mlp import MLP, Baseline, Join
 from vampyro.nets.quantiser import VectorQuantiser
-from vampyro.nets.small_conv import SmallConvDecoder, SmallConvEncoder
 
 __all__ = [
     "Baseline",

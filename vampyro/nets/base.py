@@ -1,14 +1,14 @@
-"""What heads are, and parts that learn otherwise than by gradients."""
+"""The contracts of heads, and of parts that do not learn by gradients."""
 
 import torch
 from torch import Tensor, nn
 
 
 class Head(nn.Module):
-    """The last layer of an encoder or a decoder: `forward(features)` returns a distribution, batch shape that of the
-    features (..., features), or (..., *map) where they are a feature map.
+    """The last layer of an encoder or a decoder: features (..., features), or (..., *map), → a distribution of batch
+    shape (...).
 
-    A subclass computes that. Any other module that does will be a head too, with the default of what else is here.
+    A subclass computes that in `forward`. Any other module that does is a head too, without a codebook.
 
     >>> import pyro.distributions as dist
     >>> class LaplaceHead(Head):
@@ -22,13 +22,13 @@ class Head(nn.Module):
         raise NotImplementedError
 
     def codebook(self) -> Tensor | None:
-        """The codes (K, d) that its latents are made of, for a prior to borrow; None: they are made of none."""
+        """The codes (K, d) that its latents are made of, which a prior uses too; None where there are none."""
         return None
 
 
 class Learner(nn.Module):
-    """A part of a guide whose buffers learn otherwise than by gradients: after each step of the optimiser the engine
-    calls `learn` with what `forward` is called with for the same images now.
+    """A part of a guide whose buffers do not learn by gradients: after each optimiser step the engine calls `learn`
+    with the present inputs of `forward` for the same images.
 
     >>> class Centred(Learner):
     ...     def __init__(self):
@@ -43,5 +43,5 @@ class Learner(nn.Module):
     """
 
     def learn(self, *inputs: Tensor) -> None:
-        """Move the buffers in place; without gradients, and without waiting for a device."""
+        """Change the buffers in place; without gradients, and without waiting for a device."""
         raise NotImplementedError

@@ -1,4 +1,4 @@
-"""Networks that are given a label beside an image, and beside a latent."""
+"""Networks that take a label next to an image, and next to a latent."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -16,10 +16,7 @@ from vampyro.nets.mlp import MLP
 
 
 def beside(h: Float[Tensor, "*#batch features"], y: Float[Tensor, "*#batch classes"]) -> Float[Tensor, "*all wider"]:
-    """[h, √n y], h of n elements: a one-hot label is as large as all of h.
-
-    As 1 of ten places beside hundreds of features it was heard late, when z had learned the class already.
-    """
+    """[h, √n y], h of n elements: a one-hot label is as large as h, so that networks use it from the start."""
     batch = torch.broadcast_shapes(h.shape[:-1], y.shape[:-1])
     return torch.cat([h.expand(*batch, -1), h.shape[-1] ** 0.5 * y.expand(*batch, -1)], -1)
 
@@ -27,13 +24,12 @@ def beside(h: Float[Tensor, "*#batch features"], y: Float[Tensor, "*#batch class
 class ConditionalEncoder(nn.Module):
     """h = layer([f, √n y]), f = body(x), n = dim f, of an image x and its label y   (Sohn et al. 2015, NIPS 28).
 
-    The label joins the features of the image, whatever net they come from. It need not be one-hot: what a VampPrior
-    learns are labels in (0, 1), beside pseudo-images.
+    The label need not be one-hot: a VampPrior learns labels in (0, 1) with its pseudo-inputs.
 
     Args:
         body: x → features, images (..., *shape) to (..., body.features).
         shape: of an image, (channels, height, width).
-        classes: how many.
+        classes: number of classes.
         activation: of the layer.
 
     forward: (..., pixels + classes), as `vampyro.distributions.labelled.join` makes it, → (..., features).
@@ -58,16 +54,15 @@ class ConditionalEncoder(nn.Module):
 class ConditionalDecoder(nn.Module):
     """z → p(x | z, y) for every label y, a network of [z, √n y], n = dim z   (Kingma et al. 2014, arXiv:1406.5298).
 
-    The label stands beside the latent at the very beginning, and is as large. Given before the last layer it was hardly
-    used: z had the class.
+    The label enters the first layer. Before the last layer it was hardly used: z had the class.
 
     Args:
-        images: [z, √n y] → a distribution over images, event shape `shape`; of several latents, of a
-            tuple that begins so.
+        images: [z, √n y] → a distribution over images, event shape `shape`; of several latents, the first is joined
+            with the label.
         shape: of an image, (channels, height, width).
-        classes: how many.
+        classes: number of classes.
 
-    forward: z, or a tuple of latents, → LabelledImages, whose draws have the labels `y`, or any unless given.
+    forward: z, or a tuple of latents, → LabelledImages, whose samples have the labels `y`, or random ones.
 
     >>> from vampyro import nets
     >>> images = nn.Sequential(MLP((40 + 10,), (300,)), nets.BernoulliHead(300, (1, 28, 28)))

@@ -10,9 +10,9 @@ from torch.nn.functional import linear
 
 
 class Perceptron(NamedTuple):
-    """a → U tanh(W a + c) + d, with c (*batch, hidden) another for each image and W, U, d the same for all.
+    """a → U tanh(W a + c) + d, (..., inputs) → (..., outputs), in the precision of W.
 
-    It computes in its own precision, whatever that of a: (..., inputs) → (..., outputs).
+    Each image has its own c (*batch, hidden); W, U and d are the same for all.
     """
 
     w: Tensor
@@ -27,14 +27,11 @@ class Perceptron(NamedTuple):
 class ContextMLP(nn.Module):
     """h → Perceptron with c = V h + b, or with `shared` one c for all h.
 
-    h is seen once, however many points are asked about: the K components of a mixture cost K products with h.
     The output starts near zero, so that a flow made of it starts near the identity.
 
     Args:
-        inputs, outputs: sizes of the perceptron's.
+        inputs, outputs, hidden: sizes of the perceptron.
         features: size of h (unused where shared).
-        hidden: its width.
-        shared: leave h out.
         masks: (hidden, inputs) and (outputs, hidden) of zeros and ones that W and U are multiplied with, or None.
 
     >>> ContextMLP(3, 8, 2)(torch.zeros(7, 8))(torch.zeros(5, 1, 3)).shape
@@ -69,14 +66,12 @@ class ContextMLP(nn.Module):
 
 
 class Conditioner(nn.Module):
-    """θ(h) = bias + W h, cut into tensors of the given shapes; W is left out where `shared`.
+    """θ(h) = bias + W h, cut into tensors (*batch, *shape); where `shared`, θ = bias, cut into tensors (*shape).
 
     Args:
         features: size of h (unused where shared).
-        shapes: a list of shapes; forward returns one tensor (*batch, *shape) for each, and
-            (*shape) where shared: no batch dimension says that one set serves every h.
+        shapes: of the tensors.
         scales: standard deviation of the bias at the start, one for each shape.
-        shared: one learned set of numbers for all h.
 
     >>> [t.shape for t in Conditioner(8, [(3, 2), (3,)], [0.1, 0.0])(torch.zeros(5, 8))]
     [torch.Size([5, 3, 2]), torch.Size([5, 3])]
@@ -89,20 +84,19 @@ class Conditioner(nn.Module):
         self.shapes = [tuple(shape) for shape in shapes]
         self.sizes = [math.prod(shape) for shape in self.shapes]
         self.bias = nn.Parameter(torch.cat([scale * torch.randn(size) for size, scale in zip(self.sizes, scales)]))
-        # Small: what depends on x enters gently and training finds its size.
         self.weight = None if shared else nn.Parameter(0.01 * torch.randn(sum(self.sizes), features))
 
     def forward(self, h: Any) -> list[Tensor]:
-        theta = self.bias if self.weight is None else nn.functional.linear(h, self.weight, self.bias)
+        theta = self.bias if self.weight is None else linear(h, self.weight, self.bias)
         return [t.unflatten(-1, shape) for t, shape in zip(theta.split(self.sizes, -1), self.shapes)]
 
 
 def autoregressive(positions: int, inputs: int, units: int, outputs: int, repeat: int = 1) -> tuple[Tensor, Tensor]:
-    """Masks of W and U that let outputs m see the inputs before m alone (MADE, Germain et al. 2015, arXiv:1502.03509).
+    """Masks of W and U: outputs m depend on the inputs before m alone (MADE, Germain et al. 2015, arXiv:1502.03509).
 
     Args:
-        positions: M, of each of which there are
-        inputs, units, outputs: so many; the units of m see the inputs before m.
+        positions: M.
+        inputs, units, outputs: how many each position has.
         repeat: how often the outputs of all positions come, one after the other.
 
     >>> for mask in autoregressive(positions=2, inputs=1, units=1, outputs=1): mask

@@ -1,4 +1,4 @@
-"""The convolutional encoder and decoder of the VampPrior paper (Tomczak & Welling 2018, arXiv:1705.07120)."""
+"""Convolutional encoders and decoders: those of the VampPrior paper (arXiv:1705.07120), and small ones."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -7,8 +7,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from vampyro.distributions.base import times
 from vampyro.distributions.shapes import check_shape
-from vampyro.nets.mlp import activated
+from vampyro.nets.mlp import MLP, activated
+
+HALVING = {"kernel_size": 3, "stride": 2, "padding": 1}
+DOUBLING = {"kernel_size": 4, "stride": 2, "padding": 1}  # of a transposed convolution
 
 
 def image_by_image(
@@ -22,7 +26,7 @@ def image_by_image(
     images = x.reshape(-1, *x.shape[-3:])
     if torch.is_grad_enabled():
         y = layers(images)
-    else:  # Feature maps are large: where none is kept for a gradient, only so many are there at a time.
+    else:  # Feature maps are large. Without gradients they are made for some images at a time.
         y = torch.cat([layers(part) for part in images.split(1024)])
     return y.reshape(*x.shape[:-3], *y.shape[1:])
 
@@ -32,9 +36,8 @@ class ConvEncoder(nn.Module):
 
     Args:
         shape: of one image, (channels, height, width), of any size.
-        hidden: not used, the paper's channels are what they are; here because all encoders are built alike.
-        activation: one of `vampyro.nets.mlp.ACTIVATIONS`.
-        final: the last layer's, unless it is the same.
+        hidden: not used; all encoders take the same arguments.
+        activation, final: as for `MLP`.
 
     forward: (..., *shape) → (..., features), features = 6 ⌈height/4⌉ ⌈width/4⌉.
 
@@ -64,7 +67,7 @@ class ConvEncoder(nn.Module):
         return image_by_image(self.layers, check_shape(x, self.shape, like=self)).flatten(-3)
 
     def __repr__(self) -> str:
-        return f"ConvEncoder({'×'.join(map(str, self.shape))} → {self.features}, {self.activation})"
+        return f"ConvEncoder({times(self.shape)} → {self.features}, {self.activation})"
 
 
 class ConvDecoder(nn.Module):
@@ -76,7 +79,6 @@ class ConvDecoder(nn.Module):
     Args:
         features: length of the vector h.
         shape: of one image, (channels, height, width), of any size.
-        activation: one of `vampyro.nets.mlp.ACTIVATIONS`.
 
     forward: (..., features) → a feature map (..., 64, height, width).
 
@@ -98,4 +100,78 @@ class ConvDecoder(nn.Module):
         return image_by_image(self.layers, self.image(h).unflatten(-1, self.shape))
 
     def __repr__(self) -> str:
-        return f"ConvDecoder({self.inputs} → {'×'.join(map(str, self.features))}, {self.activation})"
+        return f"ConvDecoder({self.inputs} → {times(self.features)}, {self.activation})"
+
+
+class SmallConvEncoder(nn.Module):
+    """h = MLP(conv₂(conv₁(x))): 32 and 64 channels, 3×3, each halving the image, then dense layers.
+
+    Args:
+        shape: of one image, (channels, height, width), of any size.
+        hidden: widths of the dense layers, at least one.
+        activation, final: as for `MLP`.
+
+    forward: (..., *shape) → (..., hidden[-1]).
+
+    >>> SmallConvEncoder((1, 28, 28), (256,), "leaky-relu")
+    SmallConvEncoder(1×28×28 → 64×7×7 → 256, leaky-relu)
+    """
+
+    def __init__(
+        self,
+        shape: Sequence[int],
+        hidden: Sequence[int] = (300,),
+        activation: str = "gated",
+        final: str | None = None,
+    ):
+        super().__init__()
+        self.shape = tuple(shape)
+        channels, height, width = self.shape
+        self.layers = nn.Sequential(
+            *(activated(nn.Conv2d, *c, activation, **HALVING) for c in ((channels, 32), (32, 64)))
+        )
+        self.dense = MLP((64, math.ceil(height / 4), math.ceil(width / 4)), hidden, activation, final)
+        self.features = self.dense.features
+
+    def forward(self, x: Tensor) -> Float[Tensor, "*batch features"]:
+        return self.dense(image_by_image(self.layers, check_shape(x, self.shape, like=self)))
+
+    def __repr__(self) -> str:
+        return repr(self.dense).replace("MLP(", f"SmallConvEncoder({times(self.shape)} → ")
+
+
+class SmallConvDecoder(nn.Module):
+    """y = double₂(double₁(map(h))): a dense layer to 64 channels at a quarter of the size, then twice the double size.
+
+    Doubling is a transposed convolution of 4×4 and stride 2, to 32 channels. Its kernel is a multiple of its stride, so
+    that there is no checkerboard, and it takes half the time of repeating pixels before a 3×3 convolution. The last row
+    or column is dropped where the size is odd.
+
+    Args:
+        features: length of the vector h.
+        shape: of one image, (channels, height, width), of any size.
+
+    forward: (..., features) → a feature map (..., 32, height, width).
+
+    >>> SmallConvDecoder(256, (1, 28, 28), "leaky-relu")
+    SmallConvDecoder(256 → 64×7×7 → 32×28×28, leaky-relu)
+    """
+
+    def __init__(self, features: int, shape: Sequence[int], activation: str = "gated"):
+        super().__init__()
+        self.inputs, self.activation = features, activation
+        quarter, *self.sizes = ([math.ceil(length / n) for length in shape[1:]] for n in (4, 2, 1))
+        self.small, self.features = (64, *quarter), (32, *self.sizes[-1])
+        self.dense = activated(nn.Linear, features, math.prod(self.small), activation)
+        self.layers = nn.Sequential(*(activated(nn.ConvTranspose2d, c, 32, activation, **DOUBLING) for c in (64, 32)))
+
+    def doubled(self, y: Tensor) -> Tensor:
+        for layer, (height, width) in zip(self.layers, self.sizes):
+            y = layer(y)[..., :height, :width]
+        return y
+
+    def forward(self, h: Float[Tensor, "*batch features"]) -> Float[Tensor, "*batch maps height width"]:
+        return image_by_image(self.doubled, self.dense(h).unflatten(-1, self.small))
+
+    def __repr__(self) -> str:
+        return f"SmallConvDecoder({self.inputs} → {times(self.small)} → {times(self.features)}, {self.activation})"

@@ -10,15 +10,19 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from vampyro.distributions import ContinuousBernoulli, DiscretisedLogistic, LinearBernoulli
+from vampyro.distributions.base import times
 from vampyro.nets.base import Head
+
+# The logarithms of the smallest and of the largest scale that Tomczak & Welling (2018, arXiv:1705.07120) allow.
+LOG_SCALE = (-4.5, 0.0)
 
 
 class ToImage(nn.Linear):
     """y_i = A_i h + a_i, `count` images of numbers, linear in the features.
 
     Args:
-        features: an int, the length of a vector: every pixel has a row of weights of its own. Or the shape
-            (channels, height, width) of a feature map: all pixels share theirs, a 1×1 convolution.
+        features: an int, the length of a vector: every pixel has its own row of weights. Or the shape
+            (channels, height, width) of a feature map: all pixels share the weights of a 1×1 convolution.
         shape: of an image, (channels, height, width).
         count: of numbers for each pixel and channel.
 
@@ -44,7 +48,7 @@ class ToImage(nn.Linear):
     def forward(self, h: Tensor) -> tuple[Tensor, ...]:  # type: ignore[override]
         if self.is_map:
             pixels = h.flatten(-2)
-            # Expanded by hand: matmul would transpose the maps instead, which takes four times as long as the products.
+            # Expanded here: matmul would transpose the maps instead, which takes four times as long as the products.
             weight = self.weight.expand(*pixels.shape[:-2], -1, -1)
             y = (weight @ pixels + self.bias.unsqueeze(-1)).flatten(-2)
         else:
@@ -52,117 +56,107 @@ class ToImage(nn.Linear):
         return y.unflatten(-1, (self.count, *self.shape)).unbind(-1 - len(self.shape))
 
     def extra_repr(self) -> str:
-        features = self.features if self.is_map else [self.features]
-        return f"{'×'.join(map(str, features))} → {'×'.join(map(str, self.shape))}"
+        return f"{times(self.features if self.is_map else [self.features])} → {times(self.shape)}"
 
 
-# The logarithms of the smallest and of the largest scale that Tomczak & Welling (2018, arXiv:1705.07120) allow.
-LOG_SCALE = (-4.5, 0.0)
+class ImageHead(Head):
+    """A head over images whose pixels are independent, each with `numbers` parameters linear in h.
 
+    forward: (..., features) or (..., *map) → distribution, batch shape (...), event shape `shape`. A subclass computes
+    `pixels`, the distribution of every pixel by itself.
 
-class BernoulliHead(Head):
-    """h → Π_pixels Ber(x; σ(logit(h))), linear logits; x is binary.
-
-    forward: (..., features) → distribution over images, batch shape (...), event shape `shape`.
-
-    >>> BernoulliHead(300, (1, 28, 28))
-    BernoulliHead(300 → 1×28×28)
-    >>> BernoulliHead(300, (1, 28, 28))(torch.zeros(7, 300)).event_shape
-    torch.Size([1, 28, 28])
+    Args:
+        features: of `ToImage`, a length or the shape of a feature map.
+        shape: of an image, (channels, height, width).
     """
+
+    numbers = 1
 
     def __init__(self, features: int | Sequence[int], shape: Sequence[int]):
         super().__init__()
-        self.linear = ToImage(features, shape)
+        self.linear = ToImage(features, shape, self.numbers)
+
+    def pixels(self, *numbers: Tensor) -> Any:
+        raise NotImplementedError
 
     def forward(self, h: Tensor) -> Distribution:
-        if not self.linear.is_map:
-            return LinearBernoulli(h, self.linear.weight, self.linear.bias, self.linear.shape)
-        (logits,) = self.linear(h)
-        return dist.Bernoulli(logits=logits).to_event(len(self.linear.shape))
+        return self.pixels(*self.linear(h)).to_event(len(self.linear.shape))
 
     def __repr__(self) -> str:
-        return f"BernoulliHead({self.linear.extra_repr()})"
+        return f"{type(self).__name__}({self.linear.extra_repr()}{self.extra_repr()})"
 
 
-class ContinuousBernoulliHead(Head):
+class BernoulliHead(ImageHead):
+    """h → Π_pixels Ber(x; σ(logit(h))), linear logits; x is binary.
+
+    >>> BernoulliHead(300, (1, 28, 28)), BernoulliHead(300, (1, 28, 28))(torch.zeros(7, 300)).event_shape
+    (BernoulliHead(300 → 1×28×28), torch.Size([1, 28, 28]))
+    """
+
+    def forward(self, h: Tensor) -> Distribution:
+        linear = self.linear
+        return super().forward(h) if linear.is_map else LinearBernoulli(h, linear.weight, linear.bias, linear.shape)
+
+    def pixels(self, *numbers: Tensor) -> Any:
+        return dist.Bernoulli(logits=numbers[0])
+
+
+class ContinuousBernoulliHead(ImageHead):
     """h → Π_pixels C(λ) λ^x (1 - λ)^(1-x), logit λ linear in h; x is grey, in [0, 1].
 
     Loaiza-Ganem & Cunningham 2019 (arXiv:1907.06845): C(λ) makes a density of the cross-entropy, so `log_prob` may be
     positive. It is in nats per image as any other, and compares with the densities of x only.
 
-    forward: (..., features) → distribution over images, batch shape (...), event shape `shape`.
-
     >>> ContinuousBernoulliHead((64, 28, 28), (1, 28, 28))
     ContinuousBernoulliHead(64×28×28 → 1×28×28)
     """
 
-    def __init__(self, features: int | Sequence[int], shape: Sequence[int]):
-        super().__init__()
-        self.linear = ToImage(features, shape)
-
-    def forward(self, h: Tensor) -> Distribution:
-        (logits,) = self.linear(h)
-        return ContinuousBernoulli(logits).to_event(len(self.linear.shape))
-
-    def __repr__(self) -> str:
-        return f"ContinuousBernoulliHead({self.linear.extra_repr()})"
+    def pixels(self, *numbers: Tensor) -> Any:
+        return ContinuousBernoulli(*numbers)
 
 
-class NormalImageHead(Head):
+class NormalImageHead(ImageHead):
     """h → Π_pixels N(x; loc, scale²), loc = σ(linear(h)) in (0, 1), one scale for all pixels; x is grey.
 
     With scale 1, -log p = ½ ‖x - loc‖² + const: the squared error. With `learned=True` the scale is a parameter that
-    starts there, Rybkin et al. 2021's σ-VAE (arXiv:2006.13202). It is a density, and nothing keeps the scale from 0
-    where a decoder can be exact: images that are all alike have no largest likelihood.
+    starts at 1, as in the σ-VAE of Rybkin et al. 2021 (arXiv:2006.13202). The likelihood is a density: for images that
+    a decoder fits exactly it has no maximum, as the scale goes to 0.
 
-    forward: (..., features) → distribution over images, batch shape (...), event shape `shape`.
-
-    >>> NormalImageHead(300, (1, 28, 28))
-    NormalImageHead(300 → 1×28×28, scale 1)
-    >>> NormalImageHead(300, (1, 28, 28), learned=True)
-    NormalImageHead(300 → 1×28×28, learned scale)
+    >>> NormalImageHead(300, (1, 28, 28)), NormalImageHead(300, (1, 28, 28), learned=True)
+    (NormalImageHead(300 → 1×28×28, scale 1), NormalImageHead(300 → 1×28×28, learned scale))
     """
 
     def __init__(self, features: int | Sequence[int], shape: Sequence[int], learned: bool = False):
-        super().__init__()
-        self.linear, self.learned = ToImage(features, shape), learned
+        super().__init__(features, shape)
+        self.learned = learned
         if learned:
             self.log_scale = nn.Parameter(torch.zeros(()))
         else:
             self.register_buffer("log_scale", torch.zeros(()))
 
-    def forward(self, h: Tensor) -> Distribution:
-        (logits,) = self.linear(h)
-        return dist.Normal(logits.sigmoid(), self.log_scale.exp()).to_event(len(self.linear.shape))
+    def pixels(self, *numbers: Tensor) -> Any:
+        return dist.Normal(numbers[0].sigmoid(), self.log_scale.exp())
 
-    def __repr__(self) -> str:
-        return f"NormalImageHead({self.linear.extra_repr()}, {'learned scale' if self.learned else 'scale 1'})"
+    def extra_repr(self) -> str:
+        return ", learned scale" if self.learned else ", scale 1"
 
 
-class LogisticHead(Head):
+class LogisticHead(ImageHead):
     """h → Π_pixels DiscretisedLogistic(x; loc(h), scale(h)), for the 256 grey levels 0, 1/255, …, 1.
 
-    loc = ½ + linear(h). It is not held in (0, 1): there a pixel that is always black costs 0.6 nats at the smallest
-    scale, with loc below 0 nothing. (25 epochs on 4,000 grey digits: ELBO -911 nats, with loc = σ(linear(h)) -1289.)
-    log scale = -4.5 σ(linear(h)) in (-4.5, 0), the bounds of the VampPrior paper, whose clamp has no gradient outside,
+    loc = ½ + linear(h), unbounded. In (0, 1) a pixel that is always black would cost 0.6 nats at the smallest scale.
+    (25 epochs on 4,000 grey digits: ELBO -911 nats, with loc = σ(linear(h)) -1289.)
+    log scale = -4.5 σ(linear(h)) in (-4.5, 0), the bounds of the VampPrior paper. Its clamp has no gradient outside,
     where half of all pixels start.
-
-    forward: (..., features) → distribution over images, batch shape (...), event shape `shape`.
 
     >>> LogisticHead(300, (1, 28, 28))
     LogisticHead(300 → 1×28×28)
     """
 
-    def __init__(self, features: int | Sequence[int], shape: Sequence[int]):
-        super().__init__()
-        self.linear = ToImage(features, shape, count=2)
+    numbers = 2
 
-    def forward(self, h: Tensor) -> Distribution:
-        loc, log_scale = self.linear(h)
+    def pixels(self, *numbers: Tensor) -> Any:
+        loc, log_scale = numbers
         low, high = LOG_SCALE
         scale = (high + (low - high) * log_scale.sigmoid()).exp()
-        return DiscretisedLogistic(0.5 + loc, scale).to_event(len(self.linear.shape))
-
-    def __repr__(self) -> str:
-        return f"LogisticHead({self.linear.extra_repr()})"
+        return DiscretisedLogistic(0.5 + loc, scale)

@@ -1,4 +1,4 @@
-"""A linear map and its activation, with a start that carries the signal through many layers."""
+"""Dense networks, with a start that carries the signal through many layers."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -8,19 +8,17 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from vampyro.distributions.base import times
 from vampyro.distributions.shapes import check_shape
 
 # Where one unit's outputs lie: a gate splits this dimension in two.
 CHANNELS: dict[type[nn.Module], int] = {nn.Linear: -1, nn.Conv2d: -3, nn.ConvTranspose2d: -3}
-
-
 # name: (how many linear maps a unit needs, (channels' dimension) → activation, gain).
 ACTIVATIONS: dict[str, tuple[int, Callable[[int], nn.Module], float]] = {
     "gated": (2, nn.GLU, math.sqrt(2)),
     "relu": (1, lambda dim: nn.ReLU(), math.sqrt(2)),
     "leaky-relu": (1, lambda dim: nn.LeakyReLU(0.01), math.sqrt(2 / (1 + 0.01**2))),
-    # ReLU within log 2, so with its gain a layer adds to the signal's size and does not multiply it. A gain of 1, which
-    # keeps the size, is mostly the constant log 2: four layers leave 0.6% of the variance between inputs, here 15%.
+    # With a gain of 1 the output is mostly the constant log 2: four layers leave 0.6% of the variance between inputs.
     "softplus": (1, lambda dim: nn.Softplus(), math.sqrt(2)),
     "tanh": (1, lambda dim: nn.Tanh(), 5 / 3),
 }
@@ -31,17 +29,14 @@ def activated(layer: Any, inputs: int, outputs: int, activation: str, **argument
 
     The gain is He's √2 (arXiv:1502.01852) for all that are ReLU far from zero and for the gated linear unit of
     Dauphin et al. 2017 (arXiv:1612.08083), (A x + a) ⊙ σ(B x + b), whose two maps are one matrix product. torch's own
-    start is three times smaller a layer after the gate, and costs 3 nats in the first 15 epochs on MNIST. For tanh it
-    is 5/3, with which a long chain keeps its size.
+    start is three times smaller a layer after the gate, and costs 3 nats in the first 15 epochs on MNIST. For tanh the
+    gain is 5/3, with which a long chain keeps its size.
 
     Args:
         layer: nn.Linear, nn.Conv2d or nn.ConvTranspose2d; a gate splits units or channels.
         inputs, outputs: widths, or channels.
         activation: one of ACTIVATIONS.
-        arguments: what else the layer takes (kernel_size, stride, padding).
-
-    Raises:
-        KeyError: where there is no such activation.
+        arguments: of the layer (kernel_size, stride, padding).
 
     >>> activated(nn.Linear, 784, 300, "gated")
     Sequential(
@@ -52,7 +47,7 @@ def activated(layer: Any, inputs: int, outputs: int, activation: str, **argument
     maps, function, gain = ACTIVATIONS[activation]
     linear = layer(inputs, maps * outputs, **arguments)
     fan_in = linear.weight.numel() / len(linear.bias)
-    if layer is nn.ConvTranspose2d:  # a kernel reaches more pixels than one, and each of them sees only a part of it
+    if layer is nn.ConvTranspose2d:  # each pixel sees only a part of a kernel
         fan_in /= math.prod(linear.stride)
     nn.init.normal_(linear.weight, std=gain / math.sqrt(fan_in))
     nn.init.zeros_(linear.bias)
@@ -62,16 +57,16 @@ def activated(layer: Any, inputs: int, outputs: int, activation: str, **argument
 class MLP(nn.Module):
     """h = layer_n(… layer_1(x)), each layer a linear map and its activation.
 
-    The default activation is the gated linear unit (A x + a) ⊙ σ(B x + b), which the VampPrior paper
-    (arXiv:1705.07120) uses throughout.
+    The default activation is the gated linear unit (A x + a) ⊙ σ(B x + b), as in the VampPrior paper
+    (arXiv:1705.07120).
 
     Args:
         shape: of one input, (channels, height, width) or (latent,); flattened.
         hidden: widths of the layers, at least one.
         activation: one of `vampyro.nets.mlp.ACTIVATIONS`.
-        final: the last layer's, unless it is the same.
+        final: the last layer's activation, if another.
 
-    forward: (..., *shape) → (..., hidden[-1]), any batch or particle dimensions on the left.
+    forward: (..., *shape) → (..., hidden[-1]).
 
     Raises:
         ValueError: where an input has another shape.
@@ -109,7 +104,7 @@ class MLP(nn.Module):
         widths = " → ".join(map(str, self.hidden))
         first, last = self.activations[0], self.activations[-1]
         kinds = first if first == last else f"{first}, last {last}"
-        return f"MLP({'×'.join(map(str, self.shape))} → {widths}, {kinds})"
+        return f"MLP({times(self.shape)} → {widths}, {kinds})"
 
 
 class Join(nn.Module):
@@ -117,10 +112,9 @@ class Join(nn.Module):
 
     Args:
         first, second: bodies with vector features.
-        hidden, activation: of the layers after the two have met.
+        hidden, activation: of the layers after the two.
 
-    forward: a pair, whose batch dimensions broadcast, → (..., hidden[-1]). x is (batch, …) where y is
-    (samples, batch, latent): it passes through its body once.
+    forward: a pair, whose batch dimensions broadcast, → (..., hidden[-1]).
 
     >>> join = Join(MLP((1, 28, 28), (30,)), MLP((4,), (20,)), (10,))
     >>> join
@@ -148,13 +142,7 @@ class Join(nn.Module):
 
 
 class Baseline(nn.Module):
-    """x → b(x), a guess at each latent's share of the ELBO: `count` numbers, in nats.
-
-    Args:
-        shape: of an image.
-        count: of latents.
-
-    forward: (batch, *shape) → (batch, count).
+    """x → b(x), an estimate of each latent's share of the ELBO: (batch, *shape) → (batch, count), in nats.
 
     >>> Baseline((1, 28, 28), 2)
     Baseline(1×28×28 → 2)
@@ -170,4 +158,4 @@ class Baseline(nn.Module):
         return self.scale * self.linear(self.body(x))
 
     def __repr__(self) -> str:
-        return f"Baseline({'×'.join(map(str, self.body.shape))} → {self.linear.out_features})"
+        return f"Baseline({times(self.body.shape)} → {self.linear.out_features})"

@@ -11,50 +11,40 @@ from vampyro.distributions.codes import squared_distances
 from vampyro.nets.base import Head, Learner
 
 DIMENSION = 4  # of a code
-
-
 COMMITMENT = 0.25  # β of the paper
-
-
 DECAY = 0.99  # γ of its averages
-
-
-DEAD = 0.1  # a code used less than so much of its share starts again
-
-
-JITTER = 1e-3  # in σ, beside the vector on which it starts: two vectors may be equal, two codes may not
+DEAD = 0.1  # a code used less than this fraction of its share starts again
+JITTER = 1e-3  # in σ, around the vector on which a code starts: two vectors may be equal, two codes may not
 
 
 class VectorQuantiser(Head, Learner):
     """h → q(z | x) over M vectors of codes e_1 … e_K in ℝ^d   (van den Oord et al. 2017, arXiv:1711.00937).
 
     The encoding v = linear(h) is M vectors. In training mode q is the point mass on the codes nearest to them, with the
-    straight-through gradient, and -log p(x | z) is joined by the commitment, β Σ_m ‖v_m - sg(e_m)‖², a factor of the
-    guide. In evaluation mode q is a distribution that importance sampling can draw from,
+    straight-through gradient, and the loss has the commitment β Σ_m ‖v_m - sg(e_m)‖², a factor of the guide. In
+    evaluation mode q is a distribution that importance sampling can draw from,
 
         q(k_m | x) = softmax_k(-‖v_m - e_k‖² / 2Tσ²),
 
     for T = 1 the posterior of a mixture of Normals about the codes, σ² the mean square of v - e per dimension in
-    training. T = 2, as log p̂ gains by a wider q: on 100 test digits, S = 200, it is 2.4 nats above that of T = 1, the
-    ELBO 0.9 below.
+    training. T = 2, as a wider q is a better proposal: log p̂ of 100 test digits, S = 200, is 2.4 nats higher.
 
     No gradient moves the codebook: `learn` is online k-means (the paper's appendix). With n_k the vectors of a batch
     nearest to e_k and s_k their sum,
 
         N_k ← γ N_k + (1 - γ) n_k,   e_k ← e_k + (1 - γ) (s_k - n_k e_k) / N_k.
 
-    A code whose N_k is below a tenth of the mean is put on a vector of the batch, drawn at random, but for a thousandth
-    of σ in a direction of its own, so that no two codes are equal; it starts with N_k at the mean. So do all at the
-    first batch. σ² is that of the second batch, then averaged as the codes are.
+    A code whose N_k is below a tenth of the mean moves to a random vector of the batch, plus noise of 1e-3 σ, so
+    that no two codes are equal; its N_k becomes the mean. So do all codes at the first batch. σ² is that of the
+    second batch, then averaged as the codes are.
 
     Args:
         features: length of h.
         latent: M·d, the length of z.
-        codes: K.
-        dimension: d.
+        codes, dimension: K, d.
 
     Raises:
-        ValueError: where `latent` is no multiple of d.
+        ValueError: where `latent` is not a multiple of d.
 
     >>> head = VectorQuantiser(300, 40, codes=64)
     >>> head
@@ -94,7 +84,7 @@ class VectorQuantiser(Head, Learner):
 
     @torch.no_grad()
     def learn(self, h: Float[Tensor, "n features"]) -> None:  # type: ignore[override]
-        """Moves the codes towards the vectors of a batch (N, features): in place, and waits for no device."""
+        """Move the codes towards the vectors of a batch."""
         encoded, size = self.linear(h).unflatten(-1, (-1, self.codes.shape[-1])).flatten(0, -2), len(self.codes)
         distances, nearest = squared_distances(encoded, self.codes).squeeze(-2).min(-1)
         hot = (nearest.unsqueeze(-1) == torch.arange(size, device=h.device)).to(encoded.dtype)

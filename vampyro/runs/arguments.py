@@ -10,7 +10,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
-from vampyro.catalogue.parts import MANY, MAX_LAYERS, command
+from vampyro.catalogue.parts import MAX_COUNT, MAX_LAYERS, command, known, user_parts
 from vampyro.catalogue.specs import parse
 from vampyro.errors import SpecError, choose, quote, shorten
 
@@ -71,7 +71,7 @@ def number(kind: type[Number], least: float, most: float = math.inf, above: bool
 
 
 # For `add_argument(flag, help=…, **COUNT)`.
-COUNT: dict[str, Any] = {"type": number(int, 1, MANY), "metavar": "N"}
+COUNT: dict[str, Any] = {"type": number(int, 1, MAX_COUNT), "metavar": "N"}
 THREADS: dict[str, Any] = {"type": number(int, 1, MAX_THREADS), "metavar": "N"}
 SEED: dict[str, Any] = {"type": number(int, 0, MAX_SEED), "metavar": "N"}
 
@@ -111,7 +111,7 @@ def widths(text: str) -> list[int]:
     parts = text.split(",")
     if len(parts) > MAX_LAYERS:
         raise argparse.ArgumentTypeError(f"expected at most {MAX_LAYERS} numbers, got {len(parts)}")
-    return [number(int, 1, MANY)(part) for part in parts]
+    return [number(int, 1, MAX_COUNT)(part) for part in parts]
 
 
 def latents(text: str) -> int | list[int]:
@@ -199,7 +199,8 @@ class Parser(argparse.ArgumentParser):
             if file is not None:
                 if fault := word_fault(file):
                     raise SpecError(fault)
-                command.know(path(file))
+                if user_parts().file != path(file):
+                    command.enter_context(known(file))
         except (SpecError, argparse.ArgumentTypeError) as error:
             self.error(f"argument --parts: {str(error).removeprefix('parts ')}")
 

@@ -11,7 +11,7 @@ from typing_extensions import Self
 
 from vampyro import files
 from vampyro.catalogue.compatibility import check_posterior, resolve_objective
-from vampyro.catalogue.parts import MANY, user_parts
+from vampyro.catalogue.parts import MAX_COUNT, user_parts
 from vampyro.catalogue.specs import usage
 from vampyro.data.names import check_folder, check_source, describe_names
 from vampyro.errors import SpecError, choose, quote
@@ -101,7 +101,7 @@ class Config(Mapping[str, Any]):
     objective: str = part("elbo")
     beta: float = setting(1.0, "weight of the KL term", type=number(float, 0, LARGEST), metavar="B")
     warmup: int = setting(
-        0, "epochs over which that weight grows from B/N to B", type=number(int, 0, MANY), metavar="N"
+        0, "epochs over which that weight grows from B/N to B", type=number(int, 0, MAX_COUNT), metavar="N"
     )
     epochs: int = setting(100, "at most", **COUNT)
     batch_size: int = setting(100, "images per step", **COUNT)
@@ -185,7 +185,7 @@ class Config(Mapping[str, Any]):
 
 
 def is_count(value: object) -> bool:
-    return type(value) is int and 1 <= value <= MANY
+    return type(value) is int and 1 <= value <= MAX_COUNT
 
 
 def recorded(fits: Callable[[Any], bool], expected: str) -> Any:
@@ -204,7 +204,7 @@ class RunConfig(Config):
     processes: int | None = recorded_count("processes")
     threads: int | None = recorded_count("threads")
     shape: list[int] = recorded(
-        lambda v: isinstance(v, list) and len(v) == 3 and all(map(is_count, v)) and math.prod(v) <= MANY,
+        lambda v: isinstance(v, list) and len(v) == 3 and all(map(is_count, v)) and math.prod(v) <= MAX_COUNT,
         "[channels, height, width]",
     )
     classes: int | None = recorded_count("classes or null")
