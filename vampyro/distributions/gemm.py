@@ -35,10 +35,8 @@ def whole(device: torch.device | str = "cpu") -> bool:
 
 @contextmanager
 def using(library: str) -> Iterator[str]:
-    """Inside, float32 products on a CPU come from that library, and a GPU's convolutions are whole; yields its name.
-
-    Args:
-        library: "blas", or "onednn", which is used only where it keeps products whole.
+    """Inside, float32 products on a CPU come from "blas", or from "onednn" where it keeps products whole; a GPU's
+    convolutions are whole. Yields the library's name.
 
     >>> with using("blas") as library: library
     'blas'
@@ -50,11 +48,9 @@ def using(library: str) -> Iterator[str]:
 
 
 def choose(device: torch.device | str, request: str = "auto") -> str:
-    """Return the library for products on `device`, "blas" or "onednn".
+    """Return the library for products on `device`: "onednn" or "blas", as requested or by the table COSTS.
 
-    Args:
-        device: a GPU has its own library, and "blas" leaves it alone.
-        request: "blas", "onednn", or "auto" for the table COSTS.
+    A GPU has its own library; "blas" does not change it.
 
     Raises:
         ValueError: for "onednn" on a GPU, or where oneDNN rounds factors; for another request.
@@ -121,15 +117,11 @@ def _older(read):
         return None
 
 
-def _factors():
-    generator = torch.Generator().manual_seed(0)
-    return torch.randn(100, 784, generator=generator), torch.randn(784, 600, generator=generator)
-
-
 @cache
 def _error(mode):
     """The relative error of a product: 4e-7 where it is whole, 1e-3 where factors are rounded."""
-    a, b = _factors()
+    generator = torch.Generator().manual_seed(0)
+    a, b = torch.randn(100, 784, generator=generator), torch.randn(784, 600, generator=generator)
     truth = a.double() @ b.double()
     with _mode(mode), torch.autocast("cpu", enabled=False):
         return (((a @ b).double() - truth).norm() / truth.norm()).item()
