@@ -4,17 +4,15 @@ import pyro
 from jaxtyping import Float
 from pyro.distributions.torch_distribution import TorchDistributionMixin
 from torch import Tensor
-from vampyro.guides.base import AmortizedGuide
+from vampyro.guides.amortized import AmortizedGuide
 
 
 class TwoLevelGuide(AmortizedGuide):
     """q(z2 | x) q(z1 | x, z2)   (arXiv:1705.07120).
 
     Args:
-        upper: a `Guide`, whose q(x) is the posterior of z2.
+        upper: a `Guide`, whose q(x) is the posterior of z2, and so `guide.q(x)`.
         lower: a `Guide`, whose q((x, z2)) is the posterior of z1.
-
-    `guide.q(x)` is q(z2 | x), to be borrowed as a VampPrior's components just as with one level.
 
     >>> from vampyro import assemble
     >>> model, guide = assemble(model="two-level", prior="vamp:50", hidden=(32,), latent=(8, 4))
@@ -27,11 +25,9 @@ class TwoLevelGuide(AmortizedGuide):
         self.upper, self.lower = upper, lower
 
     def q(self, x: Tensor) -> TorchDistributionMixin:
-        """q(z2 | x): batch shape (...) of x (..., channels, height, width), event shape (latent2,)."""
         return self.upper.q(x)
 
     def base(self, x: Tensor) -> TorchDistributionMixin:
-        """q(z2 | x) before its flow."""
         return self.upper.base(x)
 
     def forward(self, x: Float[Tensor, " images *event"]) -> tuple[Tensor, Tensor]:

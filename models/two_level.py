@@ -17,9 +17,8 @@ class TwoLevel(nn.Module):
         middle: z2 → p(z1 | z2), (..., latent2) to batch shape (...), event shape (latent1,).
         decoder: (z1, z2), a pair, → p(x | z1, z2), event shape (channels, height, width).
 
-    `model(x)` scores images x: (batch, channels, height, width); `model()` or `model(batch=16)`
-    draws some. Sites "z2", "z1" and "x" stand in the plate "images". What else is given goes to the decoder: of a
-    conditional model `model(batch=16, y=3)` draws images of class 3.
+    `model(x)` scores images x, (batch, channels, height, width); `model(batch=16)` draws some. Keyword arguments go to
+    the decoder: `model(batch=16, y=3)` of a conditional model draws images of class 3.
 
     >>> from vampyro import assemble
     >>> model, guide = assemble(model="two-level", hidden=(32,), latent=(8, 4))

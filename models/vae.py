@@ -16,9 +16,8 @@ class VAE(nn.Module):
         prior: () → p(z), batch shape (), event shape (latent,).
         decoder: z → p(x | z), (..., latent) to batch shape (...), event shape (channels, height, width).
 
-    `model(x)` scores images x: (batch, channels, height, width); `model()` or `model(batch=16)`
-    draws some. Sites "z" and "x" stand in the plate "images". What else is given goes to the decoder: of a conditional
-    model `model(batch=16, y=3)` draws images of class 3.
+    `model(x)` scores images x, (batch, channels, height, width); `model(batch=16)` draws some. Keyword arguments go to
+    the decoder: `model(batch=16, y=3)` of a conditional model draws images of class 3.
 
     >>> from vampyro import nets, priors
     >>> decoder = nn.Sequential(nets.MLP((2,), (300,)), nets.BernoulliHead(300, (1, 28, 28)))

@@ -5,8 +5,7 @@ import sys
 from vampyro.priors.base import Prior
 from vampyro.priors.codes import AutoregressivePrior, UniformCodes
 from vampyro.priors.flow import FlowPrior
-from vampyro.priors.gmm import FittedMixture
-from vampyro.priors.mog import MixtureOfGaussians
+from vampyro.priors.mog import FittedMixture, MixtureOfGaussians
 from vampyro.priors.standard import StandardBernoulli, StandardNormal
 from vampyro.priors.vamp import VampPrior
 
@@ -23,5 +22,5 @@ __all__ = [
 ]
 
 if __name__ == "priors":  # imported by its short name, from a checkout: the same modules and classes under both names
-    for name in ("base", "codes", "flow", "gmm", "mog", "standard", "vamp"):
+    for name in ("base", "codes", "flow", "mog", "standard", "vamp"):
         sys.modules[f"priors.{name}"] = sys.modules[f"vampyro.priors.{name}"]

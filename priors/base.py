@@ -1,4 +1,4 @@
-"""What a prior is."""
+"""The base class of priors."""
 
 import torch
 from torch import Tensor, nn
@@ -7,7 +7,7 @@ from torch import Tensor, nn
 class Prior(nn.Module):
     """p(z): a module whose `forward()` returns a distribution, batch shape (), event shape (latent,).
 
-    A subclass computes that. Any other module that does will be a prior too, with the defaults of what else is here.
+    A subclass computes that. Any other module that does is a prior too, without pseudo-inputs.
 
     >>> from vampyro.distributions import DiagonalNormal
     >>> class Narrow(Prior):
@@ -21,5 +21,5 @@ class Prior(nn.Module):
         raise NotImplementedError
 
     def pseudo_inputs(self) -> Tensor | None:
-        """The images that the prior is made of, (K, channels, height, width), for pictures; None: it has none."""
+        """The images that the prior is made of, (K, channels, height, width), for plots; None where there are none."""
         return None

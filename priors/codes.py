@@ -1,4 +1,4 @@
-"""Priors over vectors of codes: uniform, and learned, one code given those before it."""
+"""Priors over vectors of codes: uniform, and autoregressive."""
 
 from collections.abc import Callable
 
@@ -13,10 +13,10 @@ UNITS = 32  # hidden units that see the first m codes, for each m = 0 … M - 1
 
 
 class CodesPrior(Prior):
-    """A prior over vectors of M codes of a codebook that it does not own.
+    """A prior over vectors of M codes.
 
     Args:
-        codebook: () → (K, d), borrowed: pass the bound method `guide.head.codebook`.
+        codebook: () → (K, d), of the guide: pass the bound method `guide.head.codebook`.
         positions: M.
     """
 
@@ -32,11 +32,6 @@ class CodesPrior(Prior):
 class UniformCodes(CodesPrior):
     """p(z) = K^-M on every vector of M codes   (van den Oord et al. 2017, arXiv:1711.00937, while training).
 
-    Args:
-        codebook, positions: as for `CodesPrior`.
-
-    forward: () → Codes, batch shape (), event shape (M·d,).
-
     >>> from vampyro.nets import VectorQuantiser
     >>> UniformCodes(VectorQuantiser(300, 40, codes=64).codebook, 10)
     UniformCodes(64^10 vectors, 40)
@@ -51,13 +46,7 @@ class AutoregressivePrior(CodesPrior):
     """p(z) = Π_m p(k_m | k_1 … k_{m-1}), z = (e_{k_1}, …, e_{k_M}), all by one masked network   (MADE, Germain et al.
     2015, arXiv:1502.03509).
 
-    The network sees which code it is, not where the code lies: it has no gradient for the encoder, and a codebook that
-    moves leaves it as it is. Starts as uniform.
-
-    Args:
-        codebook, positions: as for `CodesPrior`.
-
-    forward: () → AutoregressiveCodes, batch shape (), event shape (M·d,).
+    The network takes the indices of the codes, so it gives the encoder no gradient. Starts as uniform.
 
     >>> from vampyro.nets import VectorQuantiser
     >>> AutoregressivePrior(VectorQuantiser(300, 40, codes=64).codebook, 10)

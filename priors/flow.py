@@ -11,13 +11,9 @@ from vampyro.flows import Flow
 class FlowPrior(Prior):
     """p(z) = N(x; 0, I) |det ∂T(x)/∂x|⁻¹, z = T(x), T learned   (Chen et al. 2017, arXiv:1611.02731).
 
-    Training scores points that the prior did not draw, so each step runs T backwards.
-
     Args:
-        flow: () → Transform with one set of parameters; a flow module built with `shared=True` is called with no h.
+        flow: a flow module with `shared=True`, or any module None → Transform.
         latent: dimension of z.
-
-    forward: () → FlowDistribution, batch shape (), event shape (latent,).
 
     Raises:
         ValueError: where the flow computes its parameters from h.

@@ -10,15 +10,8 @@ from vampyro.distributions import BernoulliVector, DiagonalNormal
 class StandardNormal(Prior):
     """p(z) = N(z; 0, I)   (Kingma & Welling 2014, arXiv:1312.6114).
 
-    Args:
-        latent: dimension of z.
-
-    forward: () → distribution, batch shape (), event shape (latent,).
-
-    >>> StandardNormal(40)
-    StandardNormal(40)
-    >>> StandardNormal(40)().sample((3,)).shape
-    torch.Size([3, 40])
+    >>> StandardNormal(latent=40), StandardNormal(40)().sample((3,)).shape
+    (StandardNormal(40), torch.Size([3, 40]))
     """
 
     loc: Tensor
@@ -37,17 +30,10 @@ class StandardNormal(Prior):
 
 
 class StandardBernoulli(Prior):
-    """p(z) = Π_d Ber(z_d; ½) = 2^-latent: every code is as likely as any other.
+    """p(z) = Π_d Ber(z_d; ½) = 2^-latent: all vectors of bits have the same probability.
 
-    Args:
-        latent: number of bits.
-
-    forward: () → distribution, batch shape (), event shape (latent,).
-
-    >>> StandardBernoulli(200)
-    StandardBernoulli(200)
-    >>> StandardBernoulli(2)().log_prob(torch.ones(2)).exp()
-    tensor(0.2500)
+    >>> StandardBernoulli(latent=2), StandardBernoulli(2)().log_prob(torch.ones(2)).exp()
+    (StandardBernoulli(2), tensor(0.2500))
     """
 
     logits: Tensor

@@ -9,38 +9,32 @@ from torch.distributions import Distribution
 from vampyro.priors.base import Prior
 
 from vampyro.distributions import Mixture
+from vampyro.distributions.base import times
 
 
 class VampPrior(Prior):
     """p(z) = 1/K Σ_k q(z | u_k)   (Tomczak & Welling 2018, arXiv:1705.07120).
 
-    The prior that maximises the ELBO is the aggregated posterior 1/N Σ_n q(z | x_n); this is its
-    affordable likeness, with K learned pseudo-inputs u_k in place of N images. The components are
-    the guide's posteriors themselves, flows included.
+    The prior that maximises the ELBO is the aggregated posterior 1/N Σ_n q(z | x_n). The VampPrior approximates it
+    with K learned pseudo-inputs u_k in place of N images. The components are the guide's posteriors, flows included.
 
     Args:
-        q: x → distribution over z: pass the bound method `guide.q`. It is borrowed, not owned: this
-            module's parameters are the pseudo-inputs alone. Copy or save model and guide
-            together, so that the prior goes on borrowing the same guide.
+        q: x → distribution over z: pass the bound method `guide.q`. This module's parameters are the pseudo-inputs
+            alone: copy or save model and guide together.
         shape: of one image, (channels, height, width).
         components: K.
-        images: (K, *shape) in [0, 1]: start from these (training images, drawn at random).
+        images: (K, *shape) in [0, 1], where the pseudo-inputs start.
         trainable: learn the pseudo-inputs (False: they stay `images`).
         weighted: learn the mixture's weights too.
 
-    forward: () → Mixture, batch shape (), event shape (latent,).
-
     Raises:
-        ValueError: where K < 1, `images` has another shape or leaves [0, 1], or is missing though not trainable.
-        TypeError: where `q` is the guide itself.
+        ValueError, TypeError: name the argument, for example where `images` leaves [0, 1] or `q` is the guide itself.
 
     >>> from vampyro import nets, guides
     >>> guide = guides.Guide(nets.MLP((1, 28, 28), (300,)), nets.NormalHead(300, 2))
     >>> prior = VampPrior(guide.q, (1, 28, 28), components=50)
-    >>> prior
-    VampPrior(50 pseudo-inputs of 1×28×28)
-    >>> prior()
-    Mixture(50 × DiagonalNormal, equal weights)
+    >>> prior, prior()
+    (VampPrior(50 pseudo-inputs of 1×28×28), Mixture(50 × DiagonalNormal, equal weights))
     """
 
     def __init__(
@@ -67,9 +61,8 @@ class VampPrior(Prior):
         self.q = q
         self.logits = nn.Parameter(torch.zeros(components)) if weighted else None
         if trainable:
-            # u = σ(v) stays inside [0, 1], and unlike a clamp's its gradient does not end at the edge. Without images
-            # it starts as dark, speckled noise, each u unlike the others: near N(0.05, 0.01²), where all
-            # components begin as one, training on 4,000 digits ends 3 nats lower.
+            # σ(v) stays inside [0, 1] and, unlike a clamp, has a gradient at the edge. Without images it starts as dark
+            # speckled noise. From N(0.05, 0.01²), where all components are nearly equal, training ends 3 nats lower.
             start = torch.randn(shape).mul(2).sub(3) if images is None else images.float().clamp(0.01, 0.99).logit()
             self.pseudo_logits, self.fixed = nn.Parameter(start), None
         elif images is not None:
@@ -86,4 +79,4 @@ class VampPrior(Prior):
         count, *shape = self.pseudo_inputs().shape
         fixed = "" if self.fixed is None else ", fixed"
         weights = "" if self.logits is None else ", learned weights"
-        return f"VampPrior({count} pseudo-inputs of {'×'.join(map(str, shape))}{fixed}{weights})"
+        return f"VampPrior({count} pseudo-inputs of {times(shape)}{fixed}{weights})"

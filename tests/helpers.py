@@ -7,7 +7,7 @@ from torch import nn
 
 from vampyro import diagnostics, likelihood, training
 from vampyro.catalogue import compatibility
-from vampyro.catalogue.parts import ESTIMATORS, row_of, rows
+from vampyro.catalogue.parts import ESTIMATORS, rows
 from vampyro.catalogue.specs import parse
 from vampyro.nets.context import Conditioner, ContextMLP
 from vampyro.programs import layout
@@ -32,7 +32,7 @@ def every(family, count, posterior="normal"):
 def build_part(family, spec, *arguments, latents="real"):
     """What the row of a spec builds."""
     spec = parse(family, spec)
-    return row_of(family, spec.name).builder(latents)(spec, *arguments)
+    return rows(family)[spec.name].builder(latents)(spec, *arguments)
 
 
 def pairs(count):

@@ -36,8 +36,8 @@ def build(objective="elbo", **parts):
 
 
 def check(tmp_path, **parts):
-    """A finite loss, a gradient for every parameter, samples, scores; the same from a checkpoint, and by stock Pyro
-    where it can."""
+    """A finite loss, a gradient for every parameter, samples, a score; the same samples from a checkpoint, and the same
+    loss by stock Pyro where it can."""
     x = images(parts.get("likelihood", "bernoulli").split(":")[0], parts.get("condition", "none"))
     losses, after = [], []
     engines = [engine for engine in ("svi", "eager") if engine in (build(**parts)[-1].engines or ENGINES)]
@@ -65,9 +65,11 @@ def check(tmp_path, **parts):
     saved = load_checkpoint(tmp_path / "checkpoint.pt")
     again_model, again_guide, again, _ = build(**saved["parts"])
     again.load_state_dict(saved["weights"])
-    again_guide = scoring_guide(again_model, again_guide, x, steps=2)
-    again_guide = scoring_guide(again_model, again_guide, x, steps=2)
-    assert torch.equal(score(again_model, again_guide, x, samples=5).log_likelihood, result.log_likelihood)
+    samples = []
+    for pair in ((model, guide), (again_model, again_guide)):
+        with seeded(1), torch.no_grad():
+            samples.append((pair[1](x), pair[0](batch=4)))
+    torch.testing.assert_close(*samples, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("model", FAMILIES["model"])

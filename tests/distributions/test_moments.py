@@ -76,7 +76,8 @@ def test_a_mixtures_moments_are_those_of_torchs_mixture(name, weighted):
     torch.testing.assert_close(p.variance, truth.variance, rtol=1e-4, atol=1e-6)
     assert torch.equal(p.expand((4,)).mean, p.mean.expand(4, 2))
     assert torch.equal(p.expand((4,)).stddev, p.stddev.expand(4, 2))
-    assert p.expand((4,)).unbatched().batch_shape == () and torch.equal(p.expand((4,)).unbatched().mean, p.mean)
+    again = p.expand((4,)).reshaped(())
+    assert again.batch_shape == () and torch.equal(again.mean, p.mean)
 
 
 @pytest.mark.parametrize("prior", ["mog:3", "mog:3:weighted", "vamp:3", "gmm"])

@@ -13,10 +13,9 @@ from tests.helpers import gap
 from vampyro.distributions import DiagonalNormal, FlowDistribution
 from vampyro.flows import CouplingFlow, IAFFlow, spline
 from vampyro.flows.coupling import Coupling
-from vampyro.flows.iaf import IAF
+from vampyro.flows.iaf import IAF, Sequential
 from vampyro.flows.planar import MIN_SLOPE, OFFSET, Planar
 from vampyro.flows.radial import Radial
-from vampyro.flows.sequential import Sequential
 from vampyro.flows.spline import BINS, BOUND, MINIMUM, Spline
 from vampyro.flows.sylvester import Sylvester
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from vampyro import nets
 from vampyro.catalogue.compatibility import check_posterior
-from vampyro.catalogue.parts import MAX_LAYERS, Part, imported, known, row_of, user_parts
+from vampyro.catalogue.parts import MAX_LAYERS, Part, imported, known, rows, user_parts
 from vampyro.catalogue.specs import Spec, parse, parse_each
 from vampyro.data.names import DataSet
 from vampyro.errors import SpecError, quote
@@ -40,9 +40,10 @@ def assemble(
 ) -> tuple[nn.Module, nn.Module]:
     """The Pyro programs (model, guide) that the spec strings name.
 
+    Specs are written as on the command line.
+
     Args:
-        model, prior, posterior, net, activation, likelihood, condition: spec strings, as on the command line.
-        activation: or two, "A,B": B in the last layer of every network that reads images, A in all others.
+        activation: a spec, or two, "A,B": B in the last layer of every network that reads images, A in all others.
         flow: a spec; of the two-level model, one for both posteriors or two, "FLOW1,FLOW2", for z1 and z2.
         hidden: widths of the encoder's layers, and of the decoder's from the latent up.
         latent: dimension of z; of the two-level model, one for both or a pair, for z1 and z2. Posterior `vq` makes a
@@ -50,10 +51,9 @@ def assemble(
         shape: of an image, (channels, height, width).
         classes: number of labels, where the condition is a label: then programs take images and their labels in one
             tensor, (N, pixels + classes), as `ImageSet.labelled()` makes them.
-        images: training images (N, *shape) in [0, 1], or a function that returns them, for priors that start from data;
-            with their labels where the condition is one.
-        parts: rows of your own, which specs may name too: a Python file with a list `PARTS`, or that list
-            (`vampyro.catalogue.Part`). A file is executed.
+        images: training images (N, *shape) in [0, 1], with labels where the condition is one, or a function that
+            returns them, for priors that start from data.
+        parts: your own `vampyro.catalogue.Part`s: a list, or a Python file with a list `PARTS`, which is executed.
 
     `model.recipe` keeps the arguments for `save` and `load`.
 
@@ -76,8 +76,6 @@ def assemble(
       (head): NormalHead(32 → 2)
       (flow): PlanarFlow(length=2, amortised)
     )
-    >>> model(batch=3).shape
-    torch.Size([3, 1, 28, 28])
     >>> model, guide = assemble(condition="label", classes=10, hidden=(32,), latent=2)
     >>> model(batch=3, y=7)[:, 784:].argmax(1)      # next to 784 pixels the label
     tensor([7, 7, 7])
@@ -86,7 +84,7 @@ def assemble(
     texts |= {"likelihood": likelihood, "condition": condition}
     with known(os.fspath(parts) if isinstance(parts, os.PathLike) else parts):
         specs = {family: parse(family, text) for family, text in texts.items()}
-        levels = row_of("model", specs["model"].name).levels
+        levels = rows("model")[specs["model"].name].levels
         flows = parse_each("flow", flow, levels)
         check_posterior(specs["posterior"], prior=specs["prior"], flow=flow, model=specs["model"])
         latents = _check_sizes(shape, hidden, latent, levels)
@@ -126,11 +124,7 @@ def _check_sizes(shape: Any, hidden: Any, latent: Any, levels: int) -> list[int]
 
 
 def input_shape(condition: str, shape: Sequence[int], classes: int | None) -> tuple[int, ...]:
-    """The shape of what programs take: an image, or with condition "label" its pixels and its label in one vector.
-
-    >>> input_shape("none", (1, 28, 28), None), input_shape("label", (1, 28, 28), 10)
-    ((1, 28, 28), (794,))
-    """
+    """The shape of what programs take: an image, or with condition "label" its pixels and its label in one vector."""
     if condition == "none":
         return tuple(shape)
     if not classes:
@@ -148,9 +142,9 @@ def _build(
     classes: int | None,
     images: Images,
 ) -> tuple[nn.Module, nn.Module]:
-    rows = {family: row_of(family, spec.name) for family, spec in specs.items()}
+    row = {family: rows(family)[spec.name] for family, spec in specs.items()}
     activation, final = (spec.name for spec in parse_each("activation", activation, 2))
-    encoder, trunk = rows["net"].builder()()
+    encoder, trunk = row["net"].builder()()
     inputs = input_shape(specs["condition"].name, shape, classes)
     labels: Any = 0 if specs["condition"].name == "none" else classes  # numbers next to the latent that a decoder takes
 
@@ -163,20 +157,20 @@ def _build(
 
     def posterior(body: Any, level: int) -> Guide:
         sizes, flow = (body.features, latents[level]), flows[level]
-        head = rows["posterior"].builder()(specs["posterior"], *sizes)
-        return Guide(body, head, row_of("flow", flow.name).builder()(flow, *sizes))
+        head = row["posterior"].builder()(specs["posterior"], *sizes)
+        return Guide(body, head, rows("flow")[flow.name].builder()(flow, *sizes))
 
     def prior(guide: nn.Module) -> nn.Module:
-        builder = rows["prior"].builder(rows["posterior"].support)
+        builder = row["prior"].builder(row["posterior"].support)
         return builder(specs["prior"], guide, latents[-1], inputs, images)
 
     def decode(body: nn.Module) -> nn.Module:
         parts = [body] if trunk is None else [body, trunk(body.features, shape, activation)]
-        parts.append(rows["likelihood"].builder()(specs["likelihood"], parts[-1].features, shape))
+        parts.append(row["likelihood"].builder()(specs["likelihood"], parts[-1].features, shape))
         decoder = nn.Sequential(*parts)
         return nets.ConditionalDecoder(decoder, shape, labels) if labels else decoder
 
-    if rows["model"].levels == 1:
+    if row["model"].levels == 1:
         guide = posterior(encode(hidden), 0)
         return VAE(prior(guide), decode(mlp(latents[0] + labels, hidden[::-1]))), guide
     # Two inputs meet before the last layer; with one layer only, each gets its own in addition.
@@ -187,18 +181,14 @@ def _build(
     first, last = hidden[:0:-1] or hidden, hidden[:1]
     decoder = nets.Join(mlp(latents[0] + labels, first), mlp(latents[1], first), last, activation)
     pair = TwoLevelGuide(posterior(upper, 1), posterior(lower, 0))
-    middle = nn.Sequential(between, imported(rows["posterior"].middle)(between.features, latents[0]))
+    middle = nn.Sequential(between, imported(row["posterior"].middle)(between.features, latents[0]))
     return TwoLevel(prior(pair), middle, decode(decoder)), pair
 
 
 def build_objective(objective: str | Spec, shape: Sequence[int]) -> Any:
-    """The objective of that spec, for programs whose inputs have that shape.
-
-    >>> type(build_objective("iwae:3", (1, 28, 28))).__name__
-    'IWAE'
-    """
+    """The objective of that spec, for programs whose inputs have that shape."""
     spec = parse("objective", objective)
-    return row_of("objective", spec.name).builder()(spec, tuple(shape))
+    return rows("objective")[spec.name].builder()(spec, tuple(shape))
 
 
 def ex_post(spec: str | Spec, model: nn.Module | None, guide: nn.Module, images: Tensor, seed: int = 0) -> nn.Module:
@@ -214,6 +204,6 @@ def ex_post(spec: str | Spec, model: nn.Module | None, guide: nn.Module, images:
     """
     spec = parse("scoring prior", spec)
     try:
-        return row_of("scoring prior", spec.name).builder()(spec, model, guide, images, seed)
+        return rows("scoring prior")[spec.name].builder()(spec, model, guide, images, seed)
     except ValueError as error:
         raise SpecError(f"prior '{spec}': {error}") from None

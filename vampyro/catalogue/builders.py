@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from vampyro import flows, nets, objectives, priors
-from vampyro.catalogue.parts import BITS, CODES, POINTS, REAL, row_of
+from vampyro.catalogue.parts import BITS, CODES, POINTS, REAL, rows
 from vampyro.catalogue.specs import Spec
 from vampyro.diagnostics.surgery import top_level
 from vampyro.errors import SpecError
@@ -42,7 +42,7 @@ def _vamp(q: Callable, spec: Spec, shape: tuple, images: Any) -> nn.Module:
 def flow_prior(spec: Spec, guide: Any, latent: int, shape: tuple, images: Any) -> nn.Module:
     """One map of a Normal, by the flow of that name."""
     shared = Spec(spec.name, spec.n, frozenset({"shared"}))
-    return priors.FlowPrior(row_of("flow", spec.name).builder()(shared, 0, latent), latent)
+    return priors.FlowPrior(rows("flow")[spec.name].builder()(shared, 0, latent), latent)
 
 
 def _aggregate(spec: Spec, model: nn.Module | None, guide: Any, images: Tensor, seed: int) -> nn.Module:

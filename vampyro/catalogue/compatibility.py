@@ -1,6 +1,6 @@
 """Reject combinations of parts that do not fit, by their rows. Imports no torch."""
 
-from vampyro.catalogue.parts import BITS, CODES, ESTIMATORS, LATENTS, POINTS, row_of, rows
+from vampyro.catalogue.parts import BITS, CODES, ESTIMATORS, LATENTS, POINTS, rows
 from vampyro.catalogue.specs import Spec, parse
 from vampyro.errors import SpecError
 
@@ -24,7 +24,7 @@ def check_likelihood(likelihood: str | Spec, values: str, name: str, kind: str =
     """
     likelihood = parse("likelihood", likelihood)
     order = list(VALUES)
-    support = row_of("likelihood", likelihood.name).support
+    support = rows("likelihood")[likelihood.name].support
     if order.index(values) > order.index(support):
         fitting = [row.name for row in rows("likelihood").values() if order.index(values) <= order.index(row.support)]
         raise SpecError(
@@ -43,7 +43,7 @@ def resolve_objective(objective: str | Spec, posterior: str | Spec) -> str:
     """
     objective = parse("objective", objective)
     named = objective.name != "elbo" or objective.options & set(ESTIMATORS)
-    if named or row_of("posterior", parse("posterior", posterior).name).support != BITS:
+    if named or rows("posterior")[parse("posterior", posterior).name].support != BITS:
         return str(objective)
     return str(parse("objective", f"{objective}:relaxed"))
 
@@ -54,7 +54,7 @@ def fitting(posterior: str, family: str) -> list[str]:
     >>> fitting("delta", "scoring prior")
     ['own', 'gmm']
     """
-    latents = row_of("posterior", posterior).support
+    latents = rows("posterior")[posterior].support
     return [row.name for row in rows(family).values() if latents in row.on]
 
 
@@ -63,7 +63,7 @@ def check_posterior(posterior: str | Spec, *, bits: int = 0, **parts: str | Spec
 
     Args:
         bits: number of latents, for an objective that sums them out.
-        parts: specs by family (prior, flow, model, objective, condition); flow may be two with a comma between.
+        parts: specs by family; flow may be two with a comma between.
 
     >>> check_posterior("bernoulli", prior="vamp:50", objective="elbo:score")
     >>> check_posterior("bernoulli", flow="planar:5")    # doctest: +ELLIPSIS
@@ -71,13 +71,13 @@ def check_posterior(posterior: str | Spec, *, bits: int = 0, **parts: str | Spec
     vampyro.errors.SpecError: flow 'planar:5' does not go with posterior 'bernoulli', whose latents are bits: it ...
     """
     posterior = parse("posterior", posterior)
-    row = row_of("posterior", posterior.name)
+    row = rows("posterior")[posterior.name]
     for family, text in parts.items():
         for spec in [parse(family, part) for part in str(text).split(",")]:
-            fits = row.support in row_of(family, spec.name).on
+            fits = row.support in rows(family)[spec.name].on
             why = _no_estimator(spec, row.support, bits) if fits and family == "objective" else ""
             if not fits:
-                kinds = " or ".join(LATENTS[kind] for kind in row_of(family, spec.name).on)
+                kinds = " or ".join(LATENTS[kind] for kind in rows(family)[spec.name].on)
                 why = f"{row.why.get(family, f'it is for {kinds}')}; choose --{family.split()[-1]} "
                 why += " or ".join(fitting(posterior.name, family))
             if why:

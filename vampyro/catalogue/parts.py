@@ -33,15 +33,11 @@ class Part:
     """The row of a part.
 
     Attributes:
-        family: `prior`, `flow`, `likelihood`, `posterior`, `net`, `objective`, …: the flag without its dashes.
-        name: in specs.
+        family, name: `prior`, `flow`, `likelihood`, …, the flag without its dashes; its name in specs.
         build: a function, or "module:function", which is imported when the part is first built; or one for each kind
-            of latents. The family decides its arguments, see below. Our own are in `vampyro.catalogue.builders`.
-        help: a few words.
-        n: the default of the number after the name; None where the name takes none.
-        options: words that may follow.
-        exclusive: of these at most one.
-        max_n: the largest number.
+            of latents. Our own are in `vampyro.catalogue.builders`.
+        n, max_n: the default and the largest number after the name; n is None where the name takes none.
+        options, exclusive: words that may follow; of the exclusive ones at most one.
         on: the kinds of latents that it goes with, of LATENTS.
         support: of a posterior, the kind of its latents; of a likelihood, where it has mass: `binary`, `levels`,
             `unit` or `real`.
@@ -49,7 +45,7 @@ class Part:
         middle: of a posterior, the head of p(z1 | z2) in a two-level model.
         levels: of a model, how many latents it has.
 
-    What `build` is given and returns, where `spec.n` is the number in the spec and `spec.options` are its options:
+    The arguments of `build` and its result, where `spec.n` is the number in the spec and `spec.options` its options:
 
     - prior: (spec, guide, latent, shape, images) → a `Prior`; shape is that of the guide's input, images are training
       images or a function that returns them, or None.
@@ -100,8 +96,25 @@ VAMP: dict[str, Any] = {
     "n": 100, "options": ("weighted", "from-data", "fixed"), "exclusive": ("from-data", "fixed"), "on": (REAL, BITS),
 }  # fmt: skip
 FLOW: dict[str, Any] = {"options": ("shared",), "max_n": MAX_FLOW_LENGTH}
-NOT_REAL = "it is a density over real numbers"
-BENDS = "it bends a density over real numbers"
+NOT_ON_POINTS = {
+    "prior": "mixed points have no density, and a learned prior has one without bound",
+    "scoring prior": "mixed points have no density",
+    "flow": "a point that flows is another point",
+    "objective": "samples of a point are one, and its KL from a density is infinite",
+}
+NOT_ON_BITS = {
+    "prior": "it is a density over real numbers",
+    "scoring prior": "it is a density over real numbers",
+    "flow": "it bends a density over real numbers",
+    "objective": "its gradient goes through samples, and bits have none",
+}
+NOT_ON_CODES = {
+    "prior": "it does not live there",
+    "scoring prior": "it does not live there",
+    "flow": "it bends a density over real numbers",
+    "model": "its lower level is given a vector of real numbers, or bits",
+    "objective": "samples of a point are one, and its KL does not move with the encoder",
+}
 ROWS = (
     Part("prior", "standard", help="N(0, I); on bits and codes uniform", on=EVERY),
     Part("prior", "mog", help="a mixture of N Gaussians", n=10, options=("weighted",)),
@@ -129,42 +142,9 @@ ROWS = (
     Part("likelihood", "logistic", support="levels"),
     Part("likelihood", "continuous-bernoulli", support="unit"),
     Part("posterior", "normal", why={"prior": "it is over a codebook's codes"}),
-    Part(
-        "posterior",
-        "delta",
-        support=POINTS,
-        why={
-            "prior": "mixed points have no density, and a learned prior has one without bound",
-            "scoring prior": "mixed points have no density",
-            "flow": "a point that flows is another point",
-            "objective": "samples of a point are one, and its KL from a density is infinite",
-        },
-    ),
-    Part(
-        "posterior",
-        "bernoulli",
-        support=BITS,
-        why={
-            "prior": NOT_REAL,
-            "scoring prior": NOT_REAL,
-            "flow": BENDS,
-            "objective": "its gradient goes through samples, and bits have none",
-        },
-        middle="vampyro.nets:BinaryHead",
-    ),
-    Part(
-        "posterior",
-        "vq",
-        n=64,
-        support=CODES,
-        why={
-            "prior": "it does not live there",
-            "scoring prior": "it does not live there",
-            "flow": BENDS,
-            "model": "its lower level is given a vector of real numbers, or bits",
-            "objective": "samples of a point are one, and its KL does not move with the encoder",
-        },
-    ),
+    Part("posterior", "delta", support=POINTS, why=NOT_ON_POINTS),
+    Part("posterior", "bernoulli", support=BITS, why=NOT_ON_BITS, middle="vampyro.nets:BinaryHead"),
+    Part("posterior", "vq", n=64, support=CODES, why=NOT_ON_CODES),
     Part("condition", "none", on=EVERY),
     Part("condition", "label", on=EVERY),
     Part("objective", "elbo", options=("analytic", *ESTIMATORS), exclusive=ESTIMATORS, on=EVERY),
@@ -208,10 +188,6 @@ def rows(family: str) -> Mapping[str, Part]:
     return FAMILIES[family] | dict(_user.families.get(family, {}))
 
 
-def row_of(family: str, name: str) -> Part:
-    return rows(family)[name]
-
-
 def user_parts() -> UserParts:
     """The user's rows that are known at present."""
     return _user
@@ -219,17 +195,13 @@ def user_parts() -> UserParts:
 
 @contextmanager
 def known(parts: str | Path | Iterable[Part | DataSet] | None) -> Iterator[None]:
-    """Inside, a user's rows stand next to ours; without any, those that are known already.
-
-    Args:
-        parts: a Python file with a list `PARTS`, which is executed, or the rows themselves.
+    """Inside, a user's rows stand next to ours: a list, or that of a Python file, PARTS, which is executed.
 
     Raises:
         SpecError: where the file cannot be read or executed or holds no `PARTS`, or a row is wrong.
 
-    >>> row = Part("prior", "mine", lambda spec, guide, latent, shape, images: None)
-    >>> with known([row]):
-    ...     rows("prior")["mine"] is row
+    >>> with known([Part("prior", "mine", lambda spec, guide, latent, shape, images: None)]):
+    ...     "mine" in rows("prior")
     True
     """
     global _user
@@ -291,14 +263,11 @@ def _check(parts: object, what: str) -> UserParts:
 
 
 def check_recorded(file: str | None, sha256: str | None, where: str | Path, hint: str) -> str | None:
-    """Check that the parts which the folder `where` was made with are known; no file is executed unless it is named.
+    """Check that the parts which the folder `where` was made with are known; return a warning where they have changed.
 
     Args:
         file, sha256: of the file of parts, as recorded; None where there was none.
         hint: how to name the file, after "add".
-
-    Returns:
-        a warning where the file has changed since.
 
     Raises:
         UnknownParts: where no file of parts was named.

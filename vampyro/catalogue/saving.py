@@ -24,13 +24,10 @@ HAND_BUILT = {"programs": "by hand"}  # the config.json of programs that `assemb
 def save(folder: str | os.PathLike[str], model: nn.Module, guide: nn.Module) -> None:
     """Write a pair of programs to config.json and checkpoint.pt in the folder, which `load` reads.
 
-    Args:
-        folder: made where it is missing; it must not be that of a training run.
-        model, guide: modules. Weights that both have are stored once.
+    The folder is made where it is missing. Weights that model and guide share are stored once.
 
     Raises:
         CheckpointError: where the folder holds a training run.
-        OSError: where it cannot be written.
 
     >>> import tempfile
     >>> folder = tempfile.mkdtemp()
@@ -70,13 +67,21 @@ def load(
         raise FileNotFoundError(f"{folder} holds no config.json, expected a folder of `save` or of a run (its --out)")
     with known(parts):
         programs = _assembled(path, warn=parts is not None) if into is None else into
-    state = load_checkpoint(path.with_name("checkpoint.pt"), contents=contents)
-    _take(state, nn.ModuleList(programs), path.with_name("checkpoint.pt"))
+    both, source = nn.ModuleList(programs), path.with_name("checkpoint.pt")
+    state: Any = load_checkpoint(source, contents=contents)
+    if isinstance(state, dict) and state.keys() == {"weights"}:
+        weights = state["weights"]
+        if faults := weight_faults(both.state_dict(), weights):
+            more = f", and {len(faults) - 3} more" if len(faults) > 3 else ""
+            raise CheckpointError(f"{source} does not fit these programs: {', '.join(faults[:3])}{more}")
+    else:
+        weights = check_state(state, both, source)["best"]["weights"]
+    both.load_state_dict(weights)
     return programs[0].eval(), programs[1].eval()
 
 
 def _assembled(path: Path, warn: bool) -> tuple[nn.Module, nn.Module]:
-    """The programs of a config.json, with other weights."""
+    """The programs of a config.json, with random weights."""
     try:
         config = json.loads(path.read_text())
         if not isinstance(config, dict):
@@ -102,14 +107,3 @@ def _assembled(path: Path, warn: bool) -> tuple[nn.Module, nn.Module]:
         raise type(error)(f"{path}: {error}") from None
     except (OSError, ValueError, TypeError, RecursionError) as error:
         raise CheckpointError(f"{path} is not the config.json of a run: {error}") from None
-
-
-def _take(state: Any, program: nn.Module, source: Path) -> None:
-    """Put the weights of a checkpoint into the programs; a CheckpointError names those that do not fit."""
-    if isinstance(state, dict) and state.keys() == {"weights"}:
-        if faults := weight_faults(program.state_dict(), state["weights"]):
-            more = f", and {len(faults) - 3} more" if len(faults) > 3 else ""
-            raise CheckpointError(f"{source} does not fit these programs: {', '.join(faults[:3])}{more}")
-        program.load_state_dict(state["weights"])
-    else:
-        program.load_state_dict(check_state(state, program, source)["best"]["weights"])

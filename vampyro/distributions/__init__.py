@@ -1,14 +1,11 @@
 """Distributions that torch and Pyro lack: mixtures scored by a GEMM, accurate likelihoods of grey images."""
 
 from vampyro.distributions.base import Distribution, pairwise_log_prob
-from vampyro.distributions.bernoulli import LinearBernoulli
-from vampyro.distributions.bijection import Bijection
-from vampyro.distributions.binary import BernoulliVector
+from vampyro.distributions.bernoulli import BernoulliVector, LinearBernoulli
 from vampyro.distributions.codes import AutoregressiveCodes, CodeDistribution, Codes, Quantised
-from vampyro.distributions.continuous_bernoulli import ContinuousBernoulli
-from vampyro.distributions.flow import FlowDistribution
+from vampyro.distributions.flow import Bijection, FlowDistribution
+from vampyro.distributions.grey import ContinuousBernoulli, DiscretisedLogistic
 from vampyro.distributions.labelled import LabelledImages
-from vampyro.distributions.logistic import DiscretisedLogistic
 from vampyro.distributions.mixture import Mixture
 from vampyro.distributions.normal import DiagonalNormal, FullNormal
 

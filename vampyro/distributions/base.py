@@ -35,18 +35,11 @@ class Distribution(TorchDistribution):
     instead = "{estimate} estimates it"  # the advice of an error about a moment {name}
 
     def changed(self, change: Callable[[Tensor], Tensor]) -> "Distribution | None":
-        """The same with change(t) for each parameter t, (*batch, …), unchecked: `expand` and `select` follow from it.
-
-        None here, for parameters without that shape.
-        """
+        """The same with change(t) for each parameter t, (*batch, …), for `expand` and `select`; None if undefined."""
         return None
 
     def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> "Distribution":
-        """The same with that batch shape; only the shape changes where parameters do not have that of the batch.
-
-        Raises:
-            ValueError: where the batch shape does not expand to that.
-        """
+        """The same with that batch shape; a ValueError where the present one does not expand to it."""
         shape, own = torch.Size(batch_shape), tuple(self.batch_shape)
         if not broadcasts_to(own, shape):
             expected = f"one that {own}, the batch shape of the {type(self).__name__}, expands to"
@@ -57,10 +50,10 @@ class Distribution(TorchDistribution):
         new._validate_args = self._validate_args
         return new
 
-    def reshaped(self, batch_shape: torch.Size, **attributes: Any) -> "Distribution":
+    def reshaped(self, batch_shape: Sequence[int], **attributes: Any) -> "Distribution":
         """A copy with another batch shape and these attributes, nothing computed again."""
         new = copy.copy(self)
-        new.__dict__.update(_batch_shape=batch_shape, **attributes)
+        new.__dict__.update(_batch_shape=torch.Size(batch_shape), **attributes)
         return new
 
     def select(self, index: Any, dtype: torch.dtype | None = None) -> "Distribution | None":
@@ -121,7 +114,7 @@ class Distribution(TorchDistribution):
 
 
 def pairwise_log_prob(components: torch.distributions.Distribution, z: Tensor) -> Tensor:
-    """log p_k(z_n) of every point under every component: (..., *event) → (..., K), nats; of any distribution.
+    """`Distribution.pairwise_log_prob` for any distribution.
 
     >>> pairwise_log_prob(torch.distributions.Normal(torch.zeros(3), 1.0), torch.zeros(5)).shape
     torch.Size([5, 3])

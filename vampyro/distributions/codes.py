@@ -13,13 +13,10 @@ from vampyro.distributions.base import Distribution, times
 
 
 def one_hot(z: Float[Tensor, "*batch latent"], codebook: Float[Tensor, "codes d"]) -> Bool[Tensor, "*batch m codes"]:
-    """Which code each vector of z is: (..., M·d) → (..., M, K) truth values, all false for a vector that is not a code.
+    """Which code each vector of z equals: (..., M·d) → (..., M, K) truth values, all false where it is not a code.
 
-    By equality in any precision: codes are copied, never computed. They must be distinct.
-
-    >>> one_hot(torch.tensor([1.0, 1.0, 0.0, 0.0]), codebook=torch.tensor([[0.0, 0.0], [1.0, 1.0]])).int()
-    tensor([[0, 1],
-            [1, 0]], dtype=torch.int32)
+    >>> one_hot(torch.tensor([1.0, 1.0, 0.0, 0.0]), codebook=torch.tensor([[0.0, 0.0], [1.0, 1.0]])).tolist()
+    [[False, True], [True, False]]
     """
     return (z.unflatten(-1, (-1, 1, codebook.shape[-1])) == codebook).all(-1)
 
@@ -71,13 +68,9 @@ class CodeDistribution(Distribution):
 
 
 class Codes(CodeDistribution):
-    """Π_m Cat(k_m; softmax(logits_m)), z = (e_{k_1}, …, e_{k_M}): independent codes.
+    """Π_m Cat(k_m; softmax(logits_m)), z = (e_{k_1}, …, e_{k_M}), with logits (..., M, K) and a codebook (K, d).
 
-    `log_prob` is -∞ off the K^M points, and computes in the precision of z.
-
-    Args:
-        logits: (..., M, K).
-        codebook: (K, d), the rows distinct.
+    `log_prob` is -∞ off the K^M points, and computes in the precision of z. The codes must be distinct.
 
     >>> p = Codes(torch.zeros(5, 3), codebook=torch.eye(3))
     >>> p, p.log_prob(p.sample((2,)))
@@ -132,12 +125,10 @@ class Codes(CodeDistribution):
 class AutoregressiveCodes(CodeDistribution):
     """Π_m Cat(k_m; softmax(logits_m(k_1 … k_{m-1}))), z = (e_{k_1}, …, e_{k_M}).
 
-    `log_prob` takes one call of the network, a sample takes M.
-
     Args:
-        logits: one-hot codes (..., M·K) → (..., M·K); those of m depend on the codes before m alone.
-        codebook: (K, d), the rows distinct.
-        positions: M.
+        logits: one-hot codes (..., M·K) → (..., M·K); those of m depend on the codes before m alone. `log_prob` calls
+            it once, `sample` M times.
+        codebook, positions: (K, d), M.
 
     >>> p = AutoregressiveCodes(lambda codes: 0 * codes, codebook=torch.eye(3), positions=5)
     >>> p.log_prob(p.sample((2,)))
@@ -145,16 +136,11 @@ class AutoregressiveCodes(CodeDistribution):
     """
 
     def __init__(
-        self,
-        logits: Callable[[Tensor], Tensor],
-        codebook: Tensor,
-        positions: int,
-        batch_shape: Any = torch.Size(),
-        validate_args: bool | None = None,
+        self, logits: Callable[[Tensor], Tensor], codebook: Tensor, positions: int, validate_args: bool | None = None
     ):
         self.logits, self.codebook, self.positions = logits, codebook, positions
         event = torch.Size([positions * codebook.shape[-1]])
-        super().__init__(torch.Size(batch_shape), event, validate_args=validate_args)
+        super().__init__(torch.Size(), event, validate_args=validate_args)
 
     @torch.no_grad()
     def sample(self, sample_shape: Any = torch.Size()) -> Tensor:
@@ -177,14 +163,10 @@ class AutoregressiveCodes(CodeDistribution):
 
 
 class Quantised(CodeDistribution):
-    """The point mass on the codes nearest to `encoded`, z_m = e_k, k = argmin_k ‖encoded_m - e_k‖².
+    """The point mass on the codes nearest to `encoded` (..., M·d), z_m = e_k, k = argmin_k ‖encoded_m - e_k‖².
 
-    `rsample` copies the gradient by z to `encoded`, as if z were that (the straight-through estimator of van den Oord
-    et al. 2017, arXiv:1711.00937); log q(z) = 0 there.
-
-    Args:
-        encoded: (..., M·d).
-        codebook: (K, d).
+    log q(z) = 0 there. `rsample` copies the gradient from z to `encoded`: the straight-through estimator of van den
+    Oord et al. 2017 (arXiv:1711.00937).
 
     >>> q = Quantised(torch.tensor([0.9, 0.8, -0.1, 0.3]), codebook=torch.tensor([[0.0, 0.0], [1.0, 1.0]]))
     >>> q.rsample(), q.log_prob(q.rsample())

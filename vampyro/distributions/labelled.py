@@ -28,10 +28,7 @@ def split(xy: Tensor, shape: Sequence[int]) -> tuple[Tensor, Tensor]:
 
 
 def one_hot(labels: Any, classes: int) -> Tensor:
-    """Labels (...) as (..., classes), 1 at the label and 0 elsewhere; float32.
-
-    Raises:
-        ValueError: where one of them is not a whole number in 0 … classes - 1.
+    """Labels (...) as float32 (..., classes); a ValueError where they are not whole numbers in 0 … classes - 1.
 
     >>> one_hot(2, 4)
     tensor([0., 0., 1., 0.])
@@ -43,19 +40,15 @@ def one_hot(labels: Any, classes: int) -> Tensor:
 
 
 class LabelledImages(Distribution):
-    """p(x | z, y) for every label y: a distribution over images with their labels, as `join` puts them together.
+    """p(x | z, y) for every label y: a distribution over images joined with labels, event shape (pixels + classes,).
 
-    log_prob is log p(x | z, y), of the image given its label; the label itself is not scored. A sample has one of
-    `labels`, or a label that is uniform over the classes.
+    log_prob is log p(x | z, y); the label itself is not scored. Labels of samples are uniform unless given.
 
     Args:
         decode: (z, y) → p(x | z, y), event shape `shape`; y (..., classes), batch dimensions broadcast.
         z: the latent, or one of them, (..., latent).
         shape: of an image, (channels, height, width).
-        classes: number of classes.
         labels: of samples, whole numbers that broadcast with the batch, or None.
-
-    Batch shape (...), event shape (pixels + classes,).
 
     Raises:
         ValueError: where `labels` are not whole numbers in 0 … classes - 1, or do not broadcast.
@@ -63,14 +56,10 @@ class LabelledImages(Distribution):
     >>> import pyro.distributions as dist
     >>> def decode(z, y): return dist.Bernoulli((z * y).unflatten(-1, (1, 1, 2))).to_event(3)
     >>> p = LabelledImages(decode, torch.ones(3, 2), (1, 1, 2), classes=2, labels=1)
-    >>> p
-    LabelledImages(batch 3, images 1×1×2, 2 classes)
-    >>> p.sample()                                # two pixels, two places of the label
-    tensor([[0., 1., 0., 1.],
-            [0., 1., 0., 1.],
-            [0., 1., 0., 1.]])
-    >>> p.given(0).mean[0].tolist()
-    [[[1.0, 0.0]]]
+    >>> p, p.given(0).mean[0]
+    (LabelledImages(batch 3, images 1×1×2, 2 classes), tensor([[[1., 0.]]]))
+    >>> p.sample()[0]                             # two pixels, two places of the label
+    tensor([0., 1., 0., 1.])
     """
 
     arg_constraints = {}
@@ -100,6 +89,10 @@ class LabelledImages(Distribution):
         y = torch.as_tensor(y, device=self.z.device)
         known = y.is_floating_point() and y.shape[-1:] == (self.classes,)
         return self.decode(self.z, y if known else one_hot(y, self.classes))
+
+    def of(self, xy: Tensor) -> torch.distributions.Distribution:
+        """p(x | z, y) with the labels of such images."""
+        return self.given(split(xy, self.shape_of_images)[1])
 
     def log_prob(self, xy: Tensor) -> Tensor:
         x, y = split(xy, self.shape_of_images)

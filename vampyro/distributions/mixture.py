@@ -21,12 +21,11 @@ class Mixture(Distribution):
     """p(z) = Σ_k π_k p_k(z), with π_k = 1/K or softmax(logits)_k.
 
     Args:
-        components: a distribution of batch shape (K,). A `Distribution` is scored by its `pairwise_log_prob` and
-            sampled by its `select`; any other is scored by broadcasting.
+        components: a distribution of batch shape (K,), a `Distribution` or any other.
         logits: (K,), or None for equal weights.
 
-    `log_prob` computes in the precision of its argument: a reported likelihood is `log_prob(z.double())`. It never
-    runs under autocast, whose rounding costs whole nats here.
+    `log_prob` computes in the precision of its argument: a reported likelihood is `log_prob(z.double())`. It disables
+    autocast, whose rounding costs whole nats here.
 
     Raises:
         ValueError: where `components` does not have one batch dimension, or `logits` another length.
@@ -57,10 +56,6 @@ class Mixture(Distribution):
     @property
     def support(self) -> constraints.Constraint:
         return self.components.support
-
-    def unbatched(self) -> "Mixture":
-        """The same mixture with batch shape ()."""
-        return self.reshaped(torch.Size())
 
     @property
     def mean(self) -> Tensor:

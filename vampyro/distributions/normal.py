@@ -12,13 +12,11 @@ from vampyro.distributions.base import Distribution
 
 
 class DiagonalNormal(Distribution, dist.Independent):  # type: ignore[override]
-    """N(z; loc, diag(scale²)): a Normal whose last dimension is one event.
+    """N(z; loc, diag(scale²)), loc and scale (..., latent): the last dimension is one event.
 
     >>> q = DiagonalNormal(torch.zeros(3, 2), torch.ones(3, 2))
-    >>> q
-    DiagonalNormal(batch 3, event 2)
-    >>> q.pairwise_log_prob(torch.zeros(5, 2)).shape        # 5 points under each of 3 components
-    torch.Size([5, 3])
+    >>> q, q.pairwise_log_prob(torch.zeros(5, 2)).shape        # 5 points under each of 3 components
+    (DiagonalNormal(batch 3, event 2), torch.Size([5, 3]))
     """
 
     def __init__(
@@ -27,15 +25,9 @@ class DiagonalNormal(Distribution, dist.Independent):  # type: ignore[override]
         scale: Float[Tensor, "*#batch latent"],
         validate_args: bool | None = None,
     ):
-        super().__init__(dist.Normal(loc, scale, validate_args=validate_args), 1, validate_args=validate_args)
-
-    @property
-    def loc(self) -> Tensor:
-        return self.base_dist.loc
-
-    @property
-    def scale(self) -> Tensor:
-        return self.base_dist.scale
+        normal = dist.Normal(loc, scale, validate_args=validate_args)
+        self.loc, self.scale = normal.loc, normal.scale
+        super().__init__(normal, 1, validate_args=validate_args)
 
     def changed(self, change: Callable[[Tensor], Tensor]) -> "DiagonalNormal":
         return DiagonalNormal(change(self.loc), change(self.scale), validate_args=False)
@@ -60,11 +52,7 @@ class DiagonalNormal(Distribution, dist.Independent):  # type: ignore[override]
 
 
 class FullNormal(Distribution, dist.MultivariateNormal):
-    """N(z; loc, L Lᵀ), scored pairwise in the precision of the points.
-
-    Args:
-        loc: (..., latent).
-        scale_tril: L, (..., latent, latent), lower triangular with a positive diagonal; by its name.
+    """N(z; loc, L Lᵀ), loc (..., latent), scale_tril=L (..., latent, latent), scored in the precision of the points.
 
     >>> p = FullNormal(torch.zeros(3, 2), scale_tril=torch.eye(2).expand(3, 2, 2))
     >>> p.pairwise_log_prob(torch.zeros(5, 2, dtype=torch.float64)).shape       # 5 points under each of 3 components

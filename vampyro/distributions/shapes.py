@@ -16,11 +16,10 @@ def check_shape(
     Args:
         name: of the images, for errors.
         leading: number of dimensions ..., if it matters.
-        like: a module whose parameters have the dtype and the device that images must have.
+        like: a module with parameters of the expected dtype and device.
 
     Raises:
-        ValueError: names both shapes.
-        TypeError: for what is not a tensor of floats, or of another precision than the parameters.
+        ValueError, TypeError: name what was given and what was expected.
 
     >>> check_shape(torch.zeros(784), (1, 28, 28))
     Traceback (most recent call last):
@@ -56,10 +55,6 @@ def check_floats(
 
 def plate_size(images: Any, batch: Any) -> int:
     """The size of a model's plate: the number of images, or, where these are None, the `batch` to draw.
-
-    Raises:
-        TypeError: where images are not a tensor, as in `model(16)` for `model(batch=16)`.
-        ValueError: where `batch` is not a positive whole number.
 
     >>> plate_size(16, 1)
     Traceback (most recent call last):

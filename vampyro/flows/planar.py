@@ -26,12 +26,7 @@ class Planar(LayeredBijection):
     û = u + (m(a) - a) w/‖w‖² has w·û = m(a) > -1 + ε for any u and w. Unlike the paper's
     softplus(a) - 1, m(0) = 0: u = 0 is the identity, and û stays bounded as w → 0.
 
-    Args:
-        u, w: (*batch, length, latent).
-        b: (*batch, length).
-
-    The inverse is exact to rounding, 1e-12 in float64. At trained scales (|w| ≈ |u| ≈ 2, 5 layers, 40 latents) float32
-    is off by 5e-6 in points and log-determinants, in both directions.
+    Shapes: u, w (*batch, length, latent), b (*batch, length).
 
     >>> flow = Planar(torch.randn(3, 2), torch.randn(3, 2), torch.randn(3))
     >>> x = torch.randn(5, 2)

@@ -17,11 +17,7 @@ class Radial(LayeredBijection):
 
         log |det| = (latent - 1) log((s + r)/(α + r)) + log((r² + 2αr + sα)/(α + r)²)
 
-    At trained scales (5 layers, 40 latents) float32 is off by 5e-6 in both directions, the log-determinant by 3e-5.
-
-    Args:
-        centre: (*batch, length, latent).
-        alpha, s: (*batch, length), positive.
+    Shapes: centre (*batch, length, latent); alpha, s (*batch, length), positive.
 
     >>> flow = Radial(torch.randn(3, 2), torch.ones(3), torch.full((3,), 4.0))
     >>> x = torch.randn(5, 2)

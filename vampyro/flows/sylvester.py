@@ -22,12 +22,7 @@ class Sylvester(LayeredBijection):
     by r̃_i, is planar's equation s + r_i r̃_i tanh(s) = r̃_i (v_i - Σ_{j>i} R_ij t_j) + c_i for s = r̃_i w_i + c_i,
     c_i = b_i + Σ_{j>i} R̃_ij w_j.
 
-    At trained scales (4 layers of rank 16, 40 latents) float32 is off by 8e-6 backwards, the log-determinant by 4e-5.
-
-    Args:
-        q: (*batch, length, latent, M), orthonormal columns.
-        r, r_tilde: (*batch, length, M, M), upper triangular, r r̃ > -1 + 1e-7 on the diagonals.
-        b: (*batch, length, M).
+    Shapes: q (*batch, length, latent, M); r, r_tilde (*batch, length, M, M); b (*batch, length, M).
 
     >>> eye = torch.eye(2).expand(3, 2, 2)
     >>> flow = Sylvester(eye, torch.randn(3, 2, 2).triu(1), torch.randn(3, 2, 2).triu(1), torch.randn(3, 2))
@@ -83,10 +78,7 @@ class SylvesterFlow(Flow):
 
     Q is the first M columns of Π_m (I - 2 v_m v_mᵀ/‖v_m‖²), m = 1…M: orthonormal for any v. M reflections reach every
     orthonormal Q up to the signs of its columns, which R and R̃ carry. Diagonals are tanh, so r r̃ > -1.
-    R starts small, which is near the identity.
-
-    Args:
-        rank: M, the dimensions that a layer bends; the smaller of `latent` and 16 if None.
+    R starts small, which is near the identity. The rank M is the smaller of `latent` and 16 unless given.
 
     >>> SylvesterFlow(features=300, latent=40, length=2)(torch.zeros(7, 300))
     Sylvester(length=2, rank=16)

@@ -31,12 +31,7 @@ class LayeredBijection(Bijection):
 
 
 class NetBijection(LayeredBijection):
-    """A bijection with a network in each layer.
-
-    Args:
-        nets: a `Perceptron` for each layer.
-        latent: size of the vectors.
-    """
+    """A bijection with a `Perceptron` in each layer."""
 
     def __init__(self, nets: list[Perceptron], latent: int | None = None):
         super().__init__()
@@ -51,11 +46,7 @@ class NetBijection(LayeredBijection):
 
 
 class Flow(nn.Module):
-    """h → Bijection. A subclass computes the map in `forward(h)`; where it is shared h may be None.
-
-    Args:
-        length: number of layers.
-        shared: learn one map for all images instead of computing it from h.
+    """h → Bijection of `length` layers; with `shared` one map for all images, and h may be None.
 
     >>> from vampyro.flows.planar import Planar
     >>> class Still(Flow):

@@ -90,7 +90,7 @@ class Joint:
         """
         one, again = (sample_sites(self.trace(x, {n: v[:1] for n, v in values.items()})) for _ in range(2))
         priors = {name: one[name]["fn"] for name in values}
-        found = {name: p.unbatched() for name, p in priors.items() if isinstance(p, Mixture) and p.refines}
+        found = {name: p.reshaped(()) for name, p in priors.items() if isinstance(p, Mixture) and p.refines}
         found = {name: fn for name, fn in found.items() if one[name]["mask"] is None}
         found = {name: fn for name, fn in found.items() if again[name]["fn"].components is fn.components}
         for mixture in found.values():  # copies: the prior's own mixture does not change

@@ -26,12 +26,6 @@ class ConditionalEncoder(nn.Module):
 
     The label need not be one-hot: a VampPrior learns labels in (0, 1) with its pseudo-inputs.
 
-    Args:
-        body: x → features, images (..., *shape) to (..., body.features).
-        shape: of an image, (channels, height, width).
-        classes: number of classes.
-        activation: of the layer.
-
     forward: (..., pixels + classes), as `vampyro.distributions.labelled.join` makes it, → (..., features).
 
     >>> ConditionalEncoder(MLP((1, 28, 28), (300,)), (1, 28, 28), classes=10)
@@ -57,20 +51,16 @@ class ConditionalDecoder(nn.Module):
     The label enters the first layer. Before the last layer it was hardly used: z had the class.
 
     Args:
-        images: [z, √n y] → a distribution over images, event shape `shape`; of several latents, the first is joined
-            with the label.
-        shape: of an image, (channels, height, width).
-        classes: number of classes.
+        images: [z, √n y] → a distribution over images, event shape `shape` (channels, height, width).
 
-    forward: z, or a tuple of latents, → LabelledImages, whose samples have the labels `y`, or random ones.
+    forward: z, or a tuple of latents, the first of which is joined with y, → LabelledImages with the labels `y`, or
+    random ones.
 
     >>> from vampyro import nets
     >>> images = nn.Sequential(MLP((40 + 10,), (300,)), nets.BernoulliHead(300, (1, 28, 28)))
-    >>> decoder = ConditionalDecoder(images, (1, 28, 28), classes=10)
-    >>> decoder(torch.randn(7, 40))
-    LabelledImages(batch 7, images 1×28×28, 10 classes)
-    >>> decoder(torch.randn(7, 40)).given(3).event_shape
-    torch.Size([1, 28, 28])
+    >>> p = ConditionalDecoder(images, (1, 28, 28), classes=10)(torch.randn(7, 40))
+    >>> p, p.given(3).event_shape
+    (LabelledImages(batch 7, images 1×28×28, 10 classes), torch.Size([1, 28, 28]))
     """
 
     def __init__(self, images: Callable[[Any], Distribution], shape: Sequence[int], classes: int):

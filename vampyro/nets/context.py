@@ -30,8 +30,7 @@ class ContextMLP(nn.Module):
     The output starts near zero, so that a flow made of it starts near the identity.
 
     Args:
-        inputs, outputs, hidden: sizes of the perceptron.
-        features: size of h (unused where shared).
+        inputs, outputs, hidden: sizes of the perceptron; `features` is that of h.
         masks: (hidden, inputs) and (outputs, hidden) of zeros and ones that W and U are multiplied with, or None.
 
     >>> ContextMLP(3, 8, 2)(torch.zeros(7, 8))(torch.zeros(5, 1, 3)).shape
@@ -68,15 +67,10 @@ class ContextMLP(nn.Module):
 class Conditioner(nn.Module):
     """θ(h) = bias + W h, cut into tensors (*batch, *shape); where `shared`, θ = bias, cut into tensors (*shape).
 
-    Args:
-        features: size of h (unused where shared).
-        shapes: of the tensors.
-        scales: standard deviation of the bias at the start, one for each shape.
+    `scales` are the standard deviations of the bias at the start, one for each shape.
 
     >>> [t.shape for t in Conditioner(8, [(3, 2), (3,)], [0.1, 0.0])(torch.zeros(5, 8))]
     [torch.Size([5, 3, 2]), torch.Size([5, 3])]
-    >>> [t.shape for t in Conditioner(8, [(3, 2), (3,)], [0.1, 0.0], shared=True)(torch.zeros(5, 8))]
-    [torch.Size([3, 2]), torch.Size([3])]
     """
 
     def __init__(self, features: int, shapes: Sequence[tuple[int, ...]], scales: Sequence[float], shared: bool = False):
@@ -94,10 +88,7 @@ class Conditioner(nn.Module):
 def autoregressive(positions: int, inputs: int, units: int, outputs: int, repeat: int = 1) -> tuple[Tensor, Tensor]:
     """Masks of W and U: outputs m depend on the inputs before m alone (MADE, Germain et al. 2015, arXiv:1502.03509).
 
-    Args:
-        positions: M.
-        inputs, units, outputs: how many each position has.
-        repeat: how often the outputs of all positions come, one after the other.
+    Each of the M positions has so many inputs, units and outputs; the outputs come `repeat` times.
 
     >>> for mask in autoregressive(positions=2, inputs=1, units=1, outputs=1): mask
     tensor([[0., 0.],

@@ -18,11 +18,7 @@ DOUBLING = {"kernel_size": 4, "stride": 2, "padding": 1}  # of a transposed conv
 def image_by_image(
     layers: Callable[[Tensor], Tensor], x: Float[Tensor, "*batch channels height width"]
 ) -> Float[Tensor, "*batch maps height2 width2"]:
-    """layers(x) with any number of dimensions left of (channels, height, width), or none.
-
-    >>> image_by_image(nn.Conv2d(1, 5, 3), torch.zeros(2, 7, 1, 28, 28)).shape
-    torch.Size([2, 7, 5, 26, 26])
-    """
+    """layers(x) with any number of dimensions left of (channels, height, width)."""
     images = x.reshape(-1, *x.shape[-3:])
     if torch.is_grad_enabled():
         y = layers(images)
@@ -34,10 +30,7 @@ def image_by_image(
 class ConvEncoder(nn.Module):
     """h = flatten(conv₅(… conv₁(x))): 32 channels 7×7, 32 3×3 halving, 64 5×5, 64 3×3 halving, 6 3×3.
 
-    Args:
-        shape: of one image, (channels, height, width), of any size.
-        hidden: not used; all encoders take the same arguments.
-        activation, final: as for `MLP`.
+    The arguments are those of `MLP`; `shape` is (channels, height, width), and `hidden` is not used.
 
     forward: (..., *shape) → (..., features), features = 6 ⌈height/4⌉ ⌈width/4⌉.
 
@@ -53,14 +46,13 @@ class ConvEncoder(nn.Module):
         final: str | None = None,
     ):
         super().__init__()
-        self.shape, self.activation = tuple(shape), activation
+        self.shape, self.activation, self.layers = tuple(shape), activation, nn.Sequential()
         channels, height, width = self.shape
-        layers, names = [], [activation] * 4 + [final or activation]
+        names = [activation] * 4 + [final or activation]
         for name, (outputs, kernel, stride) in zip(names, ((32, 7, 1), (32, 3, 2), (64, 5, 1), (64, 3, 2), (6, 3, 1))):
             size = {"kernel_size": kernel, "stride": stride, "padding": kernel // 2}
-            layers.append(activated(nn.Conv2d, channels, outputs, name, **size))
+            self.layers.append(activated(nn.Conv2d, channels, outputs, name, **size))
             channels = outputs
-        self.layers = nn.Sequential(*layers)
         self.features = channels * math.ceil(height / 4) * math.ceil(width / 4)
 
     def forward(self, x: Tensor) -> Float[Tensor, "*batch features"]:
@@ -76,11 +68,7 @@ class ConvDecoder(nn.Module):
     Every convolution is at full resolution: at batch 100 and 28×28 a step takes 1.2 s on one thread of a CPU, where an
     MLP takes 4 ms and `SmallConvDecoder` 0.1 s.
 
-    Args:
-        features: length of the vector h.
-        shape: of one image, (channels, height, width), of any size.
-
-    forward: (..., features) → a feature map (..., 64, height, width).
+    forward: (..., features) → a feature map (..., 64, height, width), for `shape` (channels, height, width).
 
     >>> ConvDecoder(300, (1, 28, 28))
     ConvDecoder(300 → 64×28×28, gated)
@@ -106,23 +94,14 @@ class ConvDecoder(nn.Module):
 class SmallConvEncoder(nn.Module):
     """h = MLP(conv₂(conv₁(x))): 32 and 64 channels, 3×3, each halving the image, then dense layers.
 
-    Args:
-        shape: of one image, (channels, height, width), of any size.
-        hidden: widths of the dense layers, at least one.
-        activation, final: as for `MLP`.
-
-    forward: (..., *shape) → (..., hidden[-1]).
+    The arguments and the shapes are those of `MLP`; `shape` is (channels, height, width).
 
     >>> SmallConvEncoder((1, 28, 28), (256,), "leaky-relu")
     SmallConvEncoder(1×28×28 → 64×7×7 → 256, leaky-relu)
     """
 
     def __init__(
-        self,
-        shape: Sequence[int],
-        hidden: Sequence[int] = (300,),
-        activation: str = "gated",
-        final: str | None = None,
+        self, shape: Sequence[int], hidden: Sequence[int] = (300,), activation: str = "gated", final: str | None = None
     ):
         super().__init__()
         self.shape = tuple(shape)
@@ -144,14 +123,9 @@ class SmallConvDecoder(nn.Module):
     """y = double₂(double₁(map(h))): a dense layer to 64 channels at a quarter of the size, then twice the double size.
 
     Doubling is a transposed convolution of 4×4 and stride 2, to 32 channels. Its kernel is a multiple of its stride, so
-    that there is no checkerboard, and it takes half the time of repeating pixels before a 3×3 convolution. The last row
-    or column is dropped where the size is odd.
+    that there is no checkerboard. The last row or column is dropped where the size is odd.
 
-    Args:
-        features: length of the vector h.
-        shape: of one image, (channels, height, width), of any size.
-
-    forward: (..., features) → a feature map (..., 32, height, width).
+    forward: (..., features) → a feature map (..., 32, height, width), for `shape` (channels, height, width).
 
     >>> SmallConvDecoder(256, (1, 28, 28), "leaky-relu")
     SmallConvDecoder(256 → 64×7×7 → 32×28×28, leaky-relu)

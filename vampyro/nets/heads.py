@@ -1,21 +1,40 @@
 """Heads of encoders: the last layer, from features h to a distribution over latents."""
 
 import pyro.distributions as dist
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from vampyro.distributions import BernoulliVector, DiagonalNormal
-from vampyro.nets.base import Head
+
+
+class Head(nn.Module):
+    """The last layer of an encoder or a decoder: (..., features), or (..., *map), → a distribution, batch shape (...).
+
+    Any other module that computes one is a head too, without a codebook.
+
+    >>> import pyro.distributions as dist
+    >>> class LaplaceHead(Head):
+    ...     def forward(self, h):
+    ...         return dist.Laplace(h, 1.0).to_event(1)
+    >>> LaplaceHead()(torch.zeros(7, 3)).event_shape, LaplaceHead().codebook()
+    (torch.Size([3]), None)
+    """
+
+    def forward(self, h: Tensor) -> torch.distributions.Distribution:
+        raise NotImplementedError
+
+    def codebook(self) -> Tensor | None:
+        """The codes (K, d) that its latents are made of, which a prior uses too; None where there are none."""
+        return None
+
 
 # The bounds of Tomczak & Welling (2018). They hold for q(z | x) and for the components of a VampPrior.
 LOG_VARIANCE = (-6.0, 2.0)
 
 
 class LinearHead(Head):
-    """A head whose parameters are linear in h, `numbers` for each latent.
-
-    forward: (..., features) → distribution, batch shape (...), event shape (latent,).
-    """
+    """h (..., features) → distribution, batch shape (...), event shape (latent,), `numbers` linear in h per latent."""
 
     numbers = 1
 

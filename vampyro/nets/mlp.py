@@ -11,8 +11,6 @@ from torch import Tensor, nn
 from vampyro.distributions.base import times
 from vampyro.distributions.shapes import check_shape
 
-# Where one unit's outputs lie: a gate splits this dimension in two.
-CHANNELS: dict[type[nn.Module], int] = {nn.Linear: -1, nn.Conv2d: -3, nn.ConvTranspose2d: -3}
 # name: (how many linear maps a unit needs, (channels' dimension) → activation, gain).
 ACTIVATIONS: dict[str, tuple[int, Callable[[int], nn.Module], float]] = {
     "gated": (2, nn.GLU, math.sqrt(2)),
@@ -28,21 +26,15 @@ def activated(layer: Any, inputs: int, outputs: int, activation: str, **argument
     """x → activation(A x + a), weights N(0, gain²/fan-in) and biases 0.
 
     The gain is He's √2 (arXiv:1502.01852) for all that are ReLU far from zero and for the gated linear unit of
-    Dauphin et al. 2017 (arXiv:1612.08083), (A x + a) ⊙ σ(B x + b), whose two maps are one matrix product. torch's own
-    start is three times smaller a layer after the gate, and costs 3 nats in the first 15 epochs on MNIST. For tanh the
-    gain is 5/3, with which a long chain keeps its size.
+    Dauphin et al. 2017 (arXiv:1612.08083), (A x + a) ⊙ σ(B x + b), whose two maps are one matrix product. It is 5/3 for
+    tanh. torch's own start costs 3 nats in the first 15 epochs on MNIST.
 
     Args:
-        layer: nn.Linear, nn.Conv2d or nn.ConvTranspose2d; a gate splits units or channels.
-        inputs, outputs: widths, or channels.
-        activation: one of ACTIVATIONS.
-        arguments: of the layer (kernel_size, stride, padding).
+        layer: nn.Linear, nn.Conv2d or nn.ConvTranspose2d, with its `arguments`.
+        inputs, outputs: widths, or channels; a gate splits them.
 
-    >>> activated(nn.Linear, 784, 300, "gated")
-    Sequential(
-      (0): Linear(in_features=784, out_features=600, bias=True)
-      (1): GLU(dim=-1)
-    )
+    >>> [*activated(nn.Linear, 784, 300, "gated")]
+    [Linear(in_features=784, out_features=600, bias=True), GLU(dim=-1)]
     """
     maps, function, gain = ACTIVATIONS[activation]
     linear = layer(inputs, maps * outputs, **arguments)
@@ -51,7 +43,7 @@ def activated(layer: Any, inputs: int, outputs: int, activation: str, **argument
         fan_in /= math.prod(linear.stride)
     nn.init.normal_(linear.weight, std=gain / math.sqrt(fan_in))
     nn.init.zeros_(linear.bias)
-    return nn.Sequential(linear, function(CHANNELS[layer]))
+    return nn.Sequential(linear, function(-1 if layer is nn.Linear else -3))
 
 
 class MLP(nn.Module):
@@ -63,18 +55,12 @@ class MLP(nn.Module):
     Args:
         shape: of one input, (channels, height, width) or (latent,); flattened.
         hidden: widths of the layers, at least one.
-        activation: one of `vampyro.nets.mlp.ACTIVATIONS`.
-        final: the last layer's activation, if another.
+        activation, final: of `vampyro.nets.mlp.ACTIVATIONS`; `final` is that of the last layer, if another.
 
-    forward: (..., *shape) → (..., hidden[-1]).
+    forward: (..., *shape) → (..., hidden[-1]); a ValueError where an input has another shape.
 
-    Raises:
-        ValueError: where an input has another shape.
-
-    >>> MLP((1, 28, 28), (300, 300))
-    MLP(1×28×28 → 300 → 300, gated)
-    >>> MLP((1, 28, 28), (500, 500), "relu", final="tanh")
-    MLP(1×28×28 → 500 → 500, relu, last tanh)
+    >>> MLP((1, 28, 28), (300, 300)), MLP((1, 28, 28), (500, 500), "relu", final="tanh")
+    (MLP(1×28×28 → 300 → 300, gated), MLP(1×28×28 → 500 → 500, relu, last tanh))
     """
 
     def __init__(
@@ -85,16 +71,12 @@ class MLP(nn.Module):
         final: str | None = None,
     ):
         super().__init__()
-        self.shape, self.hidden = tuple(shape), tuple(hidden)
+        self.shape, self.hidden, self.features = tuple(shape), tuple(hidden), hidden[-1]
         self.activations = [activation] * (len(self.hidden) - 1) + [final or activation]
         sizes = [math.prod(self.shape), *self.hidden]
         self.layers = nn.Sequential(
             *(activated(nn.Linear, i, o, name) for i, o, name in zip(sizes, sizes[1:], self.activations))
         )
-
-    @property
-    def features(self) -> int:
-        return self.hidden[-1]
 
     def forward(self, x: Tensor) -> Float[Tensor, "*batch features"]:
         x = check_shape(x, self.shape, "images" if len(self.shape) == 3 else "inputs", like=self)
@@ -110,15 +92,9 @@ class MLP(nn.Module):
 class Join(nn.Module):
     """(x, y) → layer([body_x(x), body_y(y)]), as the VampPrior paper joins an image and a latent (arXiv:1705.07120).
 
-    Args:
-        first, second: bodies with vector features.
-        hidden, activation: of the layers after the two.
-
     forward: a pair, whose batch dimensions broadcast, → (..., hidden[-1]).
 
     >>> join = Join(MLP((1, 28, 28), (30,)), MLP((4,), (20,)), (10,))
-    >>> join
-    Join(MLP(1×28×28 → 30, gated), MLP(4 → 20, gated) → MLP(50 → 10, gated))
     >>> join((torch.zeros(7, 1, 28, 28), torch.zeros(5, 7, 4))).shape
     torch.Size([5, 7, 10])
     """
@@ -127,10 +103,7 @@ class Join(nn.Module):
         super().__init__()
         self.first, self.second = first, second
         self.joint = MLP((first.features + second.features,), hidden, activation)
-
-    @property
-    def features(self) -> int:
-        return self.joint.features
+        self.features = self.joint.features
 
     def forward(self, pair: tuple[Tensor, Tensor]) -> Tensor:
         first, second = self.first(pair[0]), self.second(pair[1])
@@ -144,7 +117,7 @@ class Join(nn.Module):
 class Baseline(nn.Module):
     """x → b(x), an estimate of each latent's share of the ELBO: (batch, *shape) → (batch, count), in nats.
 
-    >>> Baseline((1, 28, 28), 2)
+    >>> Baseline((1, 28, 28), count=2)
     Baseline(1×28×28 → 2)
     """
 

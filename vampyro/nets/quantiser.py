@@ -8,13 +8,34 @@ from torch import Tensor, nn
 
 from vampyro.distributions import CodeDistribution, Codes, Quantised
 from vampyro.distributions.codes import squared_distances
-from vampyro.nets.base import Head, Learner
+from vampyro.nets.heads import Head
 
 DIMENSION = 4  # of a code
 COMMITMENT = 0.25  # β of the paper
 DECAY = 0.99  # γ of its averages
 DEAD = 0.1  # a code used less than this fraction of its share starts again
 JITTER = 1e-3  # in σ, around the vector on which a code starts: two vectors may be equal, two codes may not
+
+
+class Learner(nn.Module):
+    """A part of a guide whose buffers do not learn by gradients: after each optimiser step the engine calls `learn`
+    with the present inputs of `forward` for the same images.
+
+    >>> class Centred(Learner):
+    ...     def __init__(self):
+    ...         super().__init__()
+    ...         self.register_buffer("mean", torch.zeros(()))
+    ...     def forward(self, h):
+    ...         return h - self.mean
+    ...     def learn(self, h):
+    ...         self.mean.lerp_(h.mean(), 0.1)
+    >>> part = Centred(); part.learn(torch.ones(7, 3)); part.mean
+    tensor(0.1000)
+    """
+
+    def learn(self, *inputs: Tensor) -> None:
+        """Change the buffers in place; without gradients, and without waiting for a device."""
+        raise NotImplementedError
 
 
 class VectorQuantiser(Head, Learner):
@@ -34,24 +55,16 @@ class VectorQuantiser(Head, Learner):
 
         N_k ← γ N_k + (1 - γ) n_k,   e_k ← e_k + (1 - γ) (s_k - n_k e_k) / N_k.
 
-    A code whose N_k is below a tenth of the mean moves to a random vector of the batch, plus noise of 1e-3 σ, so
-    that no two codes are equal; its N_k becomes the mean. So do all codes at the first batch. σ² is that of the
-    second batch, then averaged as the codes are.
+    A code whose N_k is below a tenth of the mean moves to a random vector of the batch, plus noise of 1e-3 σ; its N_k
+    becomes the mean. So do all codes at the first batch. σ² is that of the second batch, then an average.
 
     Args:
-        features: length of h.
-        latent: M·d, the length of z.
-        codes, dimension: K, d.
+        features, latent: the lengths of h and of z, which is M·d.
+        codes, dimension: K, d; a ValueError where `latent` is not a multiple of d.
 
-    Raises:
-        ValueError: where `latent` is not a multiple of d.
-
-    >>> head = VectorQuantiser(300, 40, codes=64)
-    >>> head
-    VectorQuantiser(300 → 10 × 4, 64 codes)
-    >>> head(torch.zeros(7, 300))
+    >>> VectorQuantiser(300, 40, codes=64)(torch.zeros(7, 300))
     Quantised(64^10 vectors, batch 7, event 40)
-    >>> head.eval()(torch.zeros(7, 300))
+    >>> VectorQuantiser(300, 40, codes=64).eval()(torch.zeros(7, 300))
     Codes(64^10 vectors, batch 7, event 40)
     """
 
