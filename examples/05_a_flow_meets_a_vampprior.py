@@ -11,18 +11,19 @@
 # ---
 
 # %% [markdown]
-# # 5 · A flow meets a VampPrior, exactly
+# # 5 · A VampPrior over flow posteriors, exactly
 #
-# A VampPrior is a mixture of the guide's posteriors. If those are flows, so are its components,
+# A VampPrior is a mixture of posteriors of the guide. If these posteriors have flows, so do its components:
 #
 # $$p(z) = \frac1K \sum_{k=1}^K q(z \mid u_k), \qquad
 #   \log q(z \mid u_k) = \log \mathcal N\bigl(T_k^{-1}(z);\ \mathrm{loc}_k, \mathrm{scale}_k^2\bigr)
 #   - \log \Bigl|\det T_k'\bigl(T_k^{-1}(z)\bigr)\Bigr| .$$
 #
-# A code $z \sim q(z \mid x)$ was made by the flow of $x$, and remembers where it came from: $T_x^{-1}(z)$ is free. But
-# here every $z$ is asked about under the flows of all $u_k$, and each needs **its own inverse**. The planar layer is
-# often said to have none. It has: $w \cdot T(y) = r + (w \cdot \hat u) \tanh(r + b)$, $r = w \cdot y$, grows with $r$,
-# so $r$ is the root of one scalar equation, and then $y = T(y) - \hat u \tanh(r + b)$.
+# A code $z \sim q(z \mid x)$ is computed by the flow of $x$, so $T_x^{-1}(z)$ is already known. The mixture, however,
+# needs the density of every $z$ under the flow of every $u_k$, and each of these flows needs **its own inverse**. The
+# planar layer is often said to have no inverse, but it has one. Let $r = w \cdot y$. Then $w \cdot T(y) = r + (w
+# \cdot \hat u) \tanh(r + b)$ increases with $r$, so $r$ is the root of one scalar equation, and $y = T(y) - \hat u
+# \tanh(r + b)$.
 
 # %%
 # %matplotlib inline
@@ -53,14 +54,14 @@ print(model.prior().components, "-ELBO", round(metrics["loss"], 1))
 with torch.no_grad():
     q = guide.q(x[:3])
     z = q.sample()
-    y, _ = q.transform.pull(z)  # computed; `transform.inv(z)` would remember
-    print("there and back again, largest error:", (q.transform.push(y)[0] - z).abs().max().item())
+    y, _ = q.transform.pull(z)  # computes the inverse; `transform.inv(z)` would return the cached y
+    print("largest error of the inverse:", (q.transform.push(y)[0] - z).abs().max().item())
 
 # %% [markdown]
-# ## By hand, and by the mixture
+# ## By hand, and with the mixture
 #
-# Equation above, component by component: a loop of $K$ inversions. The project's `Mixture` computes the same without a
-# tensor of points × components × dimensions (`Planar.pairwise_log_prob`).
+# We evaluate the equation above component by component, in a loop of $K$ inversions. The class `Mixture` of this
+# project computes the same without a tensor of points × components × dimensions (`Planar.pairwise_log_prob`).
 
 # %%
 with torch.no_grad():
@@ -76,7 +77,7 @@ assert (by_hand - by_mixture).abs().max() < 1e-2
 #
 # $$\int p(z)\,dz = 1$$
 #
-# A wrong inverse or determinant would show here. In the plane the integral is a sum over a grid:
+# A wrong inverse or determinant would change this integral. In the plane the integral is a sum over a grid:
 
 
 # %%
@@ -87,7 +88,7 @@ cell = (axes_of_grid[0][1] - axes_of_grid[0][0]) * (axes_of_grid[1][1] - axes_of
 
 
 def density(q):
-    """1/K Σ_k of what q gives for each pseudo-input, on the grid, and its integral."""
+    """Return the mixture 1/K Σ_k q(u_k) on the grid, and its integral."""
     prior = VampPrior(q, (1, 28, 28), 20, images=model.prior.pseudo_inputs().detach(), trainable=False)
     with torch.no_grad():
         values = prior().log_prob(grid).exp()
@@ -98,14 +99,14 @@ exact, integral = density(guide.q)
 print(f"∫ p(z) dz = {integral:.6f}")
 
 # %% [markdown]
-# ## The cheat, and what it costs
+# ## A shortcut, and what it costs
 #
-# One can avoid the inverses with a mixture of the Normals that the flows *start* from, `vamp-base`:
+# A mixture of the Normals *before* the flows needs no inverses. This prior is called `vamp-base`:
 #
 # $$p_0(z) = \frac1K \sum_k \mathcal N\bigl(z;\ \mathrm{loc}(u_k), \mathrm{scale}(u_k)^2\bigr).$$
 #
-# That is a density too, its integral says nothing against it. But it is another prior: its components lie where codes
-# are *before* the flow.
+# It is a density too, and its integral is also 1. But it is a different prior: its components are where codes are
+# *before* the flow.
 
 # %%
 base, integral_of_base = density(guide.base)
@@ -121,21 +122,23 @@ figure.savefig(FIGURES / "05_exact_and_base.png")
 figure
 
 # %% [markdown]
-# How much? Lesson 3 gives the measure. For the mixture over *all* images $\mathrm{KL}(q(z) \,\|\, p(z))$ must be zero,
-# and with flows it is, if components are what the lesson says. With their bases it is not:
+# How different are the two priors? Lesson 3 gives a measure. For the mixture over *all* images, $\mathrm{KL}(q(z)
+# \,\|\, p(z))$ must be zero. It is zero if the components include the flows. It is not zero for the Normals before
+# the flows:
 
 # %%
 everything = VAE(ex_post("aggregate", model, guide, x), model.decoder)
 cheated = VAE(VampPrior(guide.base, (1, 28, 28), len(x), images=x, trainable=False), model.decoder)
 wrong = {name: surgery(m, guide, x, samples=2).marginal_kl.mean for name, m in (("q", everything), ("base", cheated))}
-print(f"KL(q(z) ‖ p(z)) over all images: {wrong['q']:.5f} with flows, {wrong['base']:.2f} with their bases")
+print(f"KL(q(z) ‖ p(z)) over all images: {wrong['q']:.5f} with flows, {wrong['base']:.2f} without")
 assert abs(wrong["q"]) < 1e-4 and wrong["base"] > 3
 
 # %% [markdown]
-# Trained with the cheat from the start, pseudo-inputs learn their way around it: their *bases* come to lie where codes
-# are, and the ELBO of so small a model is the same (exercise 1). What is lost is the meaning. A component is then no
-# posterior, its pseudo-input is no image in the sense of the encoder, and neither `from-data`, nor `fixed`, nor the
-# aggregated posterior is what its name says.
+# If a model is trained with the shortcut from the start, the pseudo-inputs adapt to it: the *Normals before the
+# flows* move to where the codes are. For a model as small as this one the ELBO is then the same (exercise 1). But the
+# components lose their meaning. A component is no longer a posterior, and its pseudo-input is no longer an image that
+# the encoder would map to this component. `from-data`, `fixed` and the aggregated posterior no longer do what their
+# names say.
 
 # %%
 print(f"expected 1 ± 0.005, got {integral:.6f} (integral of the VampPrior over planar posteriors)")
@@ -144,7 +147,8 @@ assert abs(integral - 1) < 0.005
 # %% [markdown]
 # ## Exercises
 #
-# 1. Train `vamp-base:20` for as long and compare the ELBO; then both with `:fixed`. Who finds the way around now?
+# 1. Train `vamp-base:20` for the same number of epochs and compare the ELBO. Then train both priors with `:fixed`.
+#    Can the model still adapt to the shortcut?
 # 2. Write the inverse of one layer by bisection and compare it with `flows.root.solve`.
-# 3. With `planar:4:shared` one inverse serves all components. Why? (`FlowDistribution.pairwise_log_prob`)
-# 4. Put a deliberate error into the determinant in `Planar.pull`. Which of the checks in this lesson notices?
+# 3. With `planar:4:shared` one inverse serves all components. Why? (See `FlowDistribution.pairwise_log_prob`.)
+# 4. Put a deliberate error into the determinant in `Planar.pull`. Which of the checks in this lesson detect it?

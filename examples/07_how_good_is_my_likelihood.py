@@ -13,20 +13,21 @@
 # %% [markdown]
 # # 7 · How good is my likelihood?
 #
-# A paper says: $\log p(x) = -87.3$ nats, by importance sampling,
+# A paper reports $\log p(x) = -87.3$ nats, estimated by importance sampling:
 #
 # $$\log \hat p(x) = \log \frac1S \sum_{s=1}^S w_s, \qquad w_s = \frac{p(x, z_s)}{q(z_s \mid x)}, \qquad
 #   z_s \sim q(z \mid x) .$$
 #
-# $\mathbb E[w] = p(x)$, so by Jensen $\mathbb E \log \hat p(x) \le \log p(x)$; at $S = 1$ this is the ELBO, and it
-# rises with $S$. How far is it from the truth? Find out where the truth is known: a linear decoder with Normal noise,
+# $\mathbb E[w] = p(x)$, so Jensen's inequality gives $\mathbb E \log \hat p(x) \le \log p(x)$. For $S = 1$ the left
+# side is the ELBO, and it increases with $S$. How far is the estimate from the truth? We measure this on a model
+# whose likelihood is known, a linear decoder with Normal noise:
 #
 # $$p(z) = \mathcal N(0, I_2), \quad p(x \mid z) = \mathcal N(Wz, s^2 I) \quad\Rightarrow\quad
 #   p(x) = \mathcal N(0, W W^\top + s^2 I) .$$
 #
-# With orthogonal columns of $W$ the posterior is a diagonal Normal, $\sigma_d^{-2} = 1 + \|W_d\|^2 / s^2$. Our guide
-# has its mean, and its scale times $c$. $c = 1$ is the exact posterior; real guides, trained on the ELBO, tend to
-# $c < 1$.
+# If the columns of $W$ are orthogonal, the posterior is a diagonal Normal with $\sigma_d^{-2} = 1 + \|W_d\|^2 / s^2$.
+# Our guide has the mean of the posterior, and its scale multiplied by $c$. With $c = 1$ the guide is the exact
+# posterior. Guides that are trained on the ELBO tend to have $c < 1$.
 
 # %%
 # %matplotlib inline
@@ -64,26 +65,27 @@ def guide(x, c):
 
 
 def truth(x):
+    """Return the exact log p(x)."""
     return torch.distributions.MultivariateNormal(torch.zeros(12), w @ w.T + s**2 * torch.eye(12)).log_prob(x)
 
 
 x = model(batch=50)
 exact = truth(x).mean().item()
-print(f"log p(x) = {exact:.3f} nats, mean of 50 images")
+print(f"log p(x) = {exact:.3f} nats, mean over 50 images")
 
 # %% [markdown]
-# ## The weights' tail
+# ## The tail of the weights
 #
-# With $z = \mathrm{loc} + c\,\sigma \epsilon$ the weights are
-# $w = p(x)\,c^2 \exp\bigl(\frac{1 - c^2}2 \|\epsilon\|^2\bigr)$, and in two dimensions $\|\epsilon\|^2$ is
-# exponential. So they are Pareto distributed, exactly:
+# With $z = \mathrm{loc} + c\,\sigma \epsilon$ the weights are $w = p(x)\,c^2 \exp\bigl(\frac{1 - c^2}2
+# \|\epsilon\|^2\bigr)$. In two dimensions $\|\epsilon\|^2$ has an exponential distribution, so the weights have
+# exactly a Pareto distribution:
 #
 # $$P(w > t) \propto t^{-1/k}, \qquad k = 1 - c^2 .$$
 #
-# Their variance is finite only for $k < \frac12$; then the effective sample size is
-# $\mathrm{ESS} = (\sum w)^2 / \sum w^2 \approx S\,(1 - 2k) / (1 - k)^2$. `score` estimates $k$ from the largest
-# weights of every image (arXiv:1507.02646); above 0.7 no affordable $S$ suffices. The ELBO's gap is
-# $c^2 - 1 - 2 \log c$.
+# Their variance is finite only for $k < \frac12$. The effective sample size is then $\mathrm{ESS} = (\sum w)^2 / \sum
+# w^2 \approx S\,(1 - 2k) / (1 - k)^2$. `score` estimates $k$ from the largest weights of every image
+# (arXiv:1507.02646). If $k$ is above 0.7, no affordable $S$ is sufficient. The gap of the ELBO, $\log p(x)$ minus the
+# ELBO, is $c^2 - 1 - 2 \log c$.
 
 # %%
 print("   c    log p̂ - log p, ± stated   ELBO - log p (theory)   k̂ (theory)   ESS (theory)")
@@ -109,20 +111,21 @@ figure.savefig(FIGURES / "07_convergence.png")
 figure
 
 # %% [markdown]
-# Mind the last row: an image's estimate is too low by more than twice the error that it states, and all of them in the
-# same direction, since weights that would have mattered were never drawn. Only $\hat k$ says so.
+# In the last row the estimate of an image is too low by more than twice its stated error. The errors of all images
+# have the same sign, because the samples with the largest weights were never drawn. Only $\hat k$ shows this.
 #
-# ## A second opinion without a guide
+# ## An estimate without a guide
 #
-# Annealed importance sampling starts at the prior and moves by Hamiltonian steps through
+# Annealed importance sampling starts at the prior and moves by Hamiltonian steps through the densities
 #
 # $$p_\beta(z) \propto p(z)\,p(x \mid z)^\beta, \qquad 0 = \beta_0 < \dots < \beta_T = 1, \qquad
 #   w = \prod_t p(x \mid z_{t-1})^{\beta_t - \beta_{t-1}} .$$
 #
-# $\mathbb E[w] = p(x)$ again, a lower bound again, but no guide can spoil it. And on images that the model drew itself
-# one knows an exact posterior sample, the $z$ that they were drawn from. Annealing from there back to the prior gives
-# $1 / p(x)$ without bias, so an *upper* bound: but for the chains' noise the truth lies between (bidirectional Monte
-# Carlo, arXiv:1511.02543).
+# Again $\mathbb E[w] = p(x)$, and again the estimate is a lower bound, but it does not depend on a guide. For images
+# that were sampled from the model, an exact posterior sample is known: the $z$ from which the image was sampled.
+# Annealing from this $z$ back to the prior gives an unbiased estimate of $1 / p(x)$, and therefore an *upper* bound
+# on $\log p(x)$. Except for the noise of the chains, the truth is between the two bounds (bidirectional Monte Carlo,
+# arXiv:1511.02543).
 
 # %%
 for temperatures in (3, 10, 100):
@@ -130,13 +133,13 @@ for temperatures in (3, 10, 100):
     print(f"{ais(model, x, chains=16, temperatures=temperatures).log_likelihood.mean() - exact:.3f}")
 bounds = bdmc(model, images=50, chains=16, temperatures=3)
 middle = truth(bounds.images).mean().item()
-print(f"on images of its own: {bounds.lower.mean():.3f} ≤ {middle:.3f} ≤ {bounds.upper.mean():.3f}")
+print(f"on images sampled from the model: {bounds.lower.mean():.3f} ≤ {middle:.3f} ≤ {bounds.upper.mean():.3f}")
 assert bounds.lower.mean() - 0.02 < middle < bounds.upper.mean() + 0.02
 
 # %% [markdown]
 # ## A real model
 #
-# Now the same question where nobody knows the answer.
+# Now we ask the same question for a model whose likelihood is not known.
 
 # %%
 images = data.load("mnist5k")
@@ -151,10 +154,11 @@ means = result[:10].log_likelihood.mean(), annealed.log_likelihood.mean()
 print("ten images: importance sampling {:.2f}, AIS {:.2f}".format(*means))
 
 # %% [markdown]
-# Both are lower bounds in expectation: the larger is the better one, here at so few temperatures the first.
+# Both are lower bounds in expectation, so the larger one is better. With so few temperatures this is importance
+# sampling.
 #
-# Report $S$, compare only at equal $S$, and look at $\hat k$ before the third digit. `python run.py score FOLDER
-# --measures likelihood,ais` does all this for a run.
+# Report $S$, compare results only at equal $S$, and look at $\hat k$ before you trust the third digit. For a run,
+# `python run.py score FOLDER --measures likelihood,ais` computes all of this.
 
 # %%
 got = score(model, partial(guide, c=0.8), x, samples=2000).log_likelihood.mean().item() - exact
@@ -164,7 +168,8 @@ assert abs(got) < 0.01
 # %% [markdown]
 # ## Exercises
 #
-# 1. Derive $k = 1 - c^2$ in one dimension, where the tail is a power times a logarithm. Does $\hat k$ notice?
-# 2. Take $c = 1.5$. What bounds the weights now, and what is the worst that can happen?
-# 3. Move the guide's mean by one $\sigma$ at $c = 1$. Which tail does $w$ have, and what does $\hat k$ say?
-# 4. How many temperatures does the VAE need until the gap of `bdmc` is below 0.1 nats?
+# 1. Derive $k = 1 - c^2$ in one dimension, where the tail is a power times a logarithm. Does $\hat k$ show the
+#    difference?
+# 2. Take $c = 1.5$. What is the upper limit of the weights now, and what is the largest possible error?
+# 3. Move the mean of the guide by one $\sigma$ at $c = 1$. What tail does $w$ have, and what is $\hat k$?
+# 4. How many temperatures does the VAE need until the gap between the bounds of `bdmc` is below 0.1 nats?

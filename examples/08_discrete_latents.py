@@ -13,14 +13,14 @@
 # %% [markdown]
 # # 8 · Discrete latents
 #
-# Let a code be $D$ bits, $z \in \{0, 1\}^D$, with $p(z) = \prod_d \mathrm{Ber}(z_d; \frac12)$ and
-# $q(z \mid x) = \prod_d \mathrm{Ber}(z_d; \sigma(l_d(x)))$. The bound is the same; its gradient is not. A bit is no
-# smooth function of $l$ and some noise, so nothing flows back through a draw. But the bound is a finite sum,
+# Let a code consist of $D$ bits, $z \in \{0, 1\}^D$, with $p(z) = \prod_d \mathrm{Ber}(z_d; \frac12)$ and $q(z \mid
+# x) = \prod_d \mathrm{Ber}(z_d; \sigma(l_d(x)))$. The bound is the same, but its gradient is not. A bit is not a
+# smooth function of $l$ and some noise, so no gradient passes through a sample. The bound is, however, a finite sum,
 #
 # $$\mathcal L(x) = \sum_{z \in \{0, 1\}^D} q(z \mid x)\,f(z), \qquad
-#   f(z) = \log p(z) + \log p(x \mid z) - \log q(z \mid x),$$
+#   f(z) = \log p(z) + \log p(x \mid z) - \log q(z \mid x).$$
 #
-# and with $D = 5$ it has 32 terms: enough for a laboratory in which everything is known.
+# With $D = 5$ it has 32 terms. This is small enough to compute everything exactly.
 
 # %%
 # %matplotlib inline
@@ -44,21 +44,22 @@ x = (avg_pool2d(images.images("train"), 2) > 0.3).float()  # 14×14, black and w
 D = 5
 decoder = nn.Sequential(nn.Linear(D, 100), nn.Tanh(), nn.Linear(100, 196))
 encoder = nn.Sequential(nn.Flatten(), nn.Linear(196, 100), nn.Tanh(), nn.Linear(100, D))
-codes = torch.cartesian_prod(*[torch.tensor([0.0, 1.0])] * D)  # all 32
+codes = torch.cartesian_prod(*[torch.tensor([0.0, 1.0])] * D)  # all 32 codes
 
 
 def log_joint(x, z):
-    """log p(x, z): images (N, 1, 14, 14) and z (..., N, D) to (..., N)."""
+    """Return log p(x, z), shape (..., N), for images of shape (N, 1, 14, 14) and z of shape (..., N, D)."""
     pixels = dist.Bernoulli(logits=decoder(z).unflatten(-1, (1, 14, 14))).to_event(3)
     return pixels.log_prob(x) - D * torch.tensor(2.0).log()
 
 
 def log_q(x, z):
+    """Return log q(z | x)."""
     return dist.Bernoulli(logits=encoder(x)).to_event(1).log_prob(z)
 
 
 def exact_elbo(x):
-    """The sum above, per image: (N,)."""
+    """Return the sum above for each image, shape (N,)."""
     log_w = log_joint(x, codes.unsqueeze(1)) - (q := log_q(x, codes.unsqueeze(1)))
     return (q.exp() * log_w).sum(0)
 
@@ -66,8 +67,9 @@ def exact_elbo(x):
 # %% [markdown]
 # ## Enumeration in Pyro
 #
-# Pyro does the sum for us. Each bit is a site of its own; `config_enumerate` marks them, and `TraceEnum_ELBO` gives
-# each a tensor dimension in which both values stand. The programs are written as if one value was drawn.
+# Pyro can compute the sum for us. Each bit is a separate site. `config_enumerate` marks the sites, and
+# `TraceEnum_ELBO` adds one tensor dimension per site, which holds both values. The programs are written as if one
+# value were sampled.
 
 # %%
 
@@ -89,7 +91,7 @@ def guide(x):
 
 enumerated = TraceEnum_ELBO(max_plate_nesting=1)
 by_pyro, by_hand = -enumerated.loss(model, config_enumerate(guide), x[:100]), exact_elbo(x[:100]).sum().item()
-print(f"ELBO of 100 images: by TraceEnum_ELBO {by_pyro:.3f}, by the sum {by_hand:.3f}")
+print(f"ELBO of 100 images: TraceEnum_ELBO {by_pyro:.3f}, our sum {by_hand:.3f}")
 assert abs(by_pyro - by_hand) < 0.1
 
 svi = SVI(model, config_enumerate(guide), pyro.optim.Adam({"lr": 5e-3}), enumerated)
@@ -98,32 +100,33 @@ for epoch in range(1, 7):
     print(f"epoch {epoch}   -ELBO {loss:.2f}")
 
 # %% [markdown]
-# All that such a model can ever say, and its exact likelihood, $\log p(x) = \log \sum_z p(x, z)$:
+# Now plot the mean image of every code. The exact likelihood is $\log p(x) = \log \sum_z p(x, z)$:
 
 # %%
 with torch.no_grad():
     means = decoder(codes).sigmoid().unflatten(-1, (1, 14, 14))
     elbo, log_likelihood = exact_elbo(x).mean(), log_joint(x, codes.unsqueeze(1)).logsumexp(0).mean()
 print(f"ELBO {elbo:.2f} ≤ log p(x) {log_likelihood:.2f} nats per image")
-figure = plots.image_grid(means, columns=16, title="E[x | z] of every z")
+figure = plots.image_grid(means, columns=16, title="E[x | z] for every z")
 figure.savefig(FIGURES / "08_codes.png")
 figure
 
 # %% [markdown]
-# ## Gradients from draws
+# ## Gradients from samples
 #
-# With 40 bits there are $10^{12}$ terms, and one has to draw. Three estimators of $\nabla_l \mathcal L$, for the
-# encoder's logits:
+# With 40 bits the sum has $10^{12}$ terms, so we have to sample. We compare three estimators of $\nabla_l \mathcal
+# L$, the gradient with respect to the logits of the encoder:
 #
-# - **Score function**, $\nabla \mathcal L = \mathbb E_q\bigl[f(z)\,\nabla \log q(z \mid x)\bigr]$. Right on average.
-#   But $f$ is a hundred nats whatever $z$ is, so one draw is mostly noise. This is what `Trace_ELBO` does with such a
-#   guide.
-# - **With a baseline**: $\mathbb E_q[\nabla \log q] = 0$, so any $b$ that does not depend on $z$ may be subtracted,
-#   $(f(z) - b)\,\nabla \log q$. Here $b$ is $f$ of a second, independent draw.
-# - **Straight-through**: pretend that the draw was $\sigma(l)$, and let the decoder's gradient pass. Little noise, but
-#   it is the gradient of something else: a bias that no number of draws removes.
+# - **Score function**: $\nabla \mathcal L = \mathbb E_q\bigl[f(z)\,\nabla \log q(z \mid x)\bigr]$. It is unbiased.
+#    But $f$ is about a hundred nats for every $z$, so one sample is mostly noise. `Trace_ELBO` uses this estimator
+#    for such a guide.
+# - **Baseline**: because $\mathbb E_q[\nabla \log q] = 0$, we may subtract any $b$ that does not depend on $z$,
+#    $(f(z) - b)\,\nabla \log q$. Here $b$ is the value of $f$ at a second, independent sample.
+# - **Straight-through**: use the sample in the forward pass, and in the backward pass treat it as if it were
+#    $\sigma(l)$. This estimator has little noise, but it estimates a different gradient. Its bias does not vanish
+#    with more samples.
 #
-# Each gets 1,000 draws of one batch; the truth is the gradient of the sum.
+# Each estimator gets 1,000 samples for one batch. The truth is the gradient of the sum.
 
 # %%
 batch, draws = x[:50], 1000
@@ -132,7 +135,7 @@ z, other = torch.bernoulli(logits.sigmoid().expand(2, draws, -1, -1))
 
 
 def f(z, logit):
-    """f(z) of every image, and log q(z | x)."""
+    """Return f(z) and log q(z | x) for every image."""
     log_q = dist.Bernoulli(logits=logit).to_event(1).log_prob(z)
     return log_joint(batch, z) - log_q, log_q
 
@@ -154,12 +157,12 @@ def with_a_baseline(logit):
 
 def straight_through(logit):
     p = logit.sigmoid()
-    soft = z + p - p.detach()  # the value of z, the gradient of p
-    return log_joint(batch, soft) + dist.Bernoulli(logits=logit).entropy().sum(-1)  # of bits, the entropy is no trouble
+    soft = z + p - p.detach()  # has the value of z and the gradient of p
+    return log_joint(batch, soft) + dist.Bernoulli(logits=logit).entropy().sum(-1)  # exact entropy
 
 
 def gradient(surrogate, count):
-    """The surrogate's, for each draw by itself: every draw gets logits of its own."""
+    """Return the gradient of the surrogate for each sample separately, by giving every sample a copy of the logits."""
     logit = logits.expand(count, -1, -1).clone().requires_grad_()
     return torch.autograd.grad(surrogate(logit).sum(), logit)[0]
 
@@ -174,25 +177,26 @@ size = truth.square().sum().sqrt()
 noise, bias = {}, {}
 for name, estimate in estimates.items():
     noise[name] = (estimate.var(0).sum().sqrt() / size).item()
-    error = noise[name] / draws**0.5  # of the mean
+    error = noise[name] / draws**0.5  # standard error of the mean
     bias[name] = ((estimate.mean(0) - truth).square().sum().sqrt() / size).item()
-    print(f"{name:17s} noise of a draw {noise[name]:6.2f}, bias {bias[name]:.3f} (of which chance {error:.3f})")
+    print(f"{name:17s} noise of one sample {noise[name]:6.2f}, bias {bias[name]:.3f} (standard error {error:.3f})")
 
 figure = Figure(figsize=(9, 3), dpi=100, layout="constrained")
 for axes, (name, estimate) in zip(figure.subplots(1, 3, sharey=True, sharex=True), estimates.items()):
     axes.plot(truth.flatten(), estimate.mean(0).flatten(), ".", markersize=3)
     axes.axline((0, 0), slope=1, color="0.5", linewidth=0.8)
     axes.set(title=name, xlabel="exact gradient")
-figure.axes[0].set_ylabel(f"mean of {draws} draws")
+figure.axes[0].set_ylabel(f"mean of {draws} samples")
 figure.savefig(FIGURES / "08_gradients.png")
 figure
 
 # %% [markdown]
-# The score function is right, and of little use: thousands of draws for one direction. The baseline takes most of its
-# noise away, for one more draw and no bias. Straight-through is as quiet as that, and off by more than the gradient is
-# long, whatever the number of draws; that it often trains all the same is a fact of experience, not of mathematics.
+# The score function is unbiased but of little use: it needs thousands of samples for one direction. The baseline
+# removes most of its noise. It costs one more sample and adds no bias. Straight-through has as little noise, but its
+# bias is larger than the length of the gradient, for any number of samples. It often trains well nevertheless; this
+# is an empirical observation without a proof.
 #
-# With the project's parts, binary codes of any length are
+# With the parts of this project, train binary codes of any length by
 #
 #     python run.py --posterior bernoulli --objective elbo:score
 
@@ -200,13 +204,16 @@ figure
 assert noise["score function"] > 5 * noise["with a baseline"] and bias["straight-through"] > 0.5
 assert bias["with a baseline"] < 1.5 * noise["with a baseline"] / draws**0.5
 got = noise["with a baseline"]
-print(f"expected 4 ± 2, got {got:.2f} (noise of one draw with a baseline, in lengths of the gradient)")
+print(f"expected 4 ± 2, got {got:.2f} (noise of one sample with a baseline, relative to the length of the gradient)")
 assert abs(got - 4) < 2
 
 # %% [markdown]
 # ## Exercises
 #
-# 1. Use $m$ draws, each with the mean $f$ of the others as its baseline. How does the noise fall with $m$?
-# 2. Relax the bits: $z = \sigma((l + \mathrm{logit}\,u) / \tau)$, $u$ uniform. Plot noise and bias against $\tau$.
-# 3. Train with each estimator from the start (`exact_elbo` for the decoder's part). Which ELBO does each reach?
-# 4. At which $D$ does enumeration stop being cheaper than a hundred draws with a baseline?
+# 1. Use $m$ samples, each with the mean of $f$ over the other samples as its baseline. How does the noise decrease
+#    with $m$?
+# 2. Relax the bits: $z = \sigma((l + \mathrm{logit}\,u) / \tau)$ with uniform $u$. Plot noise and bias against
+#    $\tau$.
+# 3. Train with each estimator from the start (`exact_elbo` for the gradient of the decoder). Which ELBO does each
+#    reach?
+# 4. At which $D$ does enumeration become more expensive than a hundred samples with a baseline?

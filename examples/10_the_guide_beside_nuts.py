@@ -11,18 +11,19 @@
 # ---
 
 # %% [markdown]
-# # 10 · The guide beside NUTS
+# # 10 · The guide compared with NUTS
 #
-# A guide is one way to get at $p(z \mid x)$, and the model does not know which way is taken. How far it is off,
+# A guide is one of several methods to approximate $p(z \mid x)$, and the model is the same for all of them. The error
+# of a guide,
 #
 # $$\mathrm{KL}\bigl(q(z \mid x) \,\|\, p(z \mid x)\bigr) = \log p(x) - \mathcal L(x),$$
 #
-# has two reasons: a diagonal Normal may fit badly, and one network for all images need not find the best one for this
-# image. Here we take a single image and ask three others, all of them Pyro's own, on the same program `model`:
+# has two causes. A diagonal Normal may be a poor fit, and one network for all images may not find the best Normal for
+# this image. Here we take a single image and compare three other methods on the same program `model`:
 #
-# - **a grid**: with two latents $p(z \mid x) = p(z)\,p(x \mid z) / p(x)$ can be summed up, and that is the truth;
-# - **NUTS** (Hoffman & Gelman 2011, arXiv:1111.4246), a Markov chain that needs no guide at all;
-# - **an autoguide**: a Normal with any covariance, fitted to this one image by `SVI`.
+# - **A grid**: with two latents we can sum $p(z \mid x) = p(z)\,p(x \mid z) / p(x)$ numerically. This is the truth.
+# - **NUTS** (Hoffman & Gelman 2011, arXiv:1111.4246): a Markov chain, which needs no guide. Pyro implements it.
+# - **An autoguide** of Pyro: a Normal with a full covariance matrix, fitted to this one image by `SVI`.
 
 # %%
 # %matplotlib inline
@@ -47,20 +48,20 @@ images = data.load("mnist5k")
 model, guide = assemble(prior="mog:10", hidden=(200,), latent=2)
 for _ in fit(make_update(model, guide, lr=2e-3), images, epochs=15):
     pass
-model.requires_grad_(False)  # from here on only z is unknown
+model.requires_grad_(False)  # from here on only z is inferred
 x = images.images("test")[6:7]
 
 # %% [markdown]
 # ## The truth, on a grid
 #
-# `poutine.condition` gives the site `z` a value, and the trace's log-probability is $\log p(x, z)$: of many values at
-# once, each with the same image. A coarse grid finds where the posterior lies, a fine one sums it up: the sum of
-# $p(x, z)$ times the cells' area is $p(x)$.
+# `poutine.condition` gives the site `z` a value. The log-probability of the trace is then $\log p(x, z)$, here for
+# many values of $z$ in one batch, each with the same image. A coarse grid finds where the posterior is, and a fine
+# grid sums it: the sum of $p(x, z)$ times the area of a cell is $p(x)$.
 
 
 # %%
 def log_joint(z):
-    """log p(x, z) of points z (N, 2)."""
+    """Return log p(x, z) for points z of shape (N, 2)."""
     trace = poutine.trace(poutine.condition(model, data={"z": z})).get_trace(x.expand(len(z), -1, -1, -1))
     trace.compute_log_prob()
     return trace.nodes["z"]["log_prob"] + trace.nodes["x"]["log_prob"]
@@ -77,14 +78,15 @@ posterior = (joint - joint.logsumexp(0)).exp()
 mean = posterior @ grid.double()
 spread = (posterior @ (grid.double() - mean).square()).sqrt()
 estimate = score(model, guide, x, samples=5000).log_likelihood.item()
-print(f"log p(x): the grid {log_p:.2f}, 5,000 importance samples {estimate:.2f}")
+print(f"log p(x): grid {log_p:.2f}, 5,000 importance samples {estimate:.2f}")
 assert abs(log_p - estimate) < 0.1
 
 # %% [markdown]
 # ## Three approximations
 #
-# NUTS takes `model` as it is: it conditions on the image, asks for gradients of the log joint, and adapts itself. The
-# autoguide is fitted with 1,000 steps of stock `SVI`. The guide answers at once; it was trained on 4,000 other images.
+# NUTS takes `model` as it is. It conditions on the image, computes gradients of the log joint density, and tunes its
+# step size during warm-up. The autoguide is fitted with 1,000 steps of Pyro's `SVI`. The guide needs no fitting for
+# this image: it was trained on 4,000 other images.
 
 # %%
 chain = MCMC(NUTS(model), num_samples=500, warmup_steps=200, disable_progbar=True)
@@ -100,17 +102,17 @@ q = guide.q(x)
 
 
 def gap(q):
-    """KL(q ‖ p(z | x)), nats: of 20,000 draws."""
+    """Estimate KL(q ‖ p(z | x)) in nats from 20,000 samples."""
     with torch.no_grad():
         z = q.sample((20_000,)).reshape(-1, 2)
         return (q.log_prob(z.unsqueeze(1)).squeeze() - log_joint(z) + log_p).mean().item()
 
 
 gaps = {"guide": gap(q), "autoguide": gap(fitted)}
-print("mean     grid", mean.numpy().round(2), "NUTS", nuts.mean(0).numpy().round(2))
-print("spread   grid", spread.numpy().round(2), "NUTS", nuts.std(0).numpy().round(2))
-print(f"KL to the truth: guide {gaps['guide']:.2f}, autoguide {gaps['autoguide']:.2f} nats")
-assert ((nuts.mean(0) - mean).abs() < 0.3 * spread).all()  # 500 draws of a chain are some 150 independent ones
+print("mean                grid", mean.numpy().round(2), "NUTS", nuts.mean(0).numpy().round(2))
+print("standard deviation  grid", spread.numpy().round(2), "NUTS", nuts.std(0).numpy().round(2))
+print(f"KL from the true posterior: guide {gaps['guide']:.2f}, autoguide {gaps['autoguide']:.2f} nats")
+assert ((nuts.mean(0) - mean).abs() < 0.3 * spread).all()  # 500 samples of a chain ≈ 150 independent ones
 assert -0.02 < gaps["autoguide"] < gaps["guide"]
 
 # %%
@@ -128,29 +130,32 @@ figure.savefig(FIGURES / "10_posterior.png")
 figure
 
 # %% [markdown]
-# Lines: the truth at 50 %, 10 % and 1 % of its height. NUTS fills it, and so does the fitted Normal: this posterior is
-# nearly one. So of the two reasons it is the second. The guide knows where such images lie, on average; where this one
-# does it missed by about a spread, and pays for it. `gaps` of `vampyro.diagnostics` measures both reasons, for any
-# model and image.
+# The contours show the truth at 50 %, 10 % and 1 % of its maximum. The samples of NUTS fill them, and so do those of
+# the fitted Normal, so this posterior is nearly Normal. The error of the guide therefore has the second cause: the
+# network predicts a location that is good on average, and for this image it is wrong by about one standard deviation.
+# `gaps` in `vampyro.diagnostics` measures both causes for any model and image.
 #
-# ## Back from the guide to the truth
+# ## From the guide to the posterior
 #
-# Importance weights repair a guide that is wide enough: draws from $q$, drawn again by their weights
-# $p(x, z) / q(z \mid x)$, are draws from $p(z \mid x)$. A chain takes seconds for one image and hours for 10,000; this
-# takes a batch.
+# Importance weights can correct a guide that is wide enough. Draw samples from $q$ and resample them with the weights
+# $p(x, z) / q(z \mid x)$; the results are samples from $p(z \mid x)$. A chain takes seconds for one image and hours
+# for 10,000. Resampling processes a whole batch at once.
 
 # %%
 draws = posterior_draws(model, guide, x, samples=2000, proposals=20_000).values["z"].squeeze(1)
-print("resampled: mean", draws.mean(0).numpy().round(2), "spread", draws.std(0).numpy().round(2))
+print("resampled: mean", draws.mean(0).numpy().round(2), "standard deviation", draws.std(0).numpy().round(2))
 assert ((draws.mean(0) - mean).abs() < 0.3 * spread).all()
 
-print(f"expected 0.0 ± 0.1, got {gaps['autoguide']:.2f} (KL of the fitted Normal from the posterior, nats)")
+print(f"expected 0.0 ± 0.1, got {gaps['autoguide']:.2f} (KL between the fitted Normal and the posterior, nats)")
 assert abs(gaps["autoguide"]) < 0.1
 
 # %% [markdown]
 # ## Exercises
 #
-# 1. Of which images is the guide's KL large? Compare the twenty with the largest and the smallest (`gaps`).
-# 2. Put `AutoDiagonalNormal` in the autoguide's place. It is the guide's own family: what is left of the guide's KL?
-# 3. Let 4 chains run (`num_chains=4`) for an image whose grid has two peaks. What does `chain.summary()` say of r̂?
-# 4. NUTS under `prior="vamp:20"` takes several times as long. Why, and what could be computed once?
+# 1. For which images is the KL of the guide large? Compare the twenty images with the largest and the smallest KL
+#    (`gaps`).
+# 2. Replace the autoguide by `AutoDiagonalNormal`. It belongs to the same family as the guide. How much of the KL of
+#    the guide remains?
+# 3. Run 4 chains (`num_chains=4`) for an image whose posterior has two peaks on the grid. What r̂ does
+#    `chain.summary()` print?
+# 4. NUTS with `prior="vamp:20"` takes several times as long. Why, and what could be computed only once?

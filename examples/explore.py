@@ -1,7 +1,7 @@
-"""A reactive notebook: the latent plane, decoded where you point.
+"""Reactive notebook: decode any point of the latent plane.
 
 pip install -r examples/requirements-examples.txt
-marimo run examples/explore.py        # or `marimo edit`, to see and change the cells
+marimo run examples/explore.py        # `marimo edit` also shows the cells and lets you change them
 """
 
 import marimo
@@ -36,7 +36,7 @@ def _(mo, x):
 
 @app.cell
 def _(assemble, elbo_parts, epochs, fit, flow, images, make_update, mo, prior, pyro):
-    # Runs again when one of the three changes, and only then.
+    # Only a change of the prior, the flow or the number of epochs trains again.
     pyro.set_rng_seed(0)
     model, guide = assemble(prior=prior.value, flow=flow.value, hidden=(200,), latent=2)
     with mo.status.progress_bar(total=epochs.value, title="training", remove_on_exit=True) as bar:
@@ -52,7 +52,7 @@ def _(assemble, elbo_parts, epochs, fit, flow, images, make_update, mo, prior, p
 
 @app.cell
 def _(choice, guide, mo, pyro, torch, x):
-    # The sliders reach as far as the codes do.
+    # Limit the sliders to the range of the codes.
     pyro.set_rng_seed(0)
     with torch.no_grad():
         codes = guide.q(x).sample()
@@ -73,9 +73,9 @@ def _(choice, codes, guide, labels, mo, model, plots, torch, x, z1, z2):
         decoded = model.decoder(z).mean
         q = guide.q(x[choice.value : choice.value + 1])
         rebuilt = model.decoder(q.sample()).mean
-        plane = plots.latent_plane(codes, labels, model.prior().log_prob, title="codes of images over the prior")
+        plane = plots.latent_plane(codes, labels, model.prior().log_prob, title="codes and contours of the prior")
         axes = plane.axes[0]
-        # The chosen image's posterior: the contour that 90 % of its draws lie inside.
+        # Contour of the posterior of the selected image that contains 90 % of its samples.
         (left_, right_), (low_, high_) = axes.get_xlim(), axes.get_ylim()
         columns, rows = torch.linspace(left_, right_, 200), torch.linspace(low_, high_, 200)
         density = q.log_prob(torch.cartesian_prod(rows, columns).flip(-1)).reshape(200, 200)
@@ -91,9 +91,13 @@ def _(choice, codes, guide, labels, mo, model, plots, torch, x, z1, z2):
                 [
                     pictures,
                     mo.md(
-                        f"E[x | z] at the cross, z = ({z1.value:.2f}, {z2.value:.2f}); the image; its reconstruction."
+                        f"From left to right: E[x | z] at the cross, z = ({z1.value:.2f}, {z2.value:.2f}); "
+                        "the selected image; its reconstruction."
                     ),
-                    mo.md("Black: the prior's contours. Red: q(z | x) of the chosen image, 90 % inside."),
+                    mo.md(
+                        "Black: contours of the prior. "
+                        "Red: the contour that contains 90 % of the samples of q(z | x) for the selected image."
+                    ),
                 ]
             ),
         ],
