@@ -1,25 +1,19 @@
 """Files that are either whole or not there, and TOML files."""
 
 import os
-import sys
+import tomllib
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
 
 @contextmanager
 def replacing(path: Path, parents: bool = True) -> Iterator[Path]:
     """Yield a temporary path, which becomes `path` when the block ends and vanishes if it fails.
 
-    Args:
-        parents: make the folder of the path where there is none.
+    `parents` makes the folder of the path where there is none.
     """
     if parents:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -47,11 +41,6 @@ def writing(path: Path, parents: bool = True) -> Iterator[BinaryIO]:
 
 
 def read_toml(path: str | Path) -> dict[str, Any]:
-    """Return the content of a TOML file.
-
-    Raises:
-        OSError: it cannot be read.
-        ValueError: it is not a TOML file.
-    """
+    """Return the content of a TOML file; an OSError or a ValueError where it cannot be read."""
     with open(path, "rb") as file:
         return tomllib.load(file)
