@@ -378,7 +378,7 @@ def test_the_rest_is_estimated_from_the_runs_that_are_done(tmp_path, monkeypatch
     metrics = table.RunMetrics({"log_likelihood": -2.0, "elbo": -3.0}, {"log_likelihood": None}, "log p(x)")
     monkeypatch.setattr(table, "metrics_of", lambda folder: metrics)
     monkeypatch.setattr(campaign, "run_all", lambda todo, tell, *_: [tell(outcome) for outcome in outcomes])
-    assert campaign.run(runs, [], jobs=2).startswith("error: 1 not finished")
+    assert campaign.run(runs, [], jobs=2).startswith("1 not finished")
     lines = capsys.readouterr().out.splitlines()
     # two rounds of 10 minutes, two of their mean with 20, one of the three's mean, one again, none
     left = ["about 20 minutes left", "about 30 minutes left", "about 20 minutes left", "about 20 minutes left", "s"]

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from vampyro.errors import UserError, require
+from vampyro.errors import require
 from vampyro.files import replacing
 from vampyro.runs.arguments import COUNT, Parser, file
 from vampyro.runs.config import check_data
@@ -27,18 +27,14 @@ def parser() -> Parser:
     return p
 
 
-def main(argv: Sequence[str]) -> str | None:
+def main(argv: Sequence[str]) -> None:
     given = parser().named(argv)
     check_data(given)
     require("arviz", "export")
     from vampyro.runs.scoring import products_of  # torch comes with it: not before the flags are read
 
-    try:
-        with products_of(given["run"]):
-            export(given.pop("run"), **given)
-    except (UserError, FloatingPointError) as error:
-        return f"error: {error}"
-    return None
+    with products_of(given["run"]):
+        export(**given)
 
 
 def export(
@@ -52,11 +48,7 @@ def export(
     seed: int | None = None,
     data_dir: str | None = None,
 ) -> None:
-    """Write FILE.nc and prints where it is, and for how many images the draws are not to be trusted.
-
-    Raises:
-        UserError: for what a user can fix.
-    """
+    """Write FILE.nc; print where it is, and for how many images the draws are not to be trusted."""
     from vampyro.likelihood import posterior_draws, scoring_guide
     from vampyro.likelihood.scores import MIN_SAMPLES
     from vampyro.memory import memory_for
@@ -104,14 +96,7 @@ def write(path: Path, draws: Any, x: Any, index: Any, attributes: dict[str, Any]
     """Write posterior: the latents; sample_stats: log_weight; log_likelihood: log p(x | z); observed_data: x;
     importance: k̂, effective sample size and log p̂(x) of each image.
 
-    Dimensions: chain (one), draw, image, and the event's.
-
-    Args:
-        path: FILE.nc.
-        draws: `PosteriorDraws`.
-        x: the images (N, *event).
-        index: of each in its split, (N,).
-        attributes: {name: what is said of the file}.
+    Dimensions: chain (one), draw, image, and the event's. `index` holds each image's place in its split.
     """
     import warnings
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vampyro.catalogue.parts import MANY
-from vampyro.errors import SpecError, UserError
+from vampyro.errors import SpecError
 from vampyro.runs.arguments import COUNT, Parser, file, number
 from vampyro.runs.config import check_data
 
@@ -45,17 +45,13 @@ def parser() -> Parser:
     return p
 
 
-def main(argv: Sequence[str]) -> str | None:
+def main(argv: Sequence[str]) -> None:
     given = parser().named(argv)
     check_data(given)
     from vampyro.runs.scoring import products_of  # torch comes with it: not before the flags are read
 
-    try:
-        with products_of(given["run"]):
-            sample(given.pop("run"), **given)
-    except UserError as error:
-        return f"error: {error}"
-    return None
+    with products_of(given["run"]):
+        sample(**given)
 
 
 def sample(
@@ -70,12 +66,7 @@ def sample(
     seed: int | None = None,
     data_dir: str | None = None,
 ) -> None:
-    """Write the picture, and FILE.npz where one is asked for, and print where they are.
-
-    Raises:
-        SpecError: for a label that the run does not know; and as `Folder.open`, `saving.load`, `find_device`, and
-            of another prior `scoring.trained`.
-    """
+    """Write the picture, and FILE.npz where one is asked for, and print where they are."""
     import torch
 
     from vampyro import plots
