@@ -406,7 +406,7 @@ def test_likelihoods_of_images_and_of_images_given_labels_are_not_taken_for_one(
         test = {"log_likelihood": -2.0, "elbo": -3.0, "quantity": kind}
         folder.mkdir()
         run = {"shape": [1, 2, 2], "sha256": {}, "classes": 10 if cell.config.condition == "label" else None}
-        (folder / "config.json").write_text(json.dumps(cell.config.to_dict() | run))
+        (folder / "config.json").write_text(json.dumps(dict(cell.config) | run))
         (folder / "metrics.jsonl").write_text("")
         (folder / "results.json").write_text(
             json.dumps({"test": test, "fit": {"epochs": 1, "best_epoch": 1, "seconds": 60}})

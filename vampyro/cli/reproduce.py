@@ -63,9 +63,5 @@ def main(argv: list[str]) -> str | None:
 
 def described(recipe: recipes.Recipe) -> tuple[str, str, str]:
     """Return the title, the source, and the number of runs with about how long they take, as the recipe states it."""
-    hours = duration(3600 * recipe.hours)
-    return (
-        recipe.title,
-        recipe.source,
-        f"the recipe: {recipe.seeds * len(recipe.cells())} runs, {hours} on one CPU core",
-    )
+    count, time = recipe.seeds * len(recipe.cells()), duration(3600 * recipe.hours)
+    return recipe.title, recipe.source, f"the recipe: {count} runs, {time} on one CPU core"

@@ -54,7 +54,7 @@ class Folder:
                         f"{folder.path} holds a run already; continue it with --resume {folder.path}, "
                         "or name another --out"
                     )
-                folder.write("config.json", config.to_dict())
+                folder.write("config.json", dict(config))
             except Exception:
                 folder.release()
                 raise

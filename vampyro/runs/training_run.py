@@ -80,7 +80,7 @@ class Run:
             self.model: Any
             self.model, self.guide, objective = assembled(config, images)
             self.program = torch.nn.ModuleList([self.model, self.guide]).to(device)
-        settings = config.to_dict() | {
+        settings = dict(config) | {
             "engine": find_engine(config, device, len(images.train), objective, processes),
             "device": device.type,
             "processes": processes.size,
@@ -137,7 +137,7 @@ class Run:
             )
         self.folder = folder
         try:
-            folder.write("config.json", self.config.to_dict())
+            folder.write("config.json", dict(self.config))
             folder.write_metrics(self.metrics)
         except OSError as error:
             raise FolderError(f"cannot write to {folder.path}: {error.strerror}") from None
@@ -265,7 +265,7 @@ class Run:
                     "steps_per_second": steps / seconds,
                 },
                 "remarks": said,
-                "config": self.config.to_dict(),
+                "config": dict(self.config),
                 "data": {"name": self.images.name, "sha256": self.images.sha256},
                 "versions": {
                     "python": platform.python_version(),
