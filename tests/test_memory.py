@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -62,7 +63,8 @@ def test_a_run_says_what_it_was_doing_and_how_to_go_on(where, name, work, flag, 
     folder = tmp_path / "a"
     monkeypatch.setattr(training, "draw", lambda *_: {})
     with monkeypatch.context() as patch:
-        patch.setattr(where, name, short)
+        # The untrained model is validated before the run begins.
+        patch.setattr(where, name, Mock(side_effect=[{}, MemoryError]) if work == "validating" else short)
         status = train(dataset, folder, "--epochs", 1, "--engine", "eager")
     assert status.startswith(f"error: out of memory while {work}: a smaller ") and flag in status
     assert folder.exists() == begun == (f"run.py --resume {folder}" in status)

@@ -12,7 +12,7 @@ from vampyro.errors import SpecError
 from vampyro.runs import config as flags
 from vampyro.runs.arguments import as_started
 from vampyro.runs.config import Config, RunConfig
-from vampyro.runs.folder import Folder
+from vampyro.runs.results import read_config
 
 
 def toml(path, text):
@@ -54,7 +54,7 @@ def test_a_run_from_a_file_is_the_run_of_its_flags(dataset, tmp_path):
     file = toml(tmp_path / "a.toml", "".join(f"{name} = {json.dumps(value)}\n" for name, value in settings.items()))
     assert call("--config", file, "--out", tmp_path / "a") is None
     assert call(*[word for pair in words.items() for word in pair], "--out", tmp_path / "b") is None
-    one, two = (Folder.open(tmp_path / name)[1] for name in "ab")
+    one, two = (read_config(tmp_path / name) for name in "ab")
     assert one | {"out": None} == two | {"out": None} and isinstance(one, RunConfig)
     results = [json.loads((tmp_path / name / "results.json").read_text())["test"] | {"seconds": 0} for name in "ab"]
     assert results[0] == results[1]

@@ -54,7 +54,7 @@ def export(
     from vampyro.memory import memory_for
     from vampyro.runs.device import check_samples, find_device
     from vampyro.runs.folder import FolderError
-    from vampyro.runs.scoring import chosen, drawn, trained
+    from vampyro.runs.scoring import drawn, trained
 
     place = find_device(device)
     folder, config, _, images, model, guide = trained(run, data_dir=data_dir)
@@ -63,7 +63,7 @@ def export(
     proposal = scoring_guide(model, guide, images.images("valid"), seed=config.seed)
     x = images.images(split)
     index = drawn(len(x), count)
-    x = chosen(x, index)
+    x = x[index]
     check_samples(model, x, proposals or 10 * samples, "--proposals")
     with memory_for("drawing from the posterior", "--samples", "--proposals", "--images"):
         draws = posterior_draws(model, proposal, x, samples, proposals=proposals, seed=seed)

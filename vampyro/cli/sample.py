@@ -75,10 +75,11 @@ def sample(
     from vampyro.programs.randomness import seeded
     from vampyro.runs.device import find_device
     from vampyro.runs.folder import Folder, FolderError
+    from vampyro.runs.results import read_config
     from vampyro.runs.run_plots import generated
     from vampyro.runs.scoring import trained
 
-    folder, config = Folder.open(run)
+    config = read_config(run)
     check_fits(f"--count {count}", BYTES_PER_PIXEL * count * math.prod(config.shape), "choose a smaller number")
     y = asked(run, config.classes, label, count)
     place = find_device(device)
@@ -88,7 +89,7 @@ def sample(
     with memory_for(f"drawing {count} images", "--count"), torch.no_grad(), seeded(seed, device=place):
         p = generated(model, count, y)
         images = (p.sample() if draws else p.mean).cpu()
-    out, columns = out or folder.path / "drawn.png", None
+    out, columns = out or Path(run) / "drawn.png", None
     if config.classes is not None and label is None and config.classes <= min(count, 20):
         columns = config.classes  # a column for each
     title = f"{'draws from' if draws else 'means of'} p(x | z{'' if y is None else ', y'}), z ~ p(z)"
