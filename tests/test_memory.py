@@ -2,13 +2,14 @@
 
 import json
 import shutil
+from unittest.mock import Mock
 
 import pytest
 import torch
 
 from tests.cli.test_train import call, train
 from vampyro.cli import export
-from vampyro.memory import MemoryShortage, memory_for
+from vampyro.memory import CapacityError, memory_for
 from vampyro.reports.sections import elbo
 from vampyro.runs import run_plots, scoring
 from vampyro.runs import training_run as training
@@ -25,7 +26,7 @@ SHORTAGES = [
 
 @pytest.mark.parametrize("error", SHORTAGES, ids=lambda error: str(error)[:30])
 def test_every_way_to_say_it_is_understood(error):
-    with pytest.raises(MemoryShortage, match="^out of memory while scoring: a smaller --samples needs less$"):
+    with pytest.raises(CapacityError, match="^out of memory while scoring: a smaller --samples needs less$"):
         with memory_for("scoring", "--samples"):
             raise error
 
@@ -62,7 +63,8 @@ def test_a_run_says_what_it_was_doing_and_how_to_go_on(where, name, work, flag, 
     folder = tmp_path / "a"
     monkeypatch.setattr(training, "draw", lambda *_: {})
     with monkeypatch.context() as patch:
-        patch.setattr(where, name, short)
+        # The untrained model is validated before the run begins.
+        patch.setattr(where, name, Mock(side_effect=[{}, MemoryError]) if work == "validating" else short)
         status = train(dataset, folder, "--epochs", 1, "--engine", "eager")
     assert status.startswith(f"error: out of memory while {work}: a smaller ") and flag in status
     assert folder.exists() == begun == (f"run.py --resume {folder}" in status)
@@ -93,9 +95,7 @@ def test_sample_names_its_count(run, tmp_path, monkeypatch):
 
 def test_export_names_its_samples(run, tmp_path, monkeypatch):
     monkeypatch.setattr("vampyro.likelihood.posterior_draws", short)
-    with pytest.raises(
-        MemoryShortage, match="drawing from the posterior: a smaller --samples, --proposals or --images"
-    ):
+    with pytest.raises(CapacityError, match="drawing from the posterior: a smaller --samples, --proposals or --images"):
         export.export(run, 2, 5, None, "test", tmp_path / "a.nc", device="cpu")
 
 

@@ -9,9 +9,6 @@ Every name below is imported when it is first used: `import vampyro` does not im
 """
 
 import importlib
-import sys
-from importlib.machinery import ModuleSpec
-from importlib.util import spec_from_file_location
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,57 +25,34 @@ if TYPE_CHECKING:  # the names below, for editors and type checkers
     from vampyro.priors import FlowPrior, MixtureOfGaussians, StandardNormal, VampPrior
     from vampyro.training import EarlyStopping, fit, make_update
 
-# name → the module that defines it
+# module → the names that it defines
 _NAMES = {
-    "assemble": "vampyro.catalogue.assemble",
-    "save": "vampyro.catalogue.saving",
-    "load": "vampyro.catalogue.saving",
-    "Part": "vampyro.catalogue",
-    "VAE": "vampyro.models",
-    "TwoLevel": "vampyro.models",
-    "Guide": "vampyro.guides",
-    "TwoLevelGuide": "vampyro.guides",
-    "StandardNormal": "vampyro.priors",
-    "MixtureOfGaussians": "vampyro.priors",
-    "VampPrior": "vampyro.priors",
-    "FlowPrior": "vampyro.priors",
-    "fit": "vampyro.training",
-    "make_update": "vampyro.training",
-    "KLWeight": "vampyro.objectives",
-    "EarlyStopping": "vampyro.training",
-    "score": "vampyro.likelihood",
-    "ais": "vampyro.likelihood",
-    "posterior_draws": "vampyro.likelihood",
-    "decompose": "vampyro.diagnostics",
+    "catalogue.assemble": ["assemble"],
+    "catalogue.saving": ["save", "load"],
+    "catalogue": ["Part"],
+    "models": ["VAE", "TwoLevel"],
+    "guides": ["Guide", "TwoLevelGuide"],
+    "priors": ["StandardNormal", "MixtureOfGaussians", "VampPrior", "FlowPrior"],
+    "training": ["fit", "make_update", "EarlyStopping"],
+    "objectives": ["KLWeight"],
+    "likelihood": ["score", "ais", "posterior_draws"],
+    "diagnostics": ["decompose"],
 }
+_MODULE_OF = {name: module for module, names in _NAMES.items() for name in names}
 _MODULES = ("data", "distributions", "flows", "nets", "plots")
-__all__ = [*_NAMES, *_MODULES]
+__all__ = [*_MODULE_OF, *_MODULES]
+
+if not Path(__file__).with_name("models").is_dir():  # in a checkout models/, guides/ and priors/ lie at its top
+    __path__.append(str(Path(__file__).parents[1]))
 
 
 def __getattr__(name: str) -> object:
     if name in _MODULES:
         return importlib.import_module(f"vampyro.{name}")
-    if name in _NAMES:
-        return getattr(importlib.import_module(_NAMES[name]), name)
+    if name in _MODULE_OF:
+        return getattr(importlib.import_module(f"vampyro.{_MODULE_OF[name]}"), name)
     raise AttributeError(f"module 'vampyro' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
     return __all__
-
-
-class _Checkout:
-    """Finds vampyro.models, vampyro.guides and vampyro.priors in a checkout, where they are folders of its top."""
-
-    folders = {f"vampyro.{name}": Path(__file__).parents[1] / name for name in ("models", "guides", "priors")}
-
-    @classmethod
-    def find_spec(cls, name: str, path: object = None, target: object = None) -> ModuleSpec | None:
-        if name not in cls.folders:
-            return None
-        folder = cls.folders[name]
-        return spec_from_file_location(name, folder / "__init__.py", submodule_search_locations=[str(folder)])
-
-
-if not Path(__file__).with_name("models").is_dir():  # an installed package holds them
-    sys.meta_path.insert(0, _Checkout)

@@ -57,6 +57,10 @@ def choose(kind: str, name: str, names: Collection[str]) -> str:
     raise SpecError(f"unknown {kind} {quote(name)}{hint} (choose from {', '.join(names)})")
 
 
+class CapacityError(UserError):
+    """Something that needs more memory than there is."""
+
+
 class DataError(UserError):
     """Data that cannot be used: what was given, what was expected, and what to do about it."""
 
@@ -73,10 +77,8 @@ def require(package: str, wanted: str) -> None:
         raise SpecError(f"{wanted} needs {package}: pip install -r requirements-extras.txt")
 
 
-# Words that are none, but mean something.
 FOR_SCORING = "it is for scoring only: train another, then run.py score DIR --prior"
-
-
+# {(kind, another word for a name): hint}
 MEANT = {
     ("device", "gpu"): "did you mean 'cuda'?",
     ("prior", "normal"): "did you mean 'standard'?",

@@ -18,8 +18,7 @@ else:
 def replacing(path: Path, parents: bool = True) -> Iterator[Path]:
     """Yield a temporary path, which becomes `path` when the block ends and vanishes if it fails.
 
-    Args:
-        parents: make the folder of the path where there is none.
+    `parents` makes the folder of the path where there is none.
     """
     if parents:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -47,11 +46,6 @@ def writing(path: Path, parents: bool = True) -> Iterator[BinaryIO]:
 
 
 def read_toml(path: str | Path) -> dict[str, Any]:
-    """Return the content of a TOML file.
-
-    Raises:
-        OSError: it cannot be read.
-        ValueError: it is not a TOML file.
-    """
+    """Return the content of a TOML file; an OSError or a ValueError where it cannot be read."""
     with open(path, "rb") as file:
         return tomllib.load(file)

@@ -10,16 +10,10 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from vampyro.errors import UserError
+from vampyro.errors import CapacityError
 
 UNKNOWN = 2**40  # bytes, where the system does not say how much is left
-
-
 GROUP = Path("/sys/fs/cgroup")  # a container's own limit
-
-
-class CapacityError(UserError):
-    """Something that needs more memory than there is."""
 
 
 def available_bytes(device: torch.device | str = "cpu") -> int:
@@ -51,19 +45,11 @@ def spoken_bytes(count: int) -> str:
 
 
 def check_fits(what: str, count: int, remedy: str, available: int | None = None) -> None:
-    """Reject what needs more bytes than are available.
-
-    Args:
-        what: needs them, the first words of the error.
-        remedy: what to do, the last words.
-        available: bytes; those of `available_bytes` unless given.
-
-    Raises:
-        CapacityError: says how many are needed, and how many there are.
+    """Raise a `CapacityError` where `what` needs more bytes than are available; `remedy` is what to do.
 
     >>> check_fits("prior 'mog:9'", 10**9, "choose a smaller N", available=10**6)    # doctest: +ELLIPSIS
     Traceback (most recent call last):
-    vampyro.memory.CapacityError: prior 'mog:9' needs at least 1.0 GB of memory, and 1.0 MB are available: choose ...
+    vampyro.errors.CapacityError: prior 'mog:9' needs at least 1.0 GB of memory, and 1.0 MB are available: choose ...
     """
     available = available_bytes() if available is None else available
     if count > available:
@@ -88,6 +74,25 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and re.search(OUT_OF_MEMORY, str(error)) is not None
 
 
+@contextmanager
+def memory_for(work: str, *flags: str) -> Iterator[None]:
+    """Inside, an out-of-memory error of any kind becomes a `CapacityError` that names the flags which reduce the work.
+
+    >>> with memory_for("scoring", "--samples", "--hidden"):
+    ...     raise MemoryError
+    Traceback (most recent call last):
+    vampyro.errors.CapacityError: out of memory while scoring: a smaller --samples or --hidden needs less
+    """
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        *others, last = flags
+        names = f"{', '.join(others)} or {last}" if others else last
+        raise CapacityError(f"out of memory while {work}: a smaller {names} needs less") from None
+
+
 class MadeBytes(TorchDispatchMode):
     """Adds up the size of every tensor that an operation returns, in `made`; views are not counted."""
 
@@ -104,19 +109,16 @@ class MadeBytes(TorchDispatchMode):
 
 
 class Allowance(MadeBytes):
-    """Reject, while a part is built, the first tensor for which there is no memory; no such tensor is allocated.
+    """Reject, while a part is built, the first tensor for which there is no memory, before it is allocated.
 
     Args:
         what, remedy: as for `check_fits`.
         copies: how many times the memory of the part is needed in all; with its gradient and Adam's moments 4 times.
 
-    Raises:
-        CapacityError: inside the block, by the tensor that would be too much.
-
     >>> with Allowance("hidden (10000000000,)", "choose smaller widths"):    # doctest: +ELLIPSIS
     ...     layer = torch.nn.Linear(784, 10**10)
     Traceback (most recent call last):
-    vampyro.memory.CapacityError: hidden (10000000000,) needs at least 31.4 TB of memory, and ... are available: ...
+    vampyro.errors.CapacityError: hidden (10000000000,) needs at least 31.4 TB of memory, and ... are available: ...
     """
 
     def __init__(self, what: str, remedy: str, copies: int = 1):
@@ -125,7 +127,7 @@ class Allowance(MadeBytes):
         self.available = available_bytes()
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        needed = self.copies * (self.made + _asked(function, args, kwargs or {}))
+        needed = self.copies * (self.made + _requested_bytes(function, args, kwargs or {}))
         check_fits(self.what, needed, self.remedy, self.available)
         return super().__torch_dispatch__(function, types, args, kwargs)
 
@@ -133,14 +135,14 @@ class Allowance(MadeBytes):
         super().__exit__(kind, error, trace)
         beyond_64_bits = isinstance(error, (RuntimeError, TypeError)) and "overflow" in str(error).lower()
         if beyond_64_bits or is_out_of_memory(error):
+            available = spoken_bytes(self.available)
             raise CapacityError(
-                f"{self.what} needs more memory than the {spoken_bytes(self.available)} that are available: "
-                f"{self.remedy}"
+                f"{self.what} needs more memory than the {available} that are available: {self.remedy}"
             ) from None
 
 
-def _asked(function, args, kwargs):
-    """Bytes of the tensor that `torch.empty` and its like are asked for; 0 of every other function."""
+def _requested_bytes(function, args, kwargs):
+    """Return the bytes of the tensor that a call of `torch.empty` or its like makes; 0 for every other function."""
     if any(isinstance(value, torch.Tensor) for value in tree_leaves((args, kwargs))):
         return 0
     for place, argument in enumerate(function._schema.arguments):
@@ -150,27 +152,22 @@ def _asked(function, args, kwargs):
     return 0
 
 
-MORE = 32
-
-
 def most_rows(device):
     """Rows decoded at a time: on a CPU they should stay in its caches, anywhere else keep all of it busy."""
     return 2048 if device.type == "cpu" else 131072
 
 
 def rows_that_fit(compute, device, images=1):
-    """The most rows that half of the free memory holds, from what `compute(n)` makes for few n and for more.
+    """Return the most rows that half of the free memory holds, from what `compute(n)` makes for two values of n.
 
-    A row is one sample of one image, so `compute(n)` makes n · `images` rows.
-
-    Counts every byte that more rows make as if none were ever given back: too many, so memory is left over. What is
-    made however few the rows are (parameters in another precision, an encoded image) is no row's.
+    A row is one sample of one image, so `compute(n)` makes n · `images` rows. Every byte that more rows make counts as
+    if none were ever given back, so memory is left over. Tensors that do not depend on n do not count.
 
     >>> rows_that_fit(lambda rows: torch.zeros(rows, 1000), torch.device("cpu")) <= 2048
     True
     """
     compute(1)  # what is made once, the first time, is made
-    made, more = [], max(1, MORE // images)
+    made, more = [], max(1, 32 // images)
     for rows in (1, 1 + more):
         with MadeBytes() as counter:
             compute(rows)
@@ -180,36 +177,9 @@ def rows_that_fit(compute, device, images=1):
 
 
 def keep_freed_memory():
-    """Has the C library of Linux keep what is freed, up to 64 MiB: what is asked for next need not be cleared again.
+    """Make the C library of Linux keep freed memory, up to 64 MiB, so that it need not be cleared again.
 
-    It gives memory back from a size on that it learns, twice the largest block of no more than 32 MiB ever freed.
-    This frees one that nobody has touched. A third of scoring's time was the system clearing pages.
+    The library returns memory above a size that it learns, twice the largest block of at most 32 MiB ever freed. This
+    frees one that nobody has touched. A third of scoring's time was the system clearing pages.
     """
     torch.empty(2**25 - 2**12, dtype=torch.uint8)
-
-
-class MemoryShortage(UserError):
-    """There is not enough memory for one piece of work; the message names the work and the flags that reduce it."""
-
-
-@contextmanager
-def memory_for(work: str, *flags: str) -> Iterator[None]:
-    """Inside, an out-of-memory error of any kind becomes a `MemoryShortage`.
-
-    Args:
-        work: what is done inside, as it follows "out of memory while".
-        flags: those that make it smaller.
-
-    >>> with memory_for("scoring", "--samples", "--hidden"):
-    ...     raise MemoryError
-    Traceback (most recent call last):
-    vampyro.memory.MemoryShortage: out of memory while scoring: a smaller --samples or --hidden needs less
-    """
-    try:
-        yield
-    except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
-            raise
-        *others, last = flags
-        names = f"{', '.join(others)} or {last}" if others else last
-        raise MemoryShortage(f"out of memory while {work}: a smaller {names} needs less") from None

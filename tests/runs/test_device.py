@@ -87,11 +87,6 @@ def test_a_resume_with_other_threads_says_that_last_digits_differ(dataset, tmp_p
     assert config_of(folder)["threads"] == before + 1
 
 
-def test_compiling_starts_above_every_programs_break_even():
-    for seconds, eager, compiled in machine.COSTS.values():
-        assert 1000 * seconds / (eager - compiled) <= machine.COMPILE_FROM
-
-
 @pytest.mark.parametrize(("epochs", "engine"), [(49, "eager"), (50, "compiled")])
 def test_the_engine_follows_from_the_number_of_steps(epochs, engine):
     config = Config(epochs=epochs)

@@ -1,6 +1,7 @@
 """Remarks on a run: said of runs that diverged or left their latents unused, and of no healthy run."""
 
 import json
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -107,8 +108,8 @@ def test_an_epoch_is_judged_by_the_weight_that_it_was_trained_with():
 
 def test_looking_at_the_untrained_model_changes_no_result(bars, tmp_path, monkeypatch):
     results = []
-    for untrained in (training.Run.untrained, lambda self: START):
-        monkeypatch.setattr(training.Run, "untrained", untrained)
+    for validation in (training.validation, Mock(side_effect=[START, START])):  # before training and after its epoch
+        monkeypatch.setattr(training, "validation", validation)
         said_of(bars, tmp_path / str(len(results)), "--epochs", 1)
         results.append(json.loads((tmp_path / str(len(results)) / "results.json").read_text())["test"] | {"seconds": 0})
     assert results[0] == results[1]

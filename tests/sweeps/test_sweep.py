@@ -378,7 +378,7 @@ def test_the_rest_is_estimated_from_the_runs_that_are_done(tmp_path, monkeypatch
     metrics = table.RunMetrics({"log_likelihood": -2.0, "elbo": -3.0}, {"log_likelihood": None}, "log p(x)")
     monkeypatch.setattr(table, "metrics_of", lambda folder: metrics)
     monkeypatch.setattr(campaign, "run_all", lambda todo, tell, *_: [tell(outcome) for outcome in outcomes])
-    assert campaign.run(runs, [], jobs=2).startswith("error: 1 not finished")
+    assert campaign.run(runs, [], jobs=2).startswith("1 not finished")
     lines = capsys.readouterr().out.splitlines()
     # two rounds of 10 minutes, two of their mean with 20, one of the three's mean, one again, none
     left = ["about 20 minutes left", "about 30 minutes left", "about 20 minutes left", "about 20 minutes left", "s"]
@@ -406,7 +406,7 @@ def test_likelihoods_of_images_and_of_images_given_labels_are_not_taken_for_one(
         test = {"log_likelihood": -2.0, "elbo": -3.0, "quantity": kind}
         folder.mkdir()
         run = {"shape": [1, 2, 2], "sha256": {}, "classes": 10 if cell.config.condition == "label" else None}
-        (folder / "config.json").write_text(json.dumps(cell.config.to_dict() | run))
+        (folder / "config.json").write_text(json.dumps(dict(cell.config) | run))
         (folder / "metrics.jsonl").write_text("")
         (folder / "results.json").write_text(
             json.dumps({"test": test, "fit": {"epochs": 1, "best_epoch": 1, "seconds": 60}})

@@ -11,6 +11,7 @@ from tests.cli.test_train import call, train
 from vampyro.catalogue import saving
 from vampyro.runs import training_run as training
 from vampyro.runs.folder import Folder
+from vampyro.runs.results import read_config
 from vampyro.training.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from vampyro.training.checkpoint_state import check_state
 
@@ -111,7 +112,7 @@ def run(request, dataset, tmp_path_factory):
 def test_every_leaf_of_a_real_checkpoint_exchanged(run):
     """In memory, as reading it from the disk a thousand times would take minutes."""
     state = load_checkpoint(run / "checkpoint.pt")
-    _, config = Folder.open(run)
+    config = read_config(run)
     fresh = training.Run(config)
     expected = {"parameters": fresh.update.parameters, "objective": fresh.update.program[2:].state_dict()}
     expected |= {"frame": fresh.images.input_shape}

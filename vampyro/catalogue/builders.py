@@ -118,7 +118,7 @@ BUILDERS: dict[str, dict[str, Any]] = {
     },
     "likelihood": {  # (spec, features, shape)
         "bernoulli": lambda spec, *sizes: nets.BernoulliHead(*sizes),
-        "normal": lambda spec, *sizes: nets.NormalImageHead(*sizes, learned="learned" in spec.options),
+        "normal": lambda spec, features, shape: nets.NormalImageHead(features, shape, "learned" in spec.options),
         "logistic": lambda spec, *sizes: nets.LogisticHead(*sizes),
         "continuous-bernoulli": lambda spec, *sizes: nets.ContinuousBernoulliHead(*sizes),
     },

@@ -12,9 +12,8 @@ from torch import nn
 from vampyro.catalogue.assemble import PARTS, assemble, input_shape
 from vampyro.catalogue.parts import UnknownParts, check_recorded, known
 from vampyro.catalogue.specs import parse
-from vampyro.errors import SpecError, quote
+from vampyro.errors import CapacityError, SpecError, quote
 from vampyro.files import writing
-from vampyro.memory import CapacityError
 from vampyro.training.checkpoint import CheckpointError, load_checkpoint, save_checkpoint, weight_faults
 from vampyro.training.checkpoint_state import check_state
 

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 
 from vampyro.catalogue.parts import command
 from vampyro.cli.startup import check_environment, open_closed_streams
-from vampyro.errors import SpecError, choose, shorten
+from vampyro.errors import UserError, choose, shorten
 from vampyro.runs.signals import status, terminable, watch_parent
 
 # The first word of the command line; without one, train.
@@ -40,12 +40,12 @@ def main(argv: Sequence[str] | None = None) -> str | int | None:
         if not {"-h", "--help"} & set(argv):  # help is there to be read, whatever the environment
             check_environment(job)
         with terminable(), command:
-            ended = importlib.import_module(JOBS[job]).main(argv[len(words) :])
-            return shorten(ended) if isinstance(ended, str) else ended
-    except SpecError as error:
+            failed = importlib.import_module(JOBS[job]).main(argv[len(words) :])
+            return shorten(f"error: {failed}") if failed else None
+    except (UserError, FloatingPointError) as error:
         return shorten(f"error: {error}")
-    except BrokenPipeError:  # who read what is printed has had enough, head say
+    except BrokenPipeError:  # the reader of what is printed has gone, `head` for example
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except KeyboardInterrupt as stop:  # before there was anything to keep
+    except KeyboardInterrupt as stop:
         return status(stop)

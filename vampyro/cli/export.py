@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from vampyro.errors import UserError, require
+from vampyro.errors import require
 from vampyro.files import replacing
 from vampyro.runs.arguments import COUNT, Parser, file
 from vampyro.runs.config import check_data
@@ -27,18 +27,14 @@ def parser() -> Parser:
     return p
 
 
-def main(argv: Sequence[str]) -> str | None:
+def main(argv: Sequence[str]) -> None:
     given = parser().named(argv)
     check_data(given)
     require("arviz", "export")
     from vampyro.runs.scoring import products_of  # torch comes with it: not before the flags are read
 
-    try:
-        with products_of(given["run"]):
-            export(given.pop("run"), **given)
-    except (UserError, FloatingPointError) as error:
-        return f"error: {error}"
-    return None
+    with products_of(given["run"]):
+        export(**given)
 
 
 def export(
@@ -52,17 +48,13 @@ def export(
     seed: int | None = None,
     data_dir: str | None = None,
 ) -> None:
-    """Write FILE.nc and prints where it is, and for how many images the draws are not to be trusted.
-
-    Raises:
-        UserError: for what a user can fix.
-    """
+    """Write FILE.nc; print where it is, and for how many images the draws are not to be trusted."""
     from vampyro.likelihood import posterior_draws, scoring_guide
     from vampyro.likelihood.scores import MIN_SAMPLES
     from vampyro.memory import memory_for
     from vampyro.runs.device import check_samples, find_device
     from vampyro.runs.folder import FolderError
-    from vampyro.runs.scoring import chosen, drawn, trained
+    from vampyro.runs.scoring import drawn, trained
 
     place = find_device(device)
     folder, config, _, images, model, guide = trained(run, data_dir=data_dir)
@@ -71,7 +63,7 @@ def export(
     proposal = scoring_guide(model, guide, images.images("valid"), seed=config.seed)
     x = images.images(split)
     index = drawn(len(x), count)
-    x = chosen(x, index)
+    x = x[index]
     check_samples(model, x, proposals or 10 * samples, "--proposals")
     with memory_for("drawing from the posterior", "--samples", "--proposals", "--images"):
         draws = posterior_draws(model, proposal, x, samples, proposals=proposals, seed=seed)
@@ -104,14 +96,7 @@ def write(path: Path, draws: Any, x: Any, index: Any, attributes: dict[str, Any]
     """Write posterior: the latents; sample_stats: log_weight; log_likelihood: log p(x | z); observed_data: x;
     importance: k̂, effective sample size and log p̂(x) of each image.
 
-    Dimensions: chain (one), draw, image, and the event's.
-
-    Args:
-        path: FILE.nc.
-        draws: `PosteriorDraws`.
-        x: the images (N, *event).
-        index: of each in its split, (N,).
-        attributes: {name: what is said of the file}.
+    Dimensions: chain (one), draw, image, and the event's. `index` holds each image's place in its split.
     """
     import warnings
 

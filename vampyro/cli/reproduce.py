@@ -1,14 +1,12 @@
 """The job `reproduce`: a published experiment again, ours beside theirs."""
 
-import sys
 from pathlib import Path
 
-from vampyro.cli.sweep import KEPT, by_line, seeds_of, split
+from vampyro.cli.startup import keeping, print_by_line
+from vampyro.cli.sweep import KEPT, carry_out, seeds_of, split
 from vampyro.cli.sweep import parser as sweep_parser
-from vampyro.errors import UserError
 from vampyro.runs import config as flags
 from vampyro.runs.arguments import Parser, file
-from vampyro.runs.signals import status
 from vampyro.sweeps import experiments as recipes
 from vampyro.sweeps.grid import SweepError, duration
 
@@ -28,57 +26,42 @@ def parser() -> Parser:
     return p
 
 
-def main(argv: list[str]) -> str | int | None:
+def main(argv: list[str]) -> str | None:
     """Run the command."""
     given = parser().named(argv)
     if given.pop("list", False):
-        table_of_contents()
+        for name in recipes.names():
+            print(f"{name}\n    " + "\n    ".join(described(recipes.read(name))) + "\n")
         return None
-    try:
-        name, only = given.pop("recipe", None), given.pop("only", None)
-        page, picture = given.pop("page", None), given.pop("picture", None)
-        own, shared = split(given)
-        if not name:
-            raise SweepError(f"which recipe? There are {', '.join(recipes.names())}; --list says more")
-        recipe = recipes.read(name)
-        seeds = seeds_of(own, recipe.seeds)
-        made = recipe.cells(shared, only, len(seeds))
-        flags.check_data(shared)  # of the recipe's own data, cells that cannot be had are left out later
-        out = Path(own.get("out") or Path("runs") / name)
-        from vampyro.sweeps import page as pages
-        from vampyro.sweeps import sweep as campaign  # torch comes with it: not before the flags are read
+    name, only = given.pop("recipe", None), given.pop("only", None)
+    page, picture = given.pop("page", None), given.pop("picture", None)
+    own, shared = split(given)
+    if not name:
+        raise SweepError(f"which recipe? There are {', '.join(recipes.names())}; --list says more")
+    recipe = recipes.read(name)
+    seeds = seeds_of(own, recipe.seeds)
+    made = recipe.cells(shared, only, len(seeds))
+    flags.check_data(shared)  # of the recipe's own data, cells that cannot be had are left out later
+    out = Path(own.get("out") or Path("runs") / name)
+    from vampyro.sweeps import page as pages
+    from vampyro.sweeps import sweep as campaign  # torch comes with it: not before the flags are read
 
-        by_line()
-        work = campaign.Campaign(made, seeds, out, tuple(own.get("measures", recipe.measures)))
-        print(f"{recipe.title}\n{recipe.source}\n{extent(recipe)}\n")
-        if own.get("dry_run"):
-            campaign.plan(work)
-            return None
-        todo, left_out = campaign.ready(work, spare=True)
-        print(campaign.announce(work, todo))
-        failed = campaign.run(todo, left_out, own.get("jobs", 1), own.get("threads"), own.get("dask"))
+    print_by_line()
+    work = campaign.Campaign(made, seeds, out, tuple(own.get("measures", recipe.measures)))
+    print("\n".join(described(recipe)) + "\n")
+    if own.get("dry_run"):
+        campaign.plan(work)
+        return None
+    with keeping(KEPT):
+        failed = carry_out(work, own, spare=True)
         changed = {name: value for name, value in shared.items() if name not in flags.WHERE}
         paths = page or out / f"{name}.md", picture or out / f"{name}.png"
         if text := pages.write(recipe, work, changed, only, paths):
             print(f"\n{text}\n\npage                {paths[0]}\npicture             {paths[1]}")
-        return failed
-    except UserError as error:
-        return f"error: {error}"
-    except OSError as error:
-        return f"error: {error}; {KEPT}"
-    except KeyboardInterrupt as stop:
-        print(f"\nstopped: {KEPT}", file=sys.stderr)
-        return status(stop)
+    return failed
 
 
-def table_of_contents() -> None:
-    """Print every recipe with how many runs it has and about how long they take."""
-    for name in recipes.names():
-        recipe = recipes.read(name)
-        print(f"{name}\n    {recipe.title}\n    {recipe.source}\n    {extent(recipe)}\n")
-
-
-def extent(recipe: recipes.Recipe) -> str:
-    """Return the number of runs and about how long they take, as the recipe states it."""
-    hours = duration(3600 * recipe.hours)
-    return f"the recipe: {recipe.seeds * len(recipe.cells())} runs, {hours} on one CPU core"
+def described(recipe: recipes.Recipe) -> tuple[str, str, str]:
+    """Return the title, the source, and the number of runs with about how long they take, as the recipe states it."""
+    count, time = recipe.seeds * len(recipe.cells()), duration(3600 * recipe.hours)
+    return recipe.title, recipe.source, f"the recipe: {count} runs, {time} on one CPU core"

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vampyro.catalogue.parts import MAX_COUNT
-from vampyro.errors import SpecError, UserError
+from vampyro.errors import SpecError
 from vampyro.runs.arguments import COUNT, Parser, file, number
 from vampyro.runs.config import check_data
 
@@ -45,17 +45,13 @@ def parser() -> Parser:
     return p
 
 
-def main(argv: Sequence[str]) -> str | None:
+def main(argv: Sequence[str]) -> None:
     given = parser().named(argv)
     check_data(given)
     from vampyro.runs.scoring import products_of  # torch comes with it: not before the flags are read
 
-    try:
-        with products_of(given["run"]):
-            sample(given.pop("run"), **given)
-    except UserError as error:
-        return f"error: {error}"
-    return None
+    with products_of(given["run"]):
+        sample(**given)
 
 
 def sample(
@@ -70,12 +66,7 @@ def sample(
     seed: int | None = None,
     data_dir: str | None = None,
 ) -> None:
-    """Write the picture, and FILE.npz where one is asked for, and print where they are.
-
-    Raises:
-        SpecError: for a label that the run does not know; and as `Folder.open`, `saving.load`, `find_device`, and
-            of another prior `scoring.trained`.
-    """
+    """Write the picture, and FILE.npz where one is asked for, and print where they are."""
     import torch
 
     from vampyro import plots
@@ -84,10 +75,11 @@ def sample(
     from vampyro.programs.randomness import seeded
     from vampyro.runs.device import find_device
     from vampyro.runs.folder import Folder, FolderError
+    from vampyro.runs.results import read_config
     from vampyro.runs.run_plots import generated
     from vampyro.runs.scoring import trained
 
-    folder, config = Folder.open(run)
+    config = read_config(run)
     check_fits(f"--count {count}", BYTES_PER_PIXEL * count * math.prod(config.shape), "choose a smaller number")
     y = asked(run, config.classes, label, count)
     place = find_device(device)
@@ -97,7 +89,7 @@ def sample(
     with memory_for(f"drawing {count} images", "--count"), torch.no_grad(), seeded(seed, device=place):
         p = generated(model, count, y)
         images = (p.sample() if draws else p.mean).cpu()
-    out, columns = out or folder.path / "drawn.png", None
+    out, columns = out or Path(run) / "drawn.png", None
     if config.classes is not None and label is None and config.classes <= min(count, 20):
         columns = config.classes  # a column for each
     title = f"{'draws from' if draws else 'means of'} p(x | z{'' if y is None else ', y'}), z ~ p(z)"

@@ -2,15 +2,13 @@
 
 import argparse
 import shlex
-import sys
 from collections.abc import Sequence
-from typing import Any
 
-from vampyro.errors import SpecError, UserError, choose
+from vampyro.cli.startup import keeping
+from vampyro.errors import SpecError, choose
 from vampyro.reports.sections import SECTIONS
 from vampyro.runs.arguments import COUNT, SEED, Parser, as_started, number, path
 from vampyro.runs.config import check_data
-from vampyro.runs.signals import status
 
 
 def measures(text: str) -> list[str]:
@@ -41,45 +39,26 @@ def parser() -> Parser:
     p.add_argument("--split", help="which images (default: test)", choices=["train", "valid", "test"], default="test")
     p.add_argument("--images", help="N of them, drawn at random (default: as the run)", dest="count", **COUNT)
     p.add_argument("--draw-seed", help="of the images (default: 0)", **SEED, default=0)
-    p.add_argument(
-        "--temperatures", help="of ais (default: 300)", type=number(int, 2, 10**6), metavar="N", default=None
-    )
-    p.add_argument(
-        "--other", help="another data set of the same shape, for outliers", type=path, metavar="NAME", default=None
-    )
+    p.add_argument("--temperatures", help="of ais (default: 300)", type=number(int, 2, 10**6), metavar="N")
+    p.add_argument("--other", help="another data set of the same shape, for outliers", type=path, metavar="NAME")
     p.add_data_dir("folder of the data sets (default: the run's)")
     p.add_machine("samples")
     return p
 
 
-def read(argv: Sequence[str]) -> dict[str, Any]:
-    """Return the settings in argv; one line and the end where one of them is of a measure that was not asked for."""
+def main(argv: Sequence[str]) -> str | None:
     p = parser()
     given = p.named(argv)
-    for name in ("temperatures", "other"):
+    for name in {"temperatures", "other"} & given.keys():
         readers = [measure for measure, section in SECTIONS.items() if name in section.settings]
-        if given[name] is not None and not set(readers) & set(given["measures"]):
+        if not set(readers) & set(given["measures"]):
             measure = " or ".join(readers)
             p.error(f"--{name} is for the measure {measure}: name it among --measures, or leave --{name} out")
-    return given | {"temperatures": given["temperatures"] or 300}
-
-
-def main(argv: Sequence[str]) -> str | int | None:
-    given = read(argv)
     check_data(given, "other")
-    from vampyro.memory import MemoryShortage
     from vampyro.reports import measure as rescore  # torch comes with it: not before the flags are read
     from vampyro.runs.scoring import products_of
 
-    try:
-        with products_of(given["run"]):
-            command = as_started(shlex.join(["python", "run.py", "score", *argv]))
-            failed = rescore.rescore(given.pop("run"), command=command, **given)
-            return f"error: not measured: {', '.join(failed)}" if failed else None
-    except (OSError, MemoryShortage) as error:
-        return f"error: {error}; what was measured is kept, and the same command goes on"
-    except UserError as error:
-        return f"error: {error}"
-    except KeyboardInterrupt as stop:
-        print("\nstopped: what was measured is kept, and the same command goes on", file=sys.stderr)
-        return status(stop)
+    with keeping("what was measured is kept, and the same command goes on"), products_of(given["run"]):
+        command = as_started(shlex.join(["python", "run.py", "score", *argv]))
+        failed = rescore.rescore(command=command, **{"temperatures": 300, "other": None} | given)
+    return f"not measured: {', '.join(failed)}" if failed else None

@@ -1,10 +1,13 @@
-"""What a command does before it imports torch: its standard streams, its environment and its parent process."""
+"""What commands share around their work: standard streams, the environment, and what is kept after an early end."""
 
 import os
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import TextIOWrapper
 
-from vampyro.errors import SpecError
+from vampyro.errors import CapacityError, SpecError, UserError
 
 CACHE = "TORCHINDUCTOR_CACHE_DIR"
 SHARED = ("train", "score")  # jobs that several processes share, as torchrun starts them
@@ -29,11 +32,7 @@ def open_closed_streams() -> None:
 
 
 def check_environment(job: str) -> None:
-    """Reject an environment in which torch cannot be imported, or that starts several processes of a job for one.
-
-    Raises:
-        SpecError: names the environment variable, or the job.
-    """
+    """Reject an environment in which torch cannot be imported, or that starts several processes of a job for one."""
     if folder := os.environ.get(CACHE):
         try:
             os.makedirs(folder, exist_ok=True)
@@ -42,3 +41,21 @@ def check_environment(job: str) -> None:
             raise SpecError(f"{CACHE}={folder}: {error.strerror}; unset it, or name another folder") from None
     if job not in SHARED and "RANK" in os.environ and (size := os.environ.get("WORLD_SIZE", "1")) != "1":
         raise SpecError(f"{job}: expected one process, got {size}: start it with python, not torchrun")
+
+
+def print_by_line() -> None:
+    """Show each line when it is printed, in a file too."""
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)
+
+
+@contextmanager
+def keeping(kept: str) -> Iterator[None]:
+    """Say what is `kept` where a full disk, a shortage of memory or a signal ends the work inside."""
+    try:
+        yield
+    except (OSError, CapacityError) as error:
+        raise UserError(f"{error}; {kept}") from None
+    except KeyboardInterrupt:
+        print(f"\nstopped: {kept}", file=sys.stderr)
+        raise

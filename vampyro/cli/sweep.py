@@ -1,28 +1,25 @@
 """The job `sweep`: a run for every value of what varies, one table and one picture of all."""
 
 import os
-import sys
-from io import TextIOWrapper
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vampyro.cli.score import measures
-from vampyro.errors import UserError
+from vampyro.cli.startup import keeping, print_by_line
 from vampyro.runs import config as flags
 from vampyro.runs.arguments import MAX_SEED, THREADS, Parser
-from vampyro.runs.signals import status
 from vampyro.sweeps.grid import SweepError, cells, clean, vary
+
+if TYPE_CHECKING:
+    from vampyro.sweeps.sweep import Campaign
 
 EPILOG = (
     "--vary NAME=V,V,… takes any training flag; several make the product. Where values hold commas they stand between "
     "slashes: --vary hidden=300,300/500,500. The same command again goes on where it stopped."
 )
-
-
 JOBS_PER_CORE = 8  # more processes at a time would only wait for each other, and fill the memory
-
-
 KEPT = "finished runs and epochs are kept, and the same command goes on"
+OWN = ("vary", "seeds", "jobs", "threads", "measures", "dask", "dry_run", "out", "seed")
 
 
 def parser(prog: str, description: str, varied: bool = True) -> Parser:
@@ -39,9 +36,6 @@ def parser(prog: str, description: str, varied: bool = True) -> Parser:
     g.add_argument("--dask", help="run on the workers of this Dask scheduler, tcp://HOST:8786 say", metavar="ADDRESS")
     g.add_argument("--dry-run", help="list the runs that are to be done, and stop", action="store_true")
     return p
-
-
-OWN = ("vary", "seeds", "jobs", "threads", "measures", "dask", "dry_run", "out", "seed")
 
 
 def split(given: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -62,42 +56,36 @@ def seeds_of(own: dict, count: int = 1) -> range:
     return range(first, first + count)
 
 
-def main(argv: list[str]) -> str | int | None:
+def carry_out(work: "Campaign", own: dict[str, Any], spare: bool = False) -> str | None:
+    """Do the runs that are still to be done, without cells that cannot be run where `spare`; return what failed."""
+    from vampyro.sweeps import sweep as campaign
+
+    todo, left_out = campaign.ready(work, spare)
+    print(campaign.announce(work, todo))
+    return campaign.run(todo, left_out, own.get("jobs", 1), own.get("threads"), own.get("dask"))
+
+
+def main(argv: list[str]) -> str | None:
     """Run the command."""
     p = parser("run.py sweep", "Train a run for every value of what varies; one table and one picture of all.")
-    try:
-        own, shared = split(p.named(argv))
-        axes = [vary(text) for text in own.get("vary", ())]
-        if not axes and own.get("seeds", 1) == 1:
-            raise SweepError("nothing varies: give --vary NAME=V,V, prior=standard,vamp say, or --seeds N")
-        seeds = seeds_of(own)
-        made = cells(axes, shared, seeds=len(seeds))
-        for cell in made:
-            flags.check_data(cell.config)
-        name = "_".join(["sweep", made[0].config["dataset"], *(axis.name for axis in axes)])
-        out = Path(own.get("out") or Path("runs") / clean(name))
-        from vampyro.sweeps import sweep as campaign  # torch comes with it: not before the flags are read
+    own, shared = split(p.named(argv))
+    axes = [vary(text) for text in own.get("vary", ())]
+    if not axes and own.get("seeds", 1) == 1:
+        raise SweepError("nothing varies: give --vary NAME=V,V, prior=standard,vamp say, or --seeds N")
+    seeds = seeds_of(own)
+    made = cells(axes, shared, seeds=len(seeds))
+    for cell in made:
+        flags.check_data(cell.config)
+    name = "_".join(["sweep", made[0].config["dataset"], *(axis.name for axis in axes)])
+    out = Path(own.get("out") or Path("runs") / clean(name))
+    from vampyro.sweeps import sweep as campaign  # torch comes with it: not before the flags are read
 
-        by_line()
-        work = campaign.Campaign(made, seeds, out, tuple(own.get("measures", ())))
-        if own.get("dry_run"):
-            campaign.plan(work)
-            return None
-        todo, left_out = campaign.ready(work)
-        print(campaign.announce(work, todo))
-        failed = campaign.run(todo, left_out, own.get("jobs", 1), own.get("threads"), own.get("dask"))
+    print_by_line()
+    work = campaign.Campaign(made, seeds, out, tuple(own.get("measures", ())))
+    if own.get("dry_run"):
+        campaign.plan(work)
+        return None
+    with keeping(KEPT):
+        failed = carry_out(work, own)
         campaign.report(work)
-        return failed
-    except UserError as error:
-        return f"error: {error}"
-    except OSError as error:
-        return f"error: {error}; {KEPT}"
-    except KeyboardInterrupt as stop:
-        print(f"\nstopped: {KEPT}", file=sys.stderr)
-        return status(stop)
-
-
-def by_line() -> None:
-    """Show each line when it is printed, in a file too."""
-    if isinstance(sys.stdout, TextIOWrapper):
-        sys.stdout.reconfigure(line_buffering=True)
+    return failed

@@ -2,75 +2,66 @@
 
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import redirect_stdout
 from io import StringIO
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from vampyro.errors import UserError
+from vampyro.cli.startup import print_by_line
+from vampyro.errors import CapacityError, UserError
 from vampyro.runs import config as flags
 from vampyro.runs.arguments import as_started
-from vampyro.runs.signals import status
 
 if TYPE_CHECKING:
     from vampyro.runs.training_run import Run
 
 
-def main(argv: Sequence[str]) -> str | int | None:
-    config, given, resume = settings = flags.read(argv)
+def main(argv: Sequence[str]) -> None:
+    config, given, resume = flags.read(argv)
     flags.check_data(config if resume is None else given)
-    if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(line_buffering=True)  # an epoch's line shows when it is done, in a file too
+    print_by_line()
+    # torch comes with these: not before the flags are read, so that --help is instant
+    from vampyro.distributions import gemm
+    from vampyro.runs import training_run as begin
+    from vampyro.training.distributed import ProcessError
+
     run = None
     try:
-        # torch comes with these: not before the flags are read, so that --help is instant
-        from vampyro.distributions import gemm
-        from vampyro.memory import MemoryShortage
-        from vampyro.runs import training_run as begin
-        from vampyro.training.distributed import ProcessError
-
-        try:
-            run = begin.start(*settings)
-        except UserError as error:
-            return f"error: {error}"
-        quiet = redirect_stdout(sys.stdout if run.processes.leads else StringIO())
-        with gemm.using(run.config.gemm), quiet:
-            try:
-                try:
-                    run.train()
-                except (ProcessError, MemoryShortage):
-                    raise
-                except (FloatingPointError, ValueError) as error:  # the second is how stock SVI meets a NaN
-                    return traced(run, error, begin.diagnosis)
-                try:
-                    run.report()
-                except FloatingPointError as error:
-                    return f"error: scoring failed: {error}; {kept(run)}"
-            except (ProcessError, MemoryShortage) as error:
-                return f"error: {error}; {kept(run)}"
-    except OSError as error:
+        run = begin.start(config, given, resume)
+        with gemm.using(run.config.gemm), redirect_stdout(sys.stdout if run.processes.leads else StringIO()):
+            train_and_report(run)
+    except (OSError, ProcessError, CapacityError) as error:
         if run is None:
             raise
-        return f"error: {error}; {kept(run)}"
-    except KeyboardInterrupt as stop:
+        raise UserError(f"{error}; {kept(run)}") from None
+    except KeyboardInterrupt:
         print(f"\nstopped{'; ' + kept(run) if run else ''}", file=sys.stderr)
-        return status(stop)
+        raise
     finally:
         if run is not None:
             run.folder.release()
-    return None
 
 
-def traced(run: "Run", error: Exception, diagnosis: Callable[["Run"], Any]) -> str:
-    """Return what to say of an epoch that ended in a number that is not finite; another error is raised again."""
-    print(f"epoch {run.epoch + 1} failed: repeating it step by step to find where", file=sys.stderr)
-    found = diagnosis(run)
-    if found is not None:
-        again = "A new run with a lower --lr or a longer --warmup may not meet it; --resume would"
-        return f"error: {found}; {kept(run).partition(';')[0]}. {again}"
-    if isinstance(error, FloatingPointError):
-        return f"error: {error}, but repeated eagerly it is finite; {kept(run)} --engine eager"
-    raise error
+def train_and_report(run: "Run") -> None:
+    """Train and score; say of a number that is not finite where it came from."""
+    from vampyro.runs.training_run import diagnosis
+
+    try:
+        run.train()
+    except (FloatingPointError, ValueError) as error:  # the second is how stock SVI meets a NaN
+        if isinstance(error, UserError):
+            raise
+        print(f"epoch {run.epoch + 1} failed: repeating it step by step to find where", file=sys.stderr)
+        if (found := diagnosis(run)) is not None:
+            again = "A new run with a lower --lr or a longer --warmup may not meet it; --resume would"
+            raise UserError(f"{found}; {kept(run).partition(';')[0]}. {again}") from None
+        if isinstance(error, FloatingPointError):
+            raise UserError(f"{error}, but repeated eagerly it is finite; {kept(run)} --engine eager") from None
+        raise
+    try:
+        run.report()
+    except FloatingPointError as error:
+        raise UserError(f"scoring failed: {error}; {kept(run)}") from None
 
 
 def kept(run: "Run") -> str:

@@ -16,8 +16,8 @@ from vampyro.data.download import Arrays
 from vampyro.data.image_set import ImageSet
 from vampyro.data.names import SPLITS
 from vampyro.data.validate import as_levels
-from vampyro.errors import DataError
-from vampyro.memory import CapacityError, check_fits
+from vampyro.errors import CapacityError, DataError
+from vampyro.memory import check_fits
 
 EXPECTED = "expected an .npz file as numpy.savez(FILE, train=…, valid=…, test=…) writes it"
 LABELS = tuple(f"{split}_labels" for split in SPLITS)

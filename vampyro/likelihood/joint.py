@@ -94,5 +94,5 @@ class Joint:
         found = {name: fn for name, fn in found.items() if one[name]["mask"] is None}
         found = {name: fn for name, fn in found.items() if again[name]["fn"].components is fn.components}
         for mixture in found.values():  # copies: the prior's own mixture does not change
-            mixture.find = Staged(mixture.find)  # type: ignore[method-assign]
+            mixture.find = Staged(mixture.find)
         return found

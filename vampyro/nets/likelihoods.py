@@ -105,7 +105,7 @@ class ContinuousBernoulliHead(ImageHead):
     """
 
     def pixels(self, *numbers: Tensor) -> Any:
-        return ContinuousBernoulli(*numbers)
+        return ContinuousBernoulli(numbers[0])
 
 
 class NormalImageHead(ImageHead):

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from vampyro.memory import MemoryShortage, memory_for
+from vampyro.memory import CapacityError, memory_for
 from vampyro.programs.layout import points_of
 from vampyro.programs.randomness import seeded
 from vampyro.reports.html import read_measure, write_report
@@ -77,7 +77,7 @@ def rescore(
                 print(f"\n{name}")
                 try:
                     print("\n".join(_measured(subject, name)["notes"]))
-                except (MemoryShortage, ProcessError):
+                except (CapacityError, ProcessError):
                     raise
                 # One measure that is not possible is no reason to lose the others.
                 except (ValueError, FloatingPointError) as error:

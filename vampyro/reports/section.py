@@ -125,17 +125,13 @@ class Subject:
     @cached_property
     def x(self) -> torch.Tensor:
         """The images that are measured."""
-        from vampyro.runs.scoring import chosen
-
-        return chosen(self.images.images(self.settings["split"]), self.index)
+        return self.images.images(self.settings["split"])[self.index]
 
     @cached_property
     def labels(self) -> torch.Tensor | None:
         """Their labels, int64, or None where the data have none."""
-        from vampyro.runs.scoring import chosen
-
         labels = self.images.labels.get(self.settings["split"])
-        return None if labels is None else chosen(labels, self.index)
+        return None if labels is None else labels[self.index]
 
     def few(self, count: int) -> Subject:
         """Return the same with at most `count` images, drawn too, and the same ones for every measure."""

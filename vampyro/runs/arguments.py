@@ -16,7 +16,6 @@ from vampyro.errors import SpecError, choose, quote, shorten
 
 MAX_LENGTH = 4096  # characters of a word: as long as a path may be
 MAX_SEED = 2**63 - 1  # that torch takes
-MAX_THREADS = 1024
 LARGEST = 1e38  # that a float32 holds, about
 DEVICES = ["auto", "cpu", "cuda"]
 PRIORS = {
@@ -72,23 +71,19 @@ def number(kind: type[Number], least: float, most: float = math.inf, above: bool
 
 # For `add_argument(flag, help=…, **COUNT)`.
 COUNT: dict[str, Any] = {"type": number(int, 1, MAX_COUNT), "metavar": "N"}
-THREADS: dict[str, Any] = {"type": number(int, 1, MAX_THREADS), "metavar": "N"}
+THREADS: dict[str, Any] = {"type": number(int, 1, 1024), "metavar": "N"}
 SEED: dict[str, Any] = {"type": number(int, 0, MAX_SEED), "metavar": "N"}
 
 
 def path(text: str) -> str:
-    """An argparse type: a path, which no command takes for a flag when it is repeated.
-
-    >>> path("runs/a")
-    'runs/a'
-    """
+    """An argparse type: a path, which no command takes for a flag when it is repeated."""
     if text.startswith("-"):
         raise argparse.ArgumentTypeError(f"{quote(text)} starts with '-': write ./ in front of it")
     return text
 
 
 def file(ending: str) -> dict[str, Any]:
-    """For `add_argument`: a path that one can write to, which is known before there is anything to write."""
+    """Return arguments of `add_argument`: a path with that ending, to which one can write."""
 
     def read(text: str) -> Path:
         target = Path(path(text))
@@ -208,7 +203,7 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"error: {shorten(message)}\n")
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
-        """One of several words is asked for as specs are: with the nearest, where it is none of them."""
+        """Suggest the nearest of the choices."""
         try:
             if action.choices is not None:
                 choose(action.dest.replace("_", "-"), value, list(action.choices))

@@ -17,14 +17,9 @@ from vampyro.runs.signals import deadly
 from vampyro.training.distributed import Processes
 
 ALONE = Processes()
-# program: (seconds to compile it, ms of an eager step, ms of a compiled step), all from docs/speed.md. The seconds are
-# those on one shared core where they were measured. Compiling pays from seconds / (eager - compiled) steps on.
-COSTS = {
-    "standard": (10, 10.70, 7.90),
-    "vamp:500": (33, 29.04, 22.13),
-    "vamp:500 planar:5": (48, 56.34, 32.21),
-}
-COMPILE_FROM = 5_000  # steps: above the break-even of every program in COSTS
+# Steps from which compiling pays, above the break-even of every program measured in docs/speed.md: the seconds to
+# compile it over the seconds that each compiled step saves.
+COMPILE_FROM = 5_000
 
 
 def joined(device: torch.device) -> Processes:
@@ -38,11 +33,7 @@ class DeviceError(UserError):
 
 
 def find_device(name: str) -> torch.device:
-    """Return the device that `--device` stands for.
-
-    Raises:
-        DeviceError: this machine has no such device.
-    """
+    """Return the device that `--device` stands for; a DeviceError where this machine has none."""
     if name == "cuda" and not torch.cuda.is_available():
         raise DeviceError("--device cuda: torch sees no CUDA device on this machine; write --device cpu")
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
@@ -54,8 +45,7 @@ def find_engine(
     """Return the engine that `auto` stands for: graph on CUDA, compiled from COMPILE_FROM steps on, else eager.
 
     The rule looks at the settings and the kind of device only, so that the same command always gets the same engine.
-    Where the objective names the `engines` that can train it, one of those. A graph would have to record what processes
-    say to each other, and stock Pyro says nothing: not for several.
+    An objective may name the `engines` that can train it. Neither a graph nor stock Pyro trains in several processes.
     """
     if processes.size > 1 and config.engine in ("graph", "svi"):
         raise DeviceError(f"--engine {config['engine']} runs in one process, not {processes.size}: write --engine auto")
@@ -76,7 +66,7 @@ def find_engine(
 
 
 def find_gemm(config: Config, device: torch.device) -> str:
-    """The library for matrix products that `--gemm` stands for on `device` (see `gemm.choose`)."""
+    """Return the library for matrix products that `--gemm` stands for on `device` (see `gemm.choose`)."""
     try:
         return gemm.choose(device, config.gemm)
     except ValueError as error:
@@ -85,10 +75,7 @@ def find_gemm(config: Config, device: torch.device) -> str:
 
 @contextmanager
 def recorded_products(library: str) -> Iterator[str]:
-    """Inside, matrix products come from the library that a run recorded; yields the one that is used.
-
-    A warning says where oneDNN was recorded and rounds float32 products on this machine.
-    """
+    """Inside, matrix products come from the library that a run recorded, or from one that is exact on this machine."""
     with gemm.using(library) as used:
         if used != library:
             print(f"warning: {library} rounds float32 products on this machine; with {used} last digits will differ")
@@ -96,14 +83,7 @@ def recorded_products(library: str) -> Iterator[str]:
 
 
 def check_objective(config: Config, images: int, shape: Sequence[int], device: torch.device) -> None:
-    """Reject an objective whose samples of one batch need more memory than is left.
-
-    Args:
-        images: how many training images there are, each of that `shape`.
-
-    Raises:
-        CapacityError: says which flags to change.
-    """
+    """Reject an objective whose samples of one batch need more memory than is left, of `images` of that `shape`."""
     objective, size = parse("objective", config.objective), min(config.batch_size, images)
     if objective.name == "iwae":
         check_fits(
@@ -115,10 +95,6 @@ def check_objective(config: Config, images: int, shape: Sequence[int], device: t
 
 
 def check_samples(model: torch.nn.Module, images: torch.Tensor, samples: int, flag: str = "--samples") -> None:
-    """Reject more importance samples of an image than memory holds.
-
-    Raises:
-        CapacityError: begins with the flag.
-    """
+    """Reject more importance samples of an image than memory holds."""
     needed = least_bytes(model, images, samples)
     check_fits(f"{flag} {samples}", needed, "choose a smaller number", available_bytes(images.device))

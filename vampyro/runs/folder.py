@@ -5,9 +5,10 @@ import math
 import os
 import platform
 import re
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy
 import torch
@@ -18,17 +19,14 @@ from typing_extensions import Self
 from vampyro import files as atomic
 from vampyro.catalogue.compatibility import resolve_objective
 from vampyro.runs.config import DEFAULTS, WHERE, Config, RunConfig, written
-from vampyro.runs.results import FolderError, of_checkpoint, read_config, read_content
+from vampyro.runs.results import FolderError, read_content
 from vampyro.training.checkpoint import load_checkpoint, save_checkpoint
 
 HALF = re.compile(r"checkpoint\.pt\.part|.+\.[0-9a-f]{32}\.part")  # what a killed process was writing
 
 
 class Folder:
-    """config.json, metrics.jsonl (a line an epoch), checkpoint.pt, results.json, scores.npz (image by image), figures.
-
-    Every file is written under a temporary name and renamed: it is whole, or the one before.
-    """
+    """The files of a run; each is written under a temporary name and renamed, so it is whole, or the one before."""
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
@@ -39,11 +37,7 @@ class Folder:
 
     @classmethod
     def create(cls, config: RunConfig) -> Self:
-        """Make and claim the folder of a new run: `config.out`, or one under runs/ named after the run.
-
-        Raises:
-            FolderError: where it holds a run already, another process trains in it, or it cannot be written.
-        """
+        """Make and claim the folder of a new run: `config.out`, or one under runs/ named after the run."""
         try:
             folder = cls(_new_folder(config) if config.out is None else config.out)
             folder.path.mkdir(parents=True, exist_ok=True)
@@ -54,7 +48,7 @@ class Folder:
                         f"{folder.path} holds a run already; continue it with --resume {folder.path}, "
                         "or name another --out"
                     )
-                folder.write("config.json", config.to_dict())
+                folder.write("config.json", dict(config))
             except Exception:
                 folder.release()
                 raise
@@ -66,9 +60,6 @@ class Folder:
         """Keep other processes from training here until `release`, and clear up after one that was killed.
 
         The system holds the lock, not the file: a process that was killed leaves the file, which does not block others.
-
-        Raises:
-            FolderError: where another trains here now, or the folder cannot be written.
         """
         path = self.path / ".lock"
         lock = FileLock(path, timeout=0, thread_local=False)
@@ -100,25 +91,26 @@ class Folder:
                 (self.path / ".lock").unlink()  # before the release: who waits for the lock then makes a new file
             self.lock.release()
 
-    @classmethod
-    def open(cls, path: str | Path) -> tuple[Self, RunConfig]:
-        """Return (folder, config) of a run that was started before.
-
-        Raises:
-            FolderError: where there is no such run, or its config.json is not one that a run writes.
-        """
-        return cls(path), read_config(Path(path))
+    def _write(self, name: str, write: Callable[[BinaryIO], object]) -> None:
+        with atomic.writing(self.path / name) as file:
+            write(file)
 
     def write_text(self, name: str, text: str) -> None:
-        with atomic.writing(self.path / name) as file:
-            file.write(text.encode(errors="backslashreplace"))  # a file's name need be no text
+        self._write(name, lambda file: file.write(text.encode(errors="backslashreplace")))  # file names need be no text
+
+    def write_arrays(self, name: str, **arrays: Any) -> None:
+        """Write a .npz file."""
+        self._write(name, lambda file: numpy.savez(file, **arrays))
+
+    def save_figure(self, name: str, figure: Figure) -> None:
+        self._write(name, lambda file: figure.savefig(file, dpi=200, format="png"))
 
     def write(self, name: str, content: Any) -> None:
-        """A JSON file that any reader takes: numbers that are not finite are null there."""
+        """Write a JSON file that any reader takes: numbers that are not finite are null there."""
         self.write_text(name, json.dumps(strict(content), indent=2, allow_nan=False) + "\n")
 
     def save(self, state: dict[str, Any], metrics: list[dict[str, Any]]) -> None:
-        """The state after an epoch: first the checkpoint, which holds the metrics too, then metrics.jsonl."""
+        """Write the state after an epoch: first the checkpoint, which holds the metrics too, then metrics.jsonl."""
         save_checkpoint(self.path / "checkpoint.pt", state | {"metrics": metrics})
         self.write_metrics(metrics)
 
@@ -136,36 +128,25 @@ class Folder:
             measures = read_content(self.path).get("measures", {})
         except FolderError:  # nothing there, or nothing of ours
             return {}
-        return {prior: kept for prior, found in measures.items() if (kept := of_checkpoint(found, checkpoint))}
-
-    def write_arrays(self, name: str, **arrays: Any) -> None:
-        """A .npz file."""
-        with atomic.writing(self.path / name) as file:
-            numpy.savez(file, **arrays)
-
-    def save_figure(self, name: str, figure: Figure) -> None:
-        with atomic.writing(self.path / name) as file:
-            figure.savefig(file, dpi=200, format="png")
+        kept = {
+            prior: {name: it for name, it in found.items() if it["settings"].get("checkpoint") == checkpoint}
+            for prior, found in measures.items()
+        }
+        return {prior: found for prior, found in kept.items() if found}
 
 
 class Reader(Folder):
-    """The folder as those of several processes have it that leave the writing to one."""
+    """The folder for all but the first of several processes: it writes nothing."""
 
-    def write_text(self, name: str, text: str) -> None:
+    def _write(self, name: str, write: Callable[[BinaryIO], object]) -> None:
         pass
 
     def save(self, state: dict[str, Any], metrics: list[dict[str, Any]]) -> None:
         pass
 
-    def write_arrays(self, name: str, **arrays: Any) -> None:
-        pass
-
-    def save_figure(self, name: str, figure: Figure) -> None:
-        pass
-
 
 def strict(content: Any) -> Any:
-    """As JSON may hold it.
+    """Return content as JSON may hold it.
 
     >>> strict({"mean": float("-inf"), "shares": (0.5, float("nan"))})
     {'mean': None, 'shares': [0.5, None]}
@@ -205,11 +186,10 @@ def folder_name(config: Config) -> str:
 
 
 def _new_folder(config: Config) -> Path:
-    """A folder under runs/ that no other run has, made."""
-    first = Path("runs") / folder_name(config)
-    number = 1
+    """Make a folder under runs/ that no other run has."""
+    name, number = folder_name(config), 1
     while True:
-        path = first if number == 1 else first.with_name(f"{first.name}_{number}")
+        path = Path("runs", name if number == 1 else f"{name}_{number}")
         try:
             path.mkdir(parents=True)
             return path

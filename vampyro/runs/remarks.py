@@ -7,12 +7,12 @@ UNUSED_KL = 0.1  # nats per image, below which the posterior of an image is the 
 
 
 def criterion(metrics: Metrics) -> str:
-    """Return what an epoch is validated by: the ELBO, of points their objective (`vampyro.training.validation`)."""
+    """Return the name of the validation metric: the ELBO, or the objective of points."""
     return "elbo" if "elbo" in metrics else "objective"
 
 
 def as_trained(metrics: Metrics, beta: float) -> float:
-    """Return what is to rise: the ELBO with its KL weighed as in training, or the objective of points."""
+    """Return the metric for early stopping: the ELBO with its KL weighted as in training, or the objective."""
     return metrics["elbo"] - (beta - 1) * metrics["kl"] if "elbo" in metrics else metrics["objective"]
 
 
@@ -35,15 +35,9 @@ def remarks(
 ) -> list[str]:
     """Return sentences on what is wrong with a run, none where nothing is.
 
-    A run has diverged where its best epoch is far below the untrained model, or where its last epoch is and the loss
+    A run has diverged where its best epoch is far below the `untrained` model, or where its last epoch is and the loss
     rose by more than an order of magnitude meanwhile. "Far" is the untrained model's own distance from 0, and each
     epoch is judged by the objective that it was trained with.
-
-    Args:
-        metrics: one dict for each epoch, as in metrics.jsonl.
-        best_epoch: the number of the epoch whose weights are kept.
-        untrained: what `vampyro.training.validation` returns for the model before training.
-        beta, warmup: of the KL term's weight.
 
     >>> start = {"elbo": -543.0, "reconstruction": -541.0, "kl": 2.0}
     >>> def epoch(number, elbo, kl):
@@ -68,18 +62,16 @@ def remarks(
 
     first, best, last = metrics[0], metrics[best_epoch - 1], metrics[-1]
     by = criterion(best)
-    name = "ELBO" if by == "elbo" else by
-    advice = "Use a lower --lr."
-    said = []
+    name, said = "ELBO" if by == "elbo" else by, []
     if far_below(best):
         said.append(
             f"Training diverged: the validation {name} of the best epoch is {best[by]:.4g}, that of the untrained "
-            f"model {untrained[by]:.4g}. {advice}"
+            f"model {untrained[by]:.4g}. Use a lower --lr."
         )
     elif far_below(last) and last["loss"] > first["loss"] + 10 * max(1.0, math.fabs(first["loss"])):
         said.append(
             f"Training diverged after epoch {best_epoch}: the validation {name} fell from {best[by]:.4g} to "
-            f"{last[by]:.4g}. The results are those of epoch {best_epoch}. {advice}"
+            f"{last[by]:.4g}. The results are those of epoch {best_epoch}. Use a lower --lr."
         )
     if best.get("kl", math.inf) < UNUSED_KL:
         said.append(

@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -81,26 +82,12 @@ class Results:
         """Sentences on what is wrong with the run."""
         return [str(remark) for remark in self.content.get("remarks", [])]
 
-    def measures(self, prior: str = "own", checkpoint: str | None = None) -> dict[str, dict[str, Any]]:
-        """Return {name of a measure: its figures} under a prior, {} where nothing was measured.
-
-        Args:
-            checkpoint: keep only measures of the checkpoint with this digest.
-        """
-        found = self.content.get("measures", {}).get(prior, {})
-        return found if checkpoint is None else of_checkpoint(found, checkpoint)
-
-    @property
-    def priors(self) -> list[str]:
-        """The priors that there are measures under."""
-        return list(self.content.get("measures", {}))
+    def measures(self, prior: str = "own") -> dict[str, dict[str, Any]]:
+        """Return {name of a measure: its figures} under a prior, {} where nothing was measured."""
+        return self.content.get("measures", {}).get(prior, {})
 
     def scores(self) -> dict[str, numpy.ndarray]:
-        """Return the arrays of scores.npz, image by image: log_likelihood, elbo, ess, pareto_k, index.
-
-        Raises:
-            FolderError: the file is missing or damaged.
-        """
+        """Return the arrays of scores.npz, image by image: log_likelihood, elbo, ess, pareto_k, index."""
         path = self.folder / "scores.npz"
         try:
             with numpy.load(path, allow_pickle=False) as file:
@@ -109,17 +96,9 @@ class Results:
             raise FolderError(f"{path} cannot be read: {error}") from None
 
 
-def of_checkpoint(measures: dict[str, dict[str, Any]], checkpoint: str) -> dict[str, dict[str, Any]]:
-    """Return those of the measures that were made of the checkpoint with this digest."""
-    return {name: it for name, it in measures.items() if it["settings"].get("checkpoint") == checkpoint}
-
-
-def read_config(folder: Path) -> RunConfig:
-    """Return the settings in config.json.
-
-    Raises:
-        FolderError: the file is missing, or not one that a run writes.
-    """
+def read_config(folder: str | Path) -> RunConfig:
+    """Return the settings in config.json; a FolderError where it is missing or not one that a run writes."""
+    folder = Path(folder)
     path = folder / "config.json"
     try:
         content = _read(path, json.loads)
@@ -140,24 +119,16 @@ def warn_once(text: str) -> None:
 
 
 def check_parts(content: dict[str, Any], folder: Path) -> None:
-    """Check that the parts which a run was made of are known, and say once where they have changed.
-
-    Raises:
-        SpecError: they are not known.
-    """
-    file, digest = content.get("parts"), content.get("parts_sha256")
+    """Check that the parts which a run was made of are known, and say once where they have changed."""
+    file = content.get("parts")
     if not isinstance(file, (str, NoneType)):
         raise SpecError(f"parts: expected text, got {quote(file)}")
-    if changed := check_recorded(file, digest, folder, f"--parts {file}"):
+    if changed := check_recorded(file, content.get("parts_sha256"), folder, f"--parts {file}"):
         warn_once(changed)
 
 
 def read_epochs(folder: Path) -> list[dict[str, Any]]:
-    """Return the lines of metrics.jsonl, none before the first epoch.
-
-    Raises:
-        FolderError: a line is not one of an epoch.
-    """
+    """Return the lines of metrics.jsonl, none before the first epoch."""
     path = folder / "metrics.jsonl"
     try:
         lines = _read(path, lambda text: [json.loads(line) for line in text.splitlines()])
@@ -168,14 +139,10 @@ def read_epochs(folder: Path) -> list[dict[str, Any]]:
     return lines
 
 
-NUMBER = (int, float)
-
-
 # Of each table in results.json, the entries that every run writes and their types; null stands for -inf.
 REQUIRED: dict[str, dict[str, Any]] = {
-    "test": {"log_likelihood": (*NUMBER, type(None)), "elbo": (*NUMBER, type(None))},
-    "fit": {"epochs": int, "best_epoch": int, "seconds": NUMBER},
-    "config": {},
+    "test": {"log_likelihood": (int, float, NoneType), "elbo": (int, float, NoneType)},
+    "fit": {"epochs": int, "best_epoch": int, "seconds": (int, float)},
 }
 
 
@@ -190,21 +157,18 @@ def read_content(folder: Path) -> dict[str, Any]:
         content = _read(path, json.loads)
     except FileNotFoundError:
         return {}
-    wrong = FolderError(f"{path} is not the results.json of a run: delete it, and resume the run to score it again")
-    if not isinstance(content, dict) or ("test" in content) != ("fit" in content):
-        raise wrong
-    for table in REQUIRED.keys() & content.keys():
-        entries = content[table]
-        if not isinstance(entries, dict) or not all(isinstance(entries.get(k), t) for k, t in REQUIRED[table].items()):
-            raise wrong
-    measures = content.get("measures", {})
-    if not isinstance(measures, dict) or not isinstance(content.get("remarks", []), list):
-        raise wrong
-    for figures in measures.values():
-        measured = figures.values() if isinstance(figures, dict) else [None]
-        if not all(isinstance(it, dict) and isinstance(it.get("settings"), dict) for it in measured):
-            raise wrong
-    return content
+    with suppress(TypeError, AttributeError, LookupError):
+        tables = [content[name] for name in ("config", "measures") if name in content]
+        entries = [(content[table], REQUIRED[table]) for table in REQUIRED.keys() & content.keys()]
+        measured = [it for found in content.get("measures", {}).values() for it in found.values()]
+        if (
+            ("test" in content) == ("fit" in content)
+            and all(isinstance(found[key], kind) for found, kinds in entries for key, kind in kinds.items())
+            and all(isinstance(table, dict) for table in [*tables, *(it["settings"] for it in measured)])
+            and isinstance(content.get("remarks", []), list)
+        ):
+            return content
+    raise FolderError(f"{path} is not the results.json of a run: delete it, and resume the run to score it again")
 
 
 def _read(path: Path, parse: Callable[[str], Any]) -> Any:

@@ -56,7 +56,7 @@ def figures(
 
 @torch.no_grad()
 def sample_grid(model: nn.Module, classes: int | None = None) -> Figure:
-    """Plot sixty-four means, clearer to look at than draws of every pixel; of a conditional model ten a class."""
+    """Plot the means p(x | z) of 64 samples of z; for a conditional model ten of each class."""
     if classes is None:
         return plots.image_grid(generated(model, 64).mean, title="means of p(x | z), z ~ p(z)")
     y = torch.arange(min(classes, ROWS)).repeat_interleave(10)
@@ -70,7 +70,7 @@ def shoot(film: dict[str, Tensor], prior: Any, epoch: int, frames: int = 12) -> 
 
 
 def pseudo_inputs(prior: nn.Module) -> Tensor | None:
-    """The images that a prior is made of, or None; any module may be a prior."""
+    """Return the images that a prior is made of, or None; any module may be a prior."""
     return prior.pseudo_inputs() if isinstance(prior, Prior) else None
 
 
@@ -104,15 +104,10 @@ AXES = {"loss": "training", "seconds": "training"}  # all others are of the vali
 
 
 class Board:
-    """A run as TensorBoard shows it, `tensorboard --logdir runs`: curves of every epoch, the last figures, settings
-    and results, in DIR/tensorboard.
+    """A run for TensorBoard in DIR/tensorboard: curves of every epoch, the last figures, settings and results.
 
-    The curves are those of metrics.jsonl, whatever lay there before: an event says that all earlier ones are void, and
-    every epoch is written anew. So nothing is there twice after a resumption, nor missing where the flag came later.
-
-    Args:
-        path: the run's folder, or None: then nothing is written.
-        metrics: of the epochs so far.
+    Earlier events become void and the `metrics` of all epochs so far are written again, so that no epoch is there twice
+    after a resumption, or missing where the flag came later. Without a `path` nothing is written.
     """
 
     def __init__(self, path: Path | None = None, metrics: Iterable[dict[str, Any]] = ()) -> None:
@@ -125,7 +120,7 @@ class Board:
                 self.epoch(line)
 
     def epoch(self, metrics: dict[str, Any]) -> None:
-        """Write the figures of one epoch, nats per image (and its seconds)."""
+        """Write the metrics of one epoch."""
         if self.writer is not None:
             for name, value in metrics.items():
                 if name != "epoch":
@@ -133,7 +128,7 @@ class Board:
             self.writer.flush()
 
     def end(self, epoch: int, pictures: dict[str, Figure], config: Mapping[str, Any], results: dict[str, Any]) -> None:
-        """Write figures by file name, and the settings with what they led to; the last that is written."""
+        """Write figures by file name, and the settings with their results."""
         if self.writer is not None:
             for name, figure in pictures.items():
                 self.writer.add_figure(name.removesuffix(".png"), figure, epoch, close=False)

@@ -27,6 +27,7 @@ from vampyro.runs.arguments import as_started
 from vampyro.runs.config import Config, RunConfig
 from vampyro.runs.device import ALONE, recorded_products
 from vampyro.runs.folder import Folder
+from vampyro.runs.results import read_config
 from vampyro.training.checkpoint import digest, read_checkpoint
 from vampyro.training.distributed import Processes
 
@@ -45,11 +46,7 @@ def load_images(config: Config) -> ImageSet:
 
 
 def load_other(name: str, data_dir: str | None, images: ImageSet) -> ImageSet:
-    """Return another data set, to be measured beside the run's images and binary where those are.
-
-    Raises:
-        DataError: where it is not to be had, or is of another shape.
-    """
+    """Return another data set of the same shape, to be compared with the run's images and binary where those are."""
     other = data.load(name, data_dir, "none")
     if other.image_shape != images.image_shape:
         raise data.DataError(f"--other {name}: its images are {other.image_shape}, not {images.image_shape}")
@@ -66,13 +63,8 @@ def check_same(images: ImageSet, config: RunConfig, run: str | Path) -> None:
 
 @contextmanager
 def products_of(run: str | Path) -> Iterator[None]:
-    """Inside, matrix products come from the library that the run in this folder recorded.
-
-    Raises:
-        FolderError: as `Folder.open`.
-    """
-    _, config = Folder.open(run)
-    with recorded_products(config.gemm):
+    """Inside, matrix products come from the library that the run in this folder recorded."""
+    with recorded_products(read_config(run).gemm):
         yield
 
 
@@ -81,20 +73,10 @@ def trained(
 ) -> tuple[Folder, RunConfig, str, ImageSet, nn.Module, nn.Module]:
     """Return (folder, config, checkpoint, images, model, guide) of a run that was trained before.
 
-    The programs are those of its best epoch, in the checkpoint with that digest.
-
-    Args:
-        run: the folder.
-        prior: in place of the model's own, `aggregate` or `gmm:K`.
-        data_dir: in place of the run's, unless None.
-
-    Raises:
-        FolderError: as `Folder.open`.
-        DataError: where the images are not to be had, or not those of the run.
-        CheckpointError: as `vampyro.catalogue.saving.load`.
-        SpecError: where such a prior is none for the run's posterior.
+    The programs are those of its best epoch. `checkpoint` is the digest of the file that holds them. A `prior`
+    (`aggregate` or `gmm:K`) replaces the model's own.
     """
-    folder, config = Folder.open(run)
+    folder, config = Folder(run), read_config(run)
     with memory_for("loading the data", "--dataset"):
         images = load_images(config | {"noise": 0.0} | ({} if data_dir is None else {"data_dir": data_dir}))
     check_same(images, config, run)
@@ -110,28 +92,16 @@ def trained(
 
 
 def drawn(total: int, count: int | None = None, seed: int = 0) -> numpy.ndarray:
-    """Return indices: all in order, or `count` of them at random, the same for every run.
-
-    Drawn, never a slice: some public files are sorted by class.
-    """
+    """Return indices: all in order, or `count` at random, the same for every run; some files are sorted by class."""
     if count is None:
         return numpy.arange(total)
     return numpy.random.default_rng(seed).permutation(total)[:count]
 
 
-def chosen(tensor: Tensor, index: numpy.ndarray) -> Tensor:
-    """Return its rows at such indices, on its device."""
-    return tensor[torch.from_numpy(index).to(tensor.device)]
-
-
 class Partial:
     """The blocks of a long scoring that are done, on disk now and then, so that it can go on after an interruption.
 
-    Blocks that were scored with other settings are ignored.
-
-    Args:
-        path: of the file.
-        settings: whatever decides the scores, as JSON.
+    Blocks that were scored with other `settings`, which hold whatever decides the scores, are ignored.
     """
 
     def __init__(self, path: Path, settings: dict[str, Any]) -> None:
@@ -180,11 +150,7 @@ def scored(
     processes: Processes = ALONE,
     partial: Partial | None = None,
 ) -> Score:
-    """Return a `Score`, with a progress bar on a terminal; of several processes each scores a part of the images.
-
-    Args:
-        partial: a `Partial`, where what is done should outlive an interruption.
-    """
+    """Return a `Score`, with a progress bar on a terminal; of several processes each scores a part of the images."""
     if len(test) < processes.size:  # each would score less than an image
         processes = ALONE
     order = torch.cat([torch.arange(rank, len(test), processes.size) for rank in range(processes.size)])
@@ -202,16 +168,13 @@ def scored(
 
 
 def summary(result: Score, config: RunConfig, guide: Callable) -> dict[str, Any]:
-    """Return the figures that results.json keeps; for a likelihood of grey levels also in bits per dimension.
-
-    And whether the guide that scored was a proposal in place of points: then the ELBO is the proposal's.
-    """
+    """Return the figures that results.json keeps; for a likelihood of grey levels also in bits per dimension."""
     figures = {"quantity": quantity(config)} | result.summary()
     if config.likelihood == "logistic":
         pixels = numpy.prod(config.shape)
         figures["bits_per_dimension"] = -figures["log_likelihood"] / (pixels * numpy.log(2)).item()
     if isinstance(guide, NormalProposal):
-        figures["proposal"] = "Normal"
+        figures["proposal"] = "Normal"  # the ELBO is that of the proposal, as points have no density
     return figures
 
 
@@ -221,13 +184,7 @@ def quantity(config: Config) -> str:
 
 
 def sentence(figures: dict[str, Any], result: Score, run: str | Path, split: str = "test", prior: str = "own") -> str:
-    """A few lines for a person: the estimate with its errors, the ELBO, and whether to trust it.
-
-    Args:
-        figures: as `summary` gives them.
-        result: the score that they are from.
-        run: the run's folder, and `prior` the one that it was scored under, for the command that checks the result.
-    """
+    """Return lines for a person: the estimate with its errors, the ELBO, whether to trust it, and how to check it."""
     name = "log-likelihood" if figures["quantity"] == "log p(x)" else figures["quantity"]
     bits = f"\nbits per dimension  {figures['bits_per_dimension']:.3f}" if "bits_per_dimension" in figures else ""
     proposal = " of a Normal proposal, fitted to the validation images: the guide's points have no density"

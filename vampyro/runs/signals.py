@@ -55,15 +55,12 @@ def terminable() -> Iterator[None]:
 
 
 def deadly() -> AbstractContextManager[None]:
-    """Inside, Ctrl-C and SIGTERM end the process at once: for waits in C++ that never return to Python.
-
-    There must be nothing to lose yet.
-    """
+    """Inside, Ctrl-C and SIGTERM end the process at once: for waits in C++, which do not return to Python."""
     return handling((signal.SIGINT, signal.SIGTERM), signal.SIG_DFL)
 
 
 def status(stop: KeyboardInterrupt) -> int:
-    """The exit status of a job that was stopped, 128 + the signal's number, as shells have it."""
+    """Return the exit status of a job that was stopped, 128 + the signal's number, as shells have it."""
     return 128 + (stop.number if isinstance(stop, Terminated) else signal.SIGINT)
 
 

@@ -34,9 +34,10 @@ from vampyro.runs.device import (
 )
 from vampyro.runs.folder import Folder, FolderError, Reader
 from vampyro.runs.remarks import as_trained, criterion, line, remarks
+from vampyro.runs.results import read_config
 from vampyro.runs.run_plots import Board, shoot
 from vampyro.runs.run_plots import figures as draw
-from vampyro.runs.scoring import Partial, check_same, chosen, drawn, load_images, scored, sentence, summary
+from vampyro.runs.scoring import Partial, check_same, drawn, load_images, scored, sentence, summary
 from vampyro.training import Cooldown, EarlyStopping, diagnose, fit, make_update, validation
 from vampyro.training.checkpoint import digest, read_checkpoint
 from vampyro.training.checkpoint_state import check_state
@@ -76,11 +77,12 @@ class Run:
         with processes.leader_first(), memory_for("loading the data", "--dataset"):
             images = load_images(config)
             self.images = images.to(device)
-        with memory_for("building the model", *NETWORKS), seeded(config.seed):
+        with memory_for("building the model", *NETWORKS), seeded(config.seed, device=device):
             self.model: Any
             self.model, self.guide, objective = assembled(config, images)
             self.program = torch.nn.ModuleList([self.model, self.guide]).to(device)
-        settings = config.to_dict() | {
+            self.untrained = validation(self.model, self.guide, self.images.images("valid")[:500], config.beta)
+        known = {
             "engine": find_engine(config, device, len(images.train), objective, processes),
             "device": device.type,
             "processes": processes.size,
@@ -92,7 +94,7 @@ class Run:
             "parts": user_parts().file,
             "parts_sha256": user_parts().sha256,
         }
-        self.config = RunConfig(**settings)
+        self.config = RunConfig(**dict(config) | known)
         check_objective(config, len(images.train), images.image_shape, device)
         check_samples(self.model, self.images.images("test"), config.samples)
         self.weight = KLWeight(config.beta, config.warmup, device)
@@ -137,7 +139,7 @@ class Run:
             )
         self.folder = folder
         try:
-            folder.write("config.json", self.config.to_dict())
+            folder.write("config.json", dict(self.config))
             folder.write_metrics(self.metrics)
         except OSError as error:
             raise FolderError(f"cannot write to {folder.path}: {error.strerror}") from None
@@ -177,13 +179,6 @@ class Run:
         """Return `vampyro.training.validation` of the programs as they are."""
         with memory_for("validating", *NETWORKS):
             return validation(self.model, self.guide, images, self.config.beta)
-
-    def untrained(self) -> dict[str, float]:
-        """Return validation metrics on up to 500 images of the model before training, rebuilt from the run's seed."""
-        with seeded(self.config.seed, device=self.images.device):
-            model, guide, _ = assembled(self.config, self.images)
-            torch.nn.ModuleList([model, guide]).to(self.images.device)
-            return validation(model, guide, self.images.images("valid")[:500], self.config.beta)
 
     def train(self) -> None:
         """Fit until the last epoch or the end of patience; every epoch is on disk before the next begins."""
@@ -232,7 +227,7 @@ class Run:
         self.best.restore()
         test = self.images.images("test")
         index = drawn(len(test), self.config.test_images)
-        test = chosen(test, index)
+        test = test[index]
         began = time.perf_counter()
         decides = ("samples", "test_images", "seed", "device", "processes", "gemm")
         partial = Partial(
@@ -246,9 +241,7 @@ class Run:
             result = scored(self.model, guide, test, samples, seed, self.processes, partial)
         figures = summary(result, self.config, guide)
         by = criterion(self.metrics[0])
-        with memory_for("building the untrained model to compare with", *NETWORKS):
-            untrained = self.untrained()
-        said = remarks(self.metrics, self.best.epoch, untrained, self.config.beta, self.config.warmup)
+        said = remarks(self.metrics, self.best.epoch, self.untrained, self.config.beta, self.config.warmup)
         seconds, epochs = sum(line["seconds"] for line in self.metrics), counted(len(self.metrics), "epoch")
         steps = len(self.metrics) * -(-len(self.images.train) // self.config.batch_size)
         checkpoint = self.folder.path / "checkpoint.pt"
@@ -265,7 +258,7 @@ class Run:
                     "steps_per_second": steps / seconds,
                 },
                 "remarks": said,
-                "config": self.config.to_dict(),
+                "config": dict(self.config),
                 "data": {"name": self.images.name, "sha256": self.images.sha256},
                 "versions": {
                     "python": platform.python_version(),
@@ -298,17 +291,13 @@ class Run:
 
 
 def start(config: Config, given: dict[str, Any], resume: str | None) -> Run:
-    """Return a new run, or the one in the folder `resume` with what is `given` beside it.
-
-    Raises:
-        UserError: with what was given, what was expected and how to fix it.
-    """
+    """Return a new run, or the one in the folder `resume` with what is `given` beside it."""
     if resume is None:
         processes = joined(find_device(config.device))
         run = Run(config, processes)
         run.folder = _led(processes, lambda: Folder.create(run.config))
         return run
-    opened, saved = Folder.open(resume)
+    opened, saved = Folder(resume), read_config(resume)
     metrics = opened.path / "metrics.jsonl"  # empty where a run was stopped before its first epoch was whole
     if metrics.exists() and metrics.stat().st_size and not (opened.path / "checkpoint.pt").exists():
         raise FolderError(
@@ -343,7 +332,7 @@ def start(config: Config, given: dict[str, Any], resume: str | None) -> Run:
 
 
 def _led(processes: Processes, claim: Callable[[], Folder]) -> Folder:
-    """Return the folder that the leader claims, or the error why not, which every process should hear of."""
+    """Return the folder that the leader claims, or raise its error in every process."""
     claimed: Folder | FolderError | None
     try:
         claimed = claim() if processes.leads else None

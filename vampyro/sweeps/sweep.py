@@ -148,7 +148,7 @@ def run(
         return f", {duration(rounds * mean(finished))} left"
 
     run_all(todo, tell, jobs, threads, dask)
-    return "error: " + "\n       ".join([f"{len(failed)} not finished", *failed]) if failed else None
+    return "\n       ".join([f"{len(failed)} not finished", *failed]) if failed else None
 
 
 def report(work: Campaign) -> None:

@@ -20,7 +20,7 @@ def measure(subject: Subject) -> Measured:
     from vampyro.metrics import auroc, noise_images
     from vampyro.programs.randomness import seeded
     from vampyro.runs.run_plots import reconstruction
-    from vampyro.runs.scoring import chosen, drawn
+    from vampyro.runs.scoring import drawn
 
     few, settings = subject.few(MOST), subject.settings
     x = few.x
@@ -28,7 +28,7 @@ def measure(subject: Subject) -> Measured:
     others = {"noise": noise_images(shape, len(x), seed=settings["seed"], values=ours.values)}
     if subject.other is not None:
         images = subject.other.images("test")
-        others[settings["other"]] = chosen(images, drawn(len(images), len(x), settings["draw_seed"]))
+        others[settings["other"]] = images[drawn(len(images), len(x), settings["draw_seed"])]
     samples = min(settings["samples"], 200)
     own = score(subject.model, subject.scoring_guide, x, samples, seed=settings["seed"]).log_likelihood
     metrics, pictures, notes = {"samples": samples, "images": len(x), "log_likelihood": own.mean().item()}, {}, []
