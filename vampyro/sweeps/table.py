@@ -189,7 +189,7 @@ def markdown(
 
 
 def as_csv(rows: Sequence[Row]) -> str:
-    """Return the table as CSV, with more columns: standard errors over seeds and, for log p̂ and the ELBO, over images."""
+    """Return the table as CSV, with standard errors over seeds, and over images for log p̂ and the ELBO."""
     metrics, text = shown(rows), io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     parts = [(name, part) for name in metrics for part in ("mean", "sd", "standard_error", "error")]
