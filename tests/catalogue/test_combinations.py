@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from tests.helpers import build_part, every, posterior_for
+from tests.helpers import build_part, every, pairs, posterior_for
 from vampyro.catalogue import assemble, compatibility, specs
 from vampyro.catalogue.parts import FAMILIES
 from vampyro.distributions.labelled import join, one_hot
@@ -35,12 +35,16 @@ def build(objective="elbo", **parts):
     return model, guide, nn.ModuleList([model, guide]), build_part("objective", spec, x.shape[1:])
 
 
-def check(tmp_path, **parts):
-    """A finite loss, a gradient for every parameter, samples, a score; the same samples from a checkpoint, and the same
-    loss by stock Pyro where it can."""
+def check(tmp_path=None, **parts):
+    """A finite loss, a gradient for every parameter, samples and a score.
+
+    With `tmp_path` also the same loss with stock Pyro, if the objective supports it, and the same samples from a checkpoint.
+    """
     x = images(parts.get("likelihood", "bernoulli").split(":")[0], parts.get("condition", "none"))
     losses, after = [], []
-    engines = [engine for engine in ("svi", "eager") if engine in (build(**parts)[-1].engines or ENGINES)]
+    engines = ["eager"]
+    if tmp_path and "svi" in (build(**parts)[-1].engines or ENGINES):
+        engines = ["svi", "eager"]
     for engine in engines:
         with seeded(0):
             model, guide, both, objective = build(**parts)
@@ -60,6 +64,8 @@ def check(tmp_path, **parts):
     assert sample.shape == (4, *x.shape[1:]) and sample.isfinite().all()
     result = score(model, scoring_guide(model, guide, x, steps=2), x, samples=5)  # where it has a density, the guide
     assert result.log_likelihood.isfinite().all() and (result.log_likelihood >= result.elbo - 1e-9).all()
+    if tmp_path is None:
+        return
 
     save_checkpoint(tmp_path / "checkpoint.pt", {"parts": parts, "weights": both.state_dict()})
     saved = load_checkpoint(tmp_path / "checkpoint.pt")
@@ -76,7 +82,8 @@ def check(tmp_path, **parts):
 @pytest.mark.parametrize("flow", every("flow", 2))
 @pytest.mark.parametrize("prior", [prior for prior in every("prior", 2) if prior.count(":") < 3])
 def test_every_prior_with_every_posterior_and_model(prior, flow, model, tmp_path):
-    check(tmp_path, prior=prior, flow=flow, model=model)
+    """Every prior next to one flow, and every flow next to one prior, with stock Pyro and checkpoints too."""
+    check(tmp_path if (prior, flow) in pairs(2) else None, prior=prior, flow=flow, model=model)
 
 
 CONDITIONS = [condition for condition in every("condition", 2) if condition != "none"]

@@ -154,4 +154,4 @@ def test_an_unknown_recipe_is_named():
 def test_a_file_that_is_no_recipe_is_named(text, tmp_path, monkeypatch):
     monkeypatch.setattr(recipes, "FOLDER", tmp_path)
     (tmp_path / "bad.toml").write_text(text)
-    assert "bad.toml is no recipe" in call("reproduce", "bad")
+    assert "bad.toml is not a recipe" in call("reproduce", "bad")

@@ -340,7 +340,7 @@ def test_units_that_never_fire_do_not_matter():
 def test_too_few_images_for_a_covariance_are_refused():
     x = torch.rand(50, 1, 2, 4)
     classifier_frechet_distance(Pixels(), x, x[:9])
-    with pytest.raises(ValueError, match="8 samples give no covariance of 8 features: at least 9"):
+    with pytest.raises(ValueError, match="8 samples give no covariance of 8 features: expected at least 9"):
         classifier_frechet_distance(Pixels(), x, x[:8])
     with pytest.raises(ValueError, match="8 images give no covariance"):
         classifier_frechet_distance(Pixels(), x[:8], x)

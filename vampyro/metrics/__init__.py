@@ -1,7 +1,7 @@
-"""Measures of samples, reconstructions, codes and scores: what log-likelihoods do not say.
+"""Metrics of samples, reconstructions, codes and scores that log-likelihoods do not show.
 
-Everything takes tensors, so that they may come from any model: images (N, channels, height, width) in [0, 1],
-codes (N, latent), scores (N,).
+All take tensors, which may come from any model: images (N, channels, height, width) in [0, 1], codes (N, latent),
+scores (N,).
 """
 
 from vampyro.metrics.classes import class_distribution, entropy, total_variation

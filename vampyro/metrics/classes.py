@@ -1,4 +1,4 @@
-"""Which classes samples are of, and how evenly."""
+"""The classes of samples, and how evenly they are distributed."""
 
 import math
 from collections.abc import Callable
@@ -13,20 +13,10 @@ from vampyro.metrics.classifier import evaluate
 def class_distribution(
     classifier: Callable[[Tensor], Tensor], samples: Float[Tensor, " n *image"]
 ) -> Float64[Tensor, " classes"]:
-    """Return p(y) = 1/N Σ_n p(y | x_n), the shares of the classes   (as in Salimans et al. 2016, arXiv:1606.03498).
+    """Return p(y) = 1/N Σ_n p(y | x_n), the shares of the classes (Salimans et al. 2016, arXiv:1606.03498), on the CPU.
 
-    Doubtful samples count for several classes, each by its probability. An image that is no digit at all gets some
-    class as well: this finds classes that are missing, not images that are bad.
-
-    Args:
-        classifier: images → logits (N, classes).
-        samples: of the kind that the classifier was trained on.
-
-    Returns:
-        (classes,) float64, on the CPU.
-
-    Raises:
-        ValueError: there are no samples.
+    A doubtful sample counts for several classes, each by its probability. An image that shows no digit also gets a
+    class: this finds missing classes, not bad images. The classifier maps images to logits (N, classes).
 
     >>> logits = torch.tensor([[0.0, 0.0], [math.log(3), 0.0]])
     >>> class_distribution(lambda x: logits, torch.zeros(2, 1, 1, 1))
@@ -36,14 +26,10 @@ def class_distribution(
 
 
 def total_variation(p: Tensor, q: Tensor | None = None) -> float:
-    """½ Σ_y |p(y) - q(y)|: 0 where they are the same, 1 where they share nothing.
-
-    Args:
-        p, q: probabilities (classes,); q is uniform unless given. Of data whose classes differ in size, as MNIST's
-            do a little, give their own distribution.
+    """Return ½ Σ_y |p(y) - q(y)|: 0 for equal distributions, 1 for disjoint ones; q is uniform unless given.
 
     Raises:
-        ValueError: one of them is not a distribution, or they differ in shape.
+        ValueError: p or q is not a distribution (classes,), or their shapes differ.
 
     >>> total_variation(torch.tensor([1.0, 0.0]))
     0.5
@@ -51,12 +37,12 @@ def total_variation(p: Tensor, q: Tensor | None = None) -> float:
     p = _probabilities(p)
     q = torch.full_like(p, 1 / len(p)) if q is None else _probabilities(q)
     if p.shape != q.shape:
-        raise ValueError(f"two distributions over {len(p)} and {len(q)} classes have no distance: expected as many")
+        raise ValueError(f"got distributions over {len(p)} and {len(q)} classes, expected as many")
     return 0.5 * (p - q).abs().sum().item()
 
 
 def entropy(p: Tensor) -> float:
-    """-Σ_y p(y) log p(y) in nats: 0 where one class is all, log(classes) where all are equal.
+    """Return -Σ_y p(y) log p(y) in nats: 0 for a single class, log(classes) for equal shares.
 
     Raises:
         ValueError: p is not a distribution (classes,).

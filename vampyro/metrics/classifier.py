@@ -1,4 +1,4 @@
-"""The classifier that images are measured with, trained once for each data set."""
+"""The classifier for metrics of images, trained once for each data set."""
 
 import hashlib
 import inspect
@@ -22,20 +22,15 @@ from vampyro.programs.modes import evaluation_mode
 from vampyro.programs.randomness import seeded
 from vampyro.training.checkpoint import CheckpointError, load_checkpoint
 
-CHUNK = 1000  # images at a time, where a network is only evaluated
+CHUNK = 1000  # images at a time in evaluation
 logger = logging.getLogger(__name__)
 
 
 class Classifier(nn.Module):
     """p(y | x) = softmax(V dropout(h) + c), h = relu(W x + b); dropout: Hinton et al. 2012, arXiv:1207.0580.
 
-    Args:
-        image_shape: (channels, height, width).
-        classes: how many.
-        hidden: the width of h, which are its features.
-        dropout: the probability that training leaves out an element of h.
-
-    forward: (N, *image_shape) in [0, 1] → logits (N, classes).
+    The call maps images (N, *image_shape) in [0, 1] to logits (N, classes). `hidden` is the number of features h, and
+    `dropout` the probability that training leaves one out.
 
     >>> Classifier((1, 28, 28))(torch.rand(5, 1, 28, 28)).shape
     torch.Size([5, 10])
@@ -49,7 +44,7 @@ class Classifier(nn.Module):
         self.output = nn.Linear(hidden, classes)
 
     def features(self, x: Tensor) -> Tensor:
-        """The penultimate layer h, (N, hidden)."""
+        """Return the penultimate layer h, (N, hidden)."""
         if x.ndim != 4 or x.shape[1:] != self.image_shape:
             expected = ", ".join(map(str, self.image_shape))
             raise ValueError(f"images are of shape {tuple(x.shape)}, this classifier expects (N, {expected})")
@@ -72,16 +67,14 @@ def train_classifier(
     lr: float = 3e-3,
     seed: int = 0,
 ) -> Classifier:
-    """Return a `Classifier` trained on the cross-entropy, in evaluation mode.
+    """Return a `Classifier` in evaluation mode, trained on the cross-entropy by Adam with a linear decay to 0.
 
-    About 98 % of MNIST's test digits are right. The learning rate of Adam falls to 0 linearly.
+    Its accuracy on the test images of MNIST is about 98 %.
 
     Args:
-        images: (N, channels, height, width) in [0, 1]: train it on what it will see, binary images or grey ones.
+        images: (N, channels, height, width) in [0, 1], binary or grey as those that it will classify.
         labels: int64 (N,), from 0.
-        batch: indices (B,) → their images; unless given, `images[indices]`. `ImageSet.batch` draws the pixels of a
-            dynamic binarisation anew.
-        seed: of the weights, the order and the dropout; the caller's generators go on as if nothing had run.
+        batch: indices (B,) → images, by default `images[indices]`. `ImageSet.batch` repeats a dynamic binarisation.
 
     Raises:
         ValueError: there is not one label for each image, or a label is negative.
@@ -114,11 +107,6 @@ def train_classifier(
 def accuracy(classifier: Callable[[Tensor], Tensor], images: Float[Tensor, " n *image"], labels: Tensor) -> float:
     """Return the share of images whose most probable class is their label, int64 (N,).
 
-    Of reconstructions, with the labels of their originals: how much of what makes an image its class survives.
-
-    Raises:
-        ValueError: there is not one label for each image.
-
     >>> brightest = lambda x: x.flatten(1)
     >>> accuracy(brightest, torch.eye(4).reshape(4, 1, 2, 2), torch.tensor([0, 1, 2, 0]))
     0.75
@@ -138,9 +126,9 @@ def features(classifier: Classifier, images: Float[Tensor, " n *image"]) -> Floa
 
 @torch.no_grad()
 def evaluate(function: Callable[[Tensor], Tensor], images: Tensor, classifier: object = None) -> Tensor:
-    """Return what a function makes of images, chunk by chunk; meanwhile it, or `classifier`, is in evaluation mode."""
+    """Return a function's values for images, computed in chunks, with it or `classifier` in evaluation mode."""
     if len(images) < 1:
-        raise ValueError("there are no images to classify: at least one is needed")
+        raise ValueError("got no images to classify, expected at least one")
     with evaluation_mode(function, classifier):
         return torch.cat([function(x) for x in images.split(CHUNK)])
 
@@ -171,18 +159,15 @@ def cached_classifier(
 ) -> Classifier:
     """Return the `Classifier` of a data set's training images and labels, from the disk if it has been trained before.
 
-    It sees what the model sees: bits where the set is binarised, drawn again in each epoch where that is dynamic. A
-    file is named by the digest of everything that the classifier was trained with: images, labels and settings. A
-    damaged file is replaced, and the log of this module says so.
+    It is trained on the images that the model is trained on, binarised or not. The name of its file is the digest of
+    images, labels and settings. A damaged file is replaced, and a folder that cannot be written is not an error.
 
     Args:
-        images: a `data.ImageSet`; the classifier is on its device.
-        root: folder of the classifiers; the user's cache folder unless given. One that cannot be written is no error.
+        root: the folder of the classifiers, by default the user's cache folder.
         hidden, dropout, training: as in `train_classifier`.
 
     Raises:
-        data.DataError: the training images have no labels. Samples of static-mnist are classified by the classifier
-            of mnist.
+        data.DataError: the training images have no labels.
 
     >>> import tempfile; from vampyro import data
     >>> images, root = data.load("mnist5k"), tempfile.mkdtemp()

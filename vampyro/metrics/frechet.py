@@ -1,4 +1,4 @@
-"""How far the features of samples are from those of data."""
+"""The distance between features of samples and of data."""
 
 import torch
 from jaxtyping import Float
@@ -10,23 +10,15 @@ from vampyro.metrics.classifier import Classifier, features
 def classifier_frechet_distance(
     classifier: Classifier, images: Float[Tensor, " n *image"], samples: Float[Tensor, " m *image"]
 ) -> float:
-    """‖m - m'‖² + tr(C + C' - 2 (C C')^½), of the means and covariances of a classifier's features.
+    """Return ‖m - m'‖² + tr(C + C' - 2 (C C')^½) ≥ 0, of means and covariances of a classifier's d features.
 
-    The formula of the Fréchet Inception distance (Heusel et al. 2017, arXiv:1706.08500) on the penultimate layer of
-    *this* classifier, not of the Inception network: its figures compare with those of the same trained classifier
-    alone, and with no published FID. It is biased upwards, the more so the fewer images there are, so compare at
-    equal numbers. The distance between two halves of the data says what is as good as zero.
-
-    A covariance of d features has full rank from d + 1 images on, and is a good estimate with many times as many;
-    with fewer the distance says more of their number than of them.
+    This is the formula of the Fréchet Inception distance (Heusel et al. 2017, arXiv:1706.08500) on the penultimate
+    layer of *this* classifier. The values are comparable for the same trained classifier only, and not with a published
+    FID. They are biased upwards, more so for fewer images, so compare equal numbers of images: many times d, at least
+    d + 1. The distance between two halves of the data is a reference for zero.
 
     Args:
-        classifier: its `features` are (N, …) → (N, d).
-        images: of the data, (N, channels, height, width).
-        samples: (M, channels, height, width), of the same kind: compare draws with bits, and means with grey images.
-
-    Returns:
-        a float, 0 or more, in squared units of the features.
+        images, samples: (N, channels, height, width) and (M, channels, height, width), both binary or both grey.
 
     Raises:
         ValueError: there are not more images or samples than features, or they are not finite.
@@ -42,8 +34,8 @@ def classifier_frechet_distance(
         h = features(classifier, batch).double().cpu()
         if len(h) <= (size := h.shape[1]):
             raise ValueError(
-                f"{len(h)} {name} give no covariance of {size} features: at least {size + 1} are needed, "
-                "better ten times as many; draw more, or train a classifier with fewer hidden units"
+                f"{len(h)} {name} give no covariance of {size} features: expected at least {size + 1}, or better ten "
+                "times as many; draw more, or train a classifier with fewer hidden units"
             )
         moments.append((h.mean(0), h.T.cov()))
     (mean, covariance), (mean_, covariance_) = moments

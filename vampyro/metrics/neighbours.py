@@ -1,4 +1,4 @@
-"""What lies near: codes of the same class, training images beside a sample."""
+"""Nearest neighbours: the accuracy of classifying codes by them, and the training images next to a sample."""
 
 from dataclasses import dataclass
 
@@ -11,20 +11,19 @@ from torch import Tensor
 def knn_accuracy(
     codes: Tensor, labels: Tensor, test_codes: Tensor | None = None, test_labels: Tensor | None = None, *, k: int = 5
 ) -> float:
-    """Return the share of codes whose label is the most frequent among their k nearest neighbours', Euclidean.
+    """Return the share of codes with the label that is most frequent among their k nearest neighbours (Euclidean).
 
-    Says how well a latent space keeps classes apart that the model was never told of. Chance is the largest class's
-    share. Equal votes go to the smaller label.
+    It shows how well a latent space separates classes. Chance is the share of the largest class. Of labels with equal
+    votes the smallest counts.
 
     Args:
-        codes: (N, latent), the means of q(z | x) say; more dimensions are flattened.
-        labels: (N,) integers.
-        test_codes, test_labels: (M, latent) and (M,), classified by the N; without them each of the N is classified
-            by all others.
-        k: neighbours, at most N; without test codes N - 1.
+        codes, labels: (N, latent), and (N,) integers; more dimensions of codes are flattened.
+        test_codes, test_labels: (M, latent) and (M,), classified by the N codes. Without them each of the N codes is
+            classified by all others.
+        k: neighbours, at most N, or N - 1 without test codes.
 
     Raises:
-        ValueError: k is another number, or codes and labels do not belong together.
+        ValueError: k is larger, or the numbers of codes and labels differ.
 
     >>> codes = torch.tensor([[0.0], [0.1], [5.0], [5.1]])
     >>> knn_accuracy(codes, torch.tensor([0, 0, 1, 1]), k=1)
@@ -55,26 +54,20 @@ def knn_accuracy(
 
 @dataclass(frozen=True)
 class Neighbours:
-    """Of N images, their k nearest: `indices` (N, k) int64, nearest first, and Euclidean `distances` (N, k) float64."""
+    """The k nearest of N images: `indices` (N, k) int64, nearest first, and Euclidean `distances` (N, k) float64."""
 
     indices: Int64[Tensor, "n k"]
     distances: Float64[Tensor, "n k"]
 
 
 def nearest(samples: Float[Tensor, " n *image"], training: Float[Tensor, "m ..."], *, k: int = 1) -> Neighbours:
-    """Return the k training images nearest to each sample, Euclidean over all pixels.
+    """Return the k ≤ M training images nearest to each sample, Euclidean over all pixels, on the CPU.
 
-    Shows memorising: compare the samples' distances with those of test images, which cannot have been memorised. Far
-    smaller ones are copies. Larger ones acquit nobody, since a copy moved by a pixel is far away
-    (Theis, van den Oord & Bethge 2016, arXiv:1511.01844).
+    This shows copies: their distance is exactly 0, and far smaller than that of test images. Large distances prove
+    nothing, as a copy that is moved by a pixel is far away (Theis, van den Oord & Bethge 2016, arXiv:1511.01844).
 
     Args:
-        samples: (N, channels, height, width).
-        training: (M, channels, height, width); of equally near ones any are found.
-        k: at most M.
-
-    Returns:
-        `Neighbours`, on the CPU. A copy is at distance 0 exactly.
+        samples, training: (N, channels, height, width) and (M, channels, height, width).
 
     Raises:
         ValueError: the shapes differ, there are no samples, or k is not in 1…M.
@@ -95,7 +88,7 @@ def nearest(samples: Float[Tensor, " n *image"], training: Float[Tensor, "m ..."
     x, rows = torch.from_numpy(_rows(samples)), torch.from_numpy(_rows(training))
     search = NearestNeighbors(n_neighbors=k, algorithm="brute").fit(rows.numpy())
     indices = torch.from_numpy(search.kneighbors(x.numpy(), return_distance=False)).long()
-    # Found by ‖x‖² - 2 x·y + ‖y‖², which has lost the zero of a copy; so those that are found are subtracted.
+    # scikit-learn's ‖x‖² - 2 x·y + ‖y‖² is not exactly 0 for a copy.
     distances = torch.stack([(x - rows[column]).norm(dim=1) for column in indices.T], 1)
     order = distances.argsort(dim=1, stable=True)
     return Neighbours(indices.gather(1, order), distances.gather(1, order))

@@ -1,4 +1,4 @@
-"""Whether log p̂(x) tells images of the data from others."""
+"""Detection of images that are not from the data, by log p̂(x)."""
 
 from collections.abc import Sequence
 
@@ -10,17 +10,17 @@ from vampyro.programs.randomness import seeded
 
 
 def auroc(inside: Tensor, outside: Tensor) -> float:
-    """P(s > s') + ½ P(s = s') for scores s of the data and s' of others: the area under the ROC curve.
+    """Return P(s > s') + ½ P(s = s'), the area under the ROC curve, for scores s of the data and s' of other images.
 
-    1 where every image of the data scores above every other, ½ where scores say nothing, below ½ where a model finds
-    the others likelier than its own data, as likelihoods do (Nalisnick et al. 2019, arXiv:1810.09136).
+    It is 1 where each image of the data has a higher score than all others, and ½ where scores do not separate them.
+    Likelihoods can give less than ½ (Nalisnick et al. 2019, arXiv:1810.09136).
 
     Args:
-        inside: (N,) scores of images of the data, log p̂(x) say: `vampyro.likelihood.score(…).log_likelihood`.
-        outside: (M,) scores of others, of the same kind and number of samples S.
+        inside, outside: (N,) and (M,) scores, for example `vampyro.likelihood.score(…).log_likelihood`, both with the
+            same number of samples S.
 
     Raises:
-        ValueError: one of them is empty, not one-dimensional, or holds a NaN.
+        ValueError: one of them is empty, not one-dimensional, or has a NaN.
 
     >>> auroc(torch.tensor([-80.0, -90.0]), torch.tensor([-85.0, -500.0]))
     0.75
@@ -32,19 +32,15 @@ def auroc(inside: Tensor, outside: Tensor) -> float:
             found = f"of shape {tuple(scores.shape)} with {scores.isnan().sum()} NaN"
             raise ValueError(f"{name} scores are {found}, expected (N,) and none")
     scores = torch.cat([inside.detach().double().cpu(), outside.detach().double().cpu()])
-    ranks = scores.unique(return_inverse=True)[1]  # all that counts, and log 0 = -inf has one
+    ranks = scores.unique(return_inverse=True)[1]  # the order is all that counts, and -inf has a rank
     return float(roc_auc_score(np.repeat([1, 0], [len(inside), len(outside)]), ranks.numpy()))
 
 
 def noise_images(image_shape: Sequence[int], count: int, *, seed: int = 0, values: str = "binary") -> Tensor:
-    """Images without any structure: every pixel uniform over its values and independent of all others.
+    """Return images (count, *image_shape) of independent uniform pixels, float32, on the CPU.
 
     Args:
-        seed: of the pixels; the caller's generators go on as if nothing had run.
-        values: what pixels may be, as `ImageSet.values` says: "binary" 0 or 1, "levels" k/255, "unit" [0, 1).
-
-    Returns:
-        (count, *image_shape) float32, on the CPU.
+        values: those of a pixel, as in `ImageSet.values`: "binary" 0 or 1, "levels" k/255, "unit" [0, 1).
 
     Raises:
         ValueError: `values` is another word, or `count` is below 1.

@@ -1,4 +1,4 @@
-"""Published experiments as data: one TOML file each in recipes/, read and checked. Pure Python."""
+"""Published experiments as data: one TOML file each in recipes/. Imports no torch."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,13 +14,10 @@ FOLDER = Path(__file__).with_name("recipes")
 
 @dataclass(frozen=True)
 class Published:
-    """Metrics of a source, in our units and signs.
+    """The values of `metric` that a source reports, in our units and signs: {cell's label: (value, error or None)}.
 
-    Attributes:
-        by: whose, and what they are.
-        metric: of ours, beside which they stand.
-        values: {cell's labels with " / " between: (value, error or None)}.
-        comparable: whether they are of the same quantity; else a picture has an axis of their own for them.
+    `by` names the source and its quantity. A quantity that is not `comparable` with ours gets an axis of its own in a
+    picture.
     """
 
     by: str
@@ -28,29 +25,19 @@ class Published:
     values: dict[str, tuple[float, float | None]]
     comparable: bool = True
 
-    @classmethod
-    def read(cls, by: str, metric: str, values: dict[str, Any], comparable: bool = True) -> "Published":
-        """Return a table of a recipe's file, where a value is a number or [number, error]."""
-        pairs = {cell: (v[0], v[1]) if isinstance(v, list) else (v, None) for cell, v in values.items()}
-        return cls(by, metric, pairs, comparable)
-
 
 @dataclass(frozen=True)
 class Recipe:
     """An experiment of a source, and the metrics published there.
 
     Attributes:
-        name: of its file.
-        title, source, asks: for a person.
+        title, source, asks: the experiment, where it was published, and its question.
         differs: sentences on what differs from the source's protocol.
         base: {setting: text} that all runs share.
-        axes: what varies.
-        hours: about, of all its runs on one CPU core.
-        when: pairs ({axis: label}, {setting: text}).
+        hours: approximate time of all its runs on one CPU core.
+        when: pairs ({axis: label}, {setting: text}): more settings of the cells with those labels.
         leave_out: labels of cells that the source does not have.
-        seeds: how many.
         measures: names of `vampyro.reports.sections.SECTIONS`.
-        published: metrics of the source.
     """
 
     name: str
@@ -70,11 +57,7 @@ class Recipe:
     def cells(
         self, given: dict[str, Any] | None = None, only: list[str] | None = None, seeds: int | None = None
     ) -> list[Cell]:
-        """Return its cells, with what is `given` in place of its own settings; those with a text of `only` in the name.
-
-        Raises:
-            SweepError: where none is left, or what is given is what varies.
-        """
+        """Return the cells whose label contains a text of `only`; the `given` settings replace those of the recipe."""
         made = cells(self.axes, self.base | (given or {}), self.when, seeds or self.seeds, self.leave_out)
         chosen = [cell for cell in made if not only or any(text.lower() in cell.label.lower() for text in only)]
         if not chosen:
@@ -89,11 +72,7 @@ def names() -> list[str]:
 
 
 def read(name: str) -> Recipe:
-    """Return the recipe of that name.
-
-    Raises:
-        SpecError: for an unknown name.
-        SweepError: for a file that is not a recipe.
+    """Return the recipe of that name; a SweepError where its file is not a recipe.
 
     >>> [axis.name for axis in read("latent-sizes").axes]
     ['net', 'latent']
@@ -101,16 +80,20 @@ def read(name: str) -> Recipe:
     path = FOLDER / f"{choose('recipe', name, names())}.toml"
     try:
         content: dict[str, Any] = files.read_toml(path)
+        for table in content.get("published", ()):  # a value is a number or [number, error]
+            table["values"] = {
+                k: (v[0], v[1]) if isinstance(v, list) else (v, None) for k, v in table["values"].items()
+            }
         content |= {
             "base": texts(content["base"]),
             "axes": [axis(name, values) for name, values in content.pop("vary").items()],
             "when": [(condition["labels"], texts(condition["set"])) for condition in content.get("when", ())],
             "measures": tuple(content.get("measures", ())),
-            "published": [Published.read(**table) for table in content.get("published", ())],
+            "published": [Published(**table) for table in content.get("published", ())],
         }
         return Recipe(name=name, **content)
     except (ValueError, LookupError, TypeError) as error:
-        raise SweepError(f"{path} is no recipe: {error!r}") from None
+        raise SweepError(f"{path} is not a recipe: {error!r}") from None
 
 
 def axis(name: str, values: list[object] | dict[str, dict[str, object]]) -> Axis:

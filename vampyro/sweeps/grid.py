@@ -1,7 +1,8 @@
-"""What a sweep varies: axes, and the runs that their product makes. Pure Python, so that `--help` needs no torch."""
+"""The axes that a sweep varies, and the cells of their product. Imports no torch, so that `--help` is instant."""
 
 import math
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -12,12 +13,9 @@ from vampyro.errors import SpecError, UserError, choose, quote
 from vampyro.runs import config as flags
 
 MAX_RUNS = 10_000  # of a sweep
-
-
 LISTS = ("hidden", "latent", "flow", "activation")  # flags whose values may hold commas
-
-
-OWN = {
+# {setting that no sweep varies: why}
+NOT_VARIED = {
     **dict.fromkeys(flags.WHERE, "it would not make another run; give it once"),
     "seed": "write --seeds N",
     "out": "each run has a folder of its own below --out",
@@ -26,12 +24,12 @@ OWN = {
 
 
 class SweepError(UserError):
-    """A sweep that cannot be run as it was asked for."""
+    """A sweep with settings that cannot be run."""
 
 
 @dataclass(frozen=True)
 class Axis:
-    """A setting, or several, that a sweep varies: `values` is {label: {setting: text}}, in order."""
+    """A setting, or several, that a sweep varies; `values` is {label: {setting: text}}, in order."""
 
     name: str
     values: dict[str, dict[str, str]]
@@ -39,7 +37,7 @@ class Axis:
 
 @dataclass(frozen=True)
 class Cell:
-    """One point of the product: {axis: label}, the settings of its runs as they are given, and all of them, parsed."""
+    """One point of the product: {axis: label}, the given settings of its runs, and all their settings, parsed."""
 
     labels: dict[str, str]
     given: dict[str, Any]
@@ -47,37 +45,34 @@ class Cell:
 
     @property
     def name(self) -> str:
-        """Its labels for people: `latent 16 · prior mog:5`."""
+        """The labels with their axes, `latent 16 · prior mog:5`."""
         return " · ".join(f"{axis} {label}" for axis, label in self.labels.items()) or "run"
 
     @property
     def label(self) -> str:
-        """Its labels as rows of tables and published figures bear it: `16 / mog:5`."""
+        """The labels as in tables and published metrics, `16 / mog:5`."""
         return " / ".join(self.labels.values())
 
     def folder(self, out: Path, seed: int) -> Path:
-        """Return the folder of its run with that seed."""
+        """Return the folder of the run with that seed."""
         return out / "_".join([*(clean(f"{axis}-{label}") for axis, label in self.labels.items()), f"seed{seed}"])
 
     def words(self, seed: int) -> list[str]:
-        """Return the command line of its run with that seed, but for --out."""
+        """Return the command line of the run with that seed, without --out."""
         return flags.words(self.given | {"seed": seed})
 
 
 def clean(text: str) -> str:
     """Return a text as part of a file's name.
 
-    >>> clean("prior-vamp:500:from-data"), clean("dataset-my/digits.npz"), clean("hidden-300,300")
-    ('prior-vamp-500-from-data', 'dataset-my-digits.npz', 'hidden-300,300')
+    >>> clean("dataset-my/digits.npz"), clean("hidden-300,300")
+    ('dataset-my-digits.npz', 'hidden-300,300')
     """
     return re.sub(r"[^\w.,+-]+", "-", text).strip("-")
 
 
 def vary(text: str) -> Axis:
-    """`NAME=V,V,…` → Axis; where values hold commas, as of `hidden`, they stand between slashes: `hidden=300,300/500`.
-
-    Raises:
-        SweepError: where it is not of that form, names what no sweep varies, or has a value twice.
+    """Return the axis of `NAME=V,V,…`. Slashes separate values that hold commas: `hidden=300,300/500`.
 
     >>> vary("latent=1,4").values
     {'1': {'latent': '1'}, '4': {'latent': '4'}}
@@ -89,10 +84,10 @@ def vary(text: str) -> Axis:
     setting, given = name.replace("-", "_"), f"--vary {quote(text)}"
     if not equals or not name or not rest:
         raise SweepError(f"{given}: expected NAME=VALUE,VALUE,… as in latent=2,16 or prior=mog:5,mog:10")
-    if setting in OWN:
-        raise SweepError(f"{given}: {name} is not varied: {OWN[setting]}")
+    if setting in NOT_VARIED:
+        raise SweepError(f"{given}: {name} is not varied: {NOT_VARIED[setting]}")
     try:
-        choose("flag", f"--{name}", [flags.flags_of([other]) for other in flags.DEFAULTS if other not in OWN])
+        choose("flag", f"--{name}", [flags.flags_of([other]) for other in flags.DEFAULTS if other not in NOT_VARIED])
     except SpecError as error:
         raise SweepError(f"{given}: {error}") from None
     slashes = setting in LISTS and "/" in rest
@@ -117,32 +112,24 @@ def cells(
     """Return the product of the axes, first axis slowest.
 
     Args:
-        axes: what varies.
-        given: {setting: value} that all share.
-        when: pairs (labels, settings): cells with those labels have those settings besides.
-        seeds: how many runs each cell has.
+        given: {setting: value} that all cells share.
+        when: pairs (labels, settings): cells with those labels also have those settings.
+        seeds: the number of runs of each cell.
         leave_out: labels of cells that are not run.
-
-    Raises:
-        SweepError: for an axis that comes twice or varies what is given to all, for two cells that are the same run
-            or share a folder, and for more runs than `MAX_RUNS`.
-        SystemExit: after one line on what is wrong, where a flag or a value is none.
 
     >>> [cell.name for cell in cells([vary("latent=2,3"), vary("beta=1,4")], {"epochs": 5})]
     ['latent 2 · beta 1', 'latent 2 · beta 4', 'latent 3 · beta 1', 'latent 3 · beta 4']
     """
-    for number, axis in enumerate(axes):
-        if axis.name in [other.name for other in axes[:number]]:
-            raise SweepError(f"--vary {axis.name} is given twice: write all its values after one")
-        for settings in axis.values.values():
-            if both := sorted(set(settings) & set(given)):
-                raise SweepError(f"{flags.flags_of(both)} is given and varied: leave one of them out")
+    for name, times in Counter(axis.name for axis in axes).items():
+        if times > 1:
+            raise SweepError(f"--vary {name} is given twice: write all its values after one")
+    if both := sorted({name for axis in axes for settings in axis.values.values() for name in settings} & set(given)):
+        raise SweepError(f"{flags.flags_of(both)} is given and varied: leave one of them out")
     count = seeds * math.prod(len(axis.values) for axis in axes)
     if count > MAX_RUNS:
         raise SweepError(f"{count} runs are more than {MAX_RUNS}: give fewer --seeds or fewer values to --vary")
     made: list[Cell] = []
-    names: dict[Path, Cell] = {}
-    configs: dict[str, Cell] = {}
+    seen: dict[object, Cell] = {}
     for chosen in product(*(axis.values.items() for axis in axes)):
         labels = {axis.name: label for axis, (label, _) in zip(axes, chosen)}
         if any(condition.items() <= labels.items() for condition in leave_out):
@@ -152,18 +139,19 @@ def cells(
             if condition.items() <= labels.items():
                 settings |= extra
         cell = Cell(labels, settings, flags.read(flags.words(settings))[0])
-        same = configs.setdefault(repr(cell.config), cell)
-        if same is not cell:
-            raise SweepError(f"{same.name!r} and {cell.name!r} are the same run: leave one of them out")
-        other = names.setdefault(cell.folder(Path(), 0), cell)
-        if other is not cell:
-            raise SweepError(f"{other.name!r} and {cell.name!r} would share a folder: rename one")
+        clashes = {
+            repr(cell.config): "are the same run: leave one of them out",
+            cell.folder(Path(), 0): "would share a folder: rename one",
+        }
+        for key, clash in clashes.items():
+            if (other := seen.setdefault(key, cell)) is not cell:
+                raise SweepError(f"{other.name!r} and {cell.name!r} {clash}")
         made.append(cell)
     return made
 
 
 def number(label: str) -> float | None:
-    """Return the number in a label, or None: of `16`, of `mog:10` and of `planar:5:shared`; `none` is 0.
+    """Return the number in a label, or None; `none` is 0.
 
     >>> [number(label) for label in ("0.5", "mog:10", "planar:5:shared", "none", "gated")]
     [0.5, 10.0, 5.0, 0.0, None]
@@ -178,7 +166,7 @@ def number(label: str) -> float | None:
 
 
 def numeric(labels: Sequence[str]) -> list[float] | None:
-    """Return the labels as numbers, None where they are not of one kind (`mog:5`, `mog:10`, not `mog:5`, `vamp:5`).
+    """Return the labels as numbers, or None where they are not of one kind.
 
     >>> numeric(["none", "planar:3", "planar:8"]), numeric(["mog:5", "vamp:5"]), numeric(["relu", "tanh"])
     ([0.0, 3.0, 8.0], None, None)
@@ -189,7 +177,7 @@ def numeric(labels: Sequence[str]) -> list[float] | None:
 
 
 def duration(seconds: float) -> str:
-    """Return a number of seconds for people.
+    """Return a number of seconds as text.
 
     >>> [duration(s) for s in (20, 100, 5000, 90000, 1e6)]
     ['under a minute', 'about 2 minutes', 'about 1.4 hours', 'about 25.0 hours', 'about 11.6 days']

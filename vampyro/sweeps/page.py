@@ -1,8 +1,8 @@
-"""What `reproduce` writes: our figures beside the published ones, how they were made, and what differs."""
+"""The page that `reproduce` writes: our metrics next to the published ones, how they were made, and what differs."""
 
 import os
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,17 +19,14 @@ from vampyro.sweeps.sweep import Campaign, beside, picture, what_bars_are
 def write(
     recipe: Recipe, work: Campaign, changed: dict[str, Any], only: Sequence[str] | None, paths: tuple[Path, Path]
 ) -> str | None:
-    """Write the page and its picture, and table.csv into the sweep's folder.
+    """Write the page and its picture to `paths`, and table.csv into the sweep's folder; return the table.
 
     Args:
-        recipe: of the experiment.
-        work: its runs.
-        changed: settings in place of the recipe's.
+        changed: settings that replace the recipe's.
         only: texts that chose the cells, or None.
-        paths: of the page and of the picture.
 
     Returns:
-        the table, or None where nothing is finished.
+        None where no run is finished.
     """
     rows = table.rows(work.cells, work.folders)
     if not rows:
@@ -42,7 +39,7 @@ def write(
         }
         columns.setdefault(source.metric, {})[source.by] = theirs
     text = table.markdown(rows, [name for name in table.shown(rows) if name != "minutes"], beside=columns)
-    page, drawn = map(Path, paths)
+    page, drawn = paths
     Folder(work.out).write_text("table.csv", table.as_csv(rows))
     Folder(drawn.parent).save_figure(drawn.name, compared(recipe, rows))
     link = Path(os.path.relpath(drawn, page.parent)).as_posix()
@@ -51,14 +48,15 @@ def write(
 
 
 def compared(recipe: Recipe, rows: list[table.Row]) -> Figure:
-    """Draw ours beside theirs where most rows have a published figure, else our curves or bars alone."""
+    """Draw our bars next to the published ones where most rows have one, else our curves or bars alone."""
     names = {row.name for row in rows}
     covered = [source for source in recipe.published if 2 * len(names & set(source.values)) >= len(names)]
     if not covered:
         return picture(rows)
-    panels: dict[str, dict[str, Any]] = {}
-    for metric in dict.fromkeys(source.metric for source in covered):
-        panels[table.title(metric, rows)] = {"ours": table.heights(rows, metric)}
+    panels: dict[str, dict[str, Any]] = {
+        table.title(metric, rows): {"ours": table.heights(rows, metric)}
+        for metric in dict.fromkeys(source.metric for source in covered)
+    }
     for source in covered:
         theirs = {row.name: source.values[row.name] for row in rows if row.name in source.values}
         title = table.title(source.metric, rows) if source.comparable else source.by
@@ -82,44 +80,29 @@ def in_full(
     command += ["--seed", str(work.seeds.start)] if work.seeds.start else []
     command += ["--measures", ",".join(work.measures)] if work.measures != recipe.measures else []
     own = {name: value for name, value in recipe.base.items() if name not in changed}
-    departs = []
+    settings = [f"All runs: `{' '.join(flags.words(own))}`."] if own else []
+    for axis in recipe.axes:  # whose labels are not the flags themselves
+        if any(list(values.items()) != [(axis.name, label)] for label, values in axis.values.items()):
+            said = [f"{label} `{' '.join(flags.words(values))}`" for label, values in axis.values.items()]
+            settings.append(f"{axis.name}: {', '.join(said)}.")
+    differs = []
     if changed:
         in_recipe = {name: f" (in the recipe {recipe.base[name]})" for name in changed if name in recipe.base}
         said = [" ".join(flags.words({name: changed[name]})) + in_recipe.get(name, "") for name in changed]
-        departs.append(f"Not the recipe as it stands, but with {', '.join(said)}.")
-    there = {row.name for row in rows}
-    lacking = [cell.label for cell in work.cells if cell.label not in there]
-    if lacking:
-        departs.append(f"Not run: {', '.join(lacking)}.")
-    return "\n".join(
+        differs.append(f"Not the recipe as it stands, but with {', '.join(said)}.")
+    if lacking := [cell.label for cell in work.cells if cell.label not in {row.name for row in rows}]:
+        differs.append(f"Not run: {', '.join(lacking)}.")
+    listed = "\n".join(f"- {sentence}" for sentence in [*differs, *recipe.differs])
+    return "\n\n".join(
         [
             f"# {recipe.title}",
-            "",
             f"Source: {recipe.source}.",
-            "",
             f"*{recipe.asks}*",
-            "",
             f"    {shlex.join(command)}",
-            "",
-            f"All runs: `{' '.join(flags.words(own))}`." if own else "",
-            *meanings(recipe),
-            "",
+            *settings,
             text,
-            "",
             f"![{recipe.title}]({link})",
-            "",
             "## What differs from the source",
-            "",
-            *(f"- {sentence}" for sentence in [*departs, *recipe.differs]),
-            "",
+            f"{listed}\n",
         ]
     )
-
-
-def meanings(recipe: Recipe) -> Iterator[str]:
-    """Yield a line for each axis whose labels do not say their flags themselves."""
-    for axis in recipe.axes:
-        plain = all(list(values.items()) == [(axis.name, label)] for label, values in axis.values.items())
-        if not plain:
-            said = [f"{label} `{' '.join(flags.words(values))}`" for label, values in axis.values.items()]
-            yield f"\n{axis.name}: {', '.join(said)}."

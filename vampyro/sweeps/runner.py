@@ -1,4 +1,4 @@
-"""Many runs, each a process of its own: `python run.py …` with its flags. Several at a time, on a cluster too."""
+"""Do many runs, each in a process of its own, `python run.py …`; several at a time, on a cluster too."""
 
 import os
 import signal
@@ -18,22 +18,17 @@ from vampyro.runs.signals import WATCHED
 from vampyro.sweeps.grid import Cell, SweepError
 from vampyro.sweeps.table import metrics_of
 
-STOP = threading.Event()  # set on Ctrl-C: no further run begins
-
-
+STOP = threading.Event()  # set on Ctrl-C: no further run starts
+CHILDREN: set[subprocess.Popen] = set()
 # Exit statuses after SIGHUP, SIGINT and SIGTERM; negative before a process handles them.
 STOPPED = {status for number in (1, 2, 15) for status in (-number, 128 + number)}
-
-
-COMMAND = "$ python run.py"  # begins the line in a log that the lines of one process follow
-
-
-GRACE = 20  # seconds that runs have on Ctrl-C to end by themselves
+COMMAND = "$ python run.py"  # the start of a line in a log, before the lines of one process
+GRACE = 20  # seconds that runs have on Ctrl-C to end in good order
 
 
 @dataclass(frozen=True)
 class Run:
-    """One run of a sweep: its cell, seed and folder, and what is to be measured of it."""
+    """One run of a sweep: its cell, seed and folder, and the measures to make of it."""
 
     cell: Cell
     seed: int
@@ -42,13 +37,12 @@ class Run:
 
     @property
     def name(self) -> str:
-        """Its cell and seed for people."""
         return f"{self.cell.name} · seed {self.seed}"
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run ended: `error` is None where it is finished, and a line for a person where it is not."""
+    """How a run ended: `error` is None where it is finished, else a line about what happened."""
 
     run: Run
     seconds: float
@@ -56,46 +50,42 @@ class Outcome:
 
 
 def finished(run: Run) -> bool:
-    """Return whether its results are there, and everything that is to be measured of it.
-
-    Raises:
-        SweepError: where another run lies in its folder.
-    """
+    """Return whether the results and all measures of a run exist; a SweepError where another run is in its folder."""
     try:
         saved = read_config(run.folder)
     except FolderError:
         return False
-    if other := _other(run, saved):
-        theirs = " ".join(flags.words({name: saved[name] for name in other})) or f"no {flags.flags_of(other)}"
+    if different := _different(run, saved):
+        theirs = " ".join(flags.words({name: saved[name] for name in different})) or f"no {flags.flags_of(different)}"
         raise SweepError(f"{run.folder} holds another run ({theirs}): choose another --out")
     return not _missing(run)
 
 
-def _other(run: Run, saved: Mapping[str, Any]) -> list[str]:
-    """The settings of a run in which those that were saved differ."""
+def _different(run: Run, saved: Mapping[str, Any]) -> list[str]:
+    """Return the names of the run's settings that differ from saved ones."""
     config = run.cell.config | {"seed": run.seed}
     return [name for name, value in config.items() if name not in flags.WHERE and saved.get(name, value) != value]
 
 
 def _missing(run: Run) -> list[str]:
-    """What is still to be done: `test`, and measures; a later process may know more than this one's beginning.
+    """Return what is still to be done: `test`, and measures.
 
-    Results of other settings are none: a run that was made longer and stopped still has those of the shorter one.
+    Results of other settings do not count: a run that was made longer and stopped still has those of the shorter one.
     """
-    if metrics_of(run.folder) is None or _other(run, (results := Results.read(run.folder)).scored_config):
+    if metrics_of(run.folder) is None or _different(run, (results := Results.read(run.folder)).scored_config):
         return ["test", *run.measures]
     return [m for m in run.measures if m not in results.measures()]
 
 
 def unmeasured(run: Run) -> dict[str, str]:
-    """Return {measure: why} of those that are not possible of this run, and so are not missing."""
+    """Return {measure: why} of the measures that are not possible of this run, and so are not missing."""
     results = read_results(run)
     measured = results.measures() if results else {}
     return {m: measured[m]["not measured"] for m in run.measures if "not measured" in measured.get(m, ())}
 
 
 def read_results(run: Run) -> Results | None:
-    """Return the contents of its folder, None where they cannot be read."""
+    """Return the contents of the run's folder, None where they cannot be read."""
     try:
         return Results.read(run.folder)
     except FolderError:
@@ -103,13 +93,15 @@ def read_results(run: Run) -> Results | None:
 
 
 def execute(run: Run, threads: int | None = None, cwd: str | None = None) -> Outcome:
-    """Train the run, or resume it, then measure it; the output goes to its log.txt.
+    """Train the run, or resume it, then measure it, each in a process with that many threads, started in `cwd`.
 
-    Args:
-        threads: of its processes, or None for as many as the environment says.
-        cwd: the folder that relative names in its settings start from; this process's unless given.
+    The output is appended to log.txt.
     """
     began = time.perf_counter()
+
+    def outcome(error: str | None = None) -> Outcome:
+        return Outcome(run, time.perf_counter() - began, error)
+
     missing = _missing(run)
     steps = [_training(run)] if "test" in missing else []
     if run.measures and missing:
@@ -120,24 +112,24 @@ def execute(run: Run, threads: int | None = None, cwd: str | None = None) -> Out
         run.folder.mkdir(parents=True, exist_ok=True)
         log.touch()
     except OSError as error:
-        return Outcome(run, time.perf_counter() - began, f"cannot write to {run.folder}: {error.strerror}")
+        return outcome(f"cannot write to {run.folder}: {error.strerror}")
     for argv in steps:
         if STOP.is_set():
-            return Outcome(run, time.perf_counter() - began, "not begun")
+            return outcome("not started")
         start = log.stat().st_size
         try:
             status = launch(argv, log, threads, cwd)
         except OSError as error:
-            return Outcome(run, time.perf_counter() - began, f"{error} ({log})")
+            return outcome(f"{error} ({log})")
         if status and (_missing(run) or not unmeasured(run)):
-            return Outcome(run, time.perf_counter() - began, f"{_reason(status, log, start)} ({log})")
-    return Outcome(run, time.perf_counter() - began)
+            return outcome(f"{_reason(status, log, start)} ({log})")
+    return outcome()
 
 
 def _reason(status: int, log: Path, start: int) -> str:
-    """Why a process failed, from its exit status and its lines of the log, which begin at byte `start`.
+    """Return why a process failed, from its exit status and its lines of the log, which begin at byte `start`.
 
-    Another process may have written among them, so that an error comes before the last line.
+    Another process may have written between them, so an error counts before the last line.
     """
     if status in STOPPED:
         return "stopped"
@@ -158,11 +150,8 @@ def _training(run: Run) -> list[str]:
 
 
 def _where(run: Run, *names: str) -> list[str]:
-    """Of the settings that do not make another run, those that were given."""
+    """Return those of the named settings that were given, as flags."""
     return flags.words({name: run.cell.given[name] for name in names if name in run.cell.given})
-
-
-CHILDREN: set[subprocess.Popen] = set()
 
 
 def launch(argv: Sequence[str], log: Path, threads: int | None = None, cwd: str | None = None) -> int:
@@ -189,10 +178,7 @@ def launch(argv: Sequence[str], log: Path, threads: int | None = None, cwd: str 
 
 
 def threads_given() -> int | None:
-    """Return the number of threads that OMP_NUM_THREADS asks for, None where it holds no such number.
-
-    A list, "4,2", is for nested loops; its first number is the outer one's.
-    """
+    """Return the number in OMP_NUM_THREADS, or None; of a list for nested loops, "4,2", the first."""
     first = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
     return int(first) if first.isdecimal() and 0 < int(first) < 2**31 else None
 
@@ -204,16 +190,12 @@ def run_all(
     threads: int | None = None,
     dask: str | None = None,
 ) -> None:
-    """Call `tell` with each run's `Outcome` as it ends.
+    """Call `tell` with each run's `Outcome` as it ends; after Ctrl-C stop all runs in good order first.
 
     Args:
         jobs: how many at a time, on this machine.
-        threads: of each; their share of the cores unless given, and OMP_NUM_THREADS where it is set.
-        dask: address of a Dask scheduler, whose workers then run all. They have to see the same folders.
-
-    Raises:
-        SweepError: where there is no scheduler, or no dask.distributed.
-        KeyboardInterrupt: after the runs have been told to stop and have kept what they had.
+        threads: of each run; by default OMP_NUM_THREADS where it is set, else the run's share of the cores.
+        dask: address of a Dask scheduler, whose workers then do the runs. They must see the same folders.
     """
     import joblib
 
@@ -234,7 +216,7 @@ def run_all(
 
 
 def _stop() -> None:
-    """Ends all children as Ctrl-C does; a terminal has told them already, and then they are about to end."""
+    """End all children as Ctrl-C does; a terminal has already sent it to them."""
     STOP.set()
     for wait, tell in ((3, signal.SIGINT), (GRACE, signal.SIGTERM)):
         until = time.monotonic() + wait

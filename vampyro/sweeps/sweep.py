@@ -1,4 +1,4 @@
-"""A sweep's work: checked, done, and shown as one table and one picture."""
+"""The runs of a sweep: check them, do them, and show them as one table and one picture."""
 
 import math
 from dataclasses import dataclass
@@ -7,7 +7,6 @@ from itertools import product
 from pathlib import Path
 from statistics import mean
 from tempfile import TemporaryFile
-from typing import Any
 
 from matplotlib.figure import Figure
 
@@ -25,7 +24,7 @@ from vampyro.sweeps.table import METRICS, Row
 
 @dataclass(frozen=True)
 class Campaign:
-    """Cells times seeds, in folders below `out`, and what is to be measured of each."""
+    """Cells times seeds, in folders below `out`, and the measures of each run."""
 
     cells: list[Cell]
     seeds: range
@@ -39,28 +38,31 @@ class Campaign:
 
     @property
     def folders(self) -> list[list[Path]]:
-        """The folders of the seeds of each cell."""
+        """For each cell the folders of its seeds."""
         return [[cell.folder(self.out, seed) for seed in self.seeds] for cell in self.cells]
 
 
 def refused(cells: list[Cell]) -> list[tuple[Cell, str]]:
     """Load the data and assemble the programs of each cell once; return [(cell, why it cannot be run)]."""
-    loaded: dict[tuple, Any] = {}
-    errors = []
+    names = ("dataset", "data_dir", "binarize", "likelihood", "noise", "condition")
+    groups: dict[tuple, list[Cell]] = {}
     for cell in cells:
-        config = cell.config
-        key = tuple(config[name] for name in ("dataset", "data_dir", "binarize", "likelihood", "noise", "condition"))
+        groups.setdefault(tuple(cell.config[name] for name in names), []).append(cell)
+    errors = []
+    for group in groups.values():
         try:
-            if isinstance(loaded.get(key), Exception):
-                raise loaded[key]
-            images = loaded[key] = loaded.get(key) or load_images(config)
-            _, _, objective = assembled(config, images)
-            device = find_device(config["device"])
-            find_engine(config, device, len(images.train), objective)
-            find_gemm(config, device)
+            images = load_images(group[0].config)
         except UserError as error:
-            loaded.setdefault(key, error)
-            errors.append((cell, str(error)))
+            errors += [(cell, str(error)) for cell in group]
+            continue
+        for cell in group:
+            try:
+                _, _, objective = assembled(cell.config, images)
+                device = find_device(cell.config.device)
+                find_engine(cell.config, device, len(images.train), objective)
+                find_gemm(cell.config, device)
+            except UserError as error:
+                errors.append((cell, str(error)))
     return errors
 
 
@@ -73,53 +75,36 @@ def plan(work: Campaign) -> None:
 
 
 def announce(work: Campaign, todo: list[Run]) -> str:
-    """Return how many runs there are, and how many are to be done."""
+    """Return a line with the number of runs, and how many are still to be done."""
     total = f"{len(work.runs)} runs in {work.out}"
     return f"{total}, {len(todo)} to do" if todo else f"{total}, all finished"
 
 
 def ready(work: Campaign, spare: bool = False) -> tuple[list[Run], list[str]]:
-    """Return (runs that are to be done, a line on each cell that cannot be).
+    """Return (runs that are to be done, a line on each cell that cannot be run).
 
-    Args:
-        spare: leave such cells out (their data cannot be had, say), and do the others.
-
-    Raises:
-        SweepError: where a folder holds another run, and, unless `spare`, where a cell cannot be run; where nothing
-            can be written.
+    Unless such cells are to be left out (`spare`), they raise a SweepError.
     """
     todo = [run for run in work.runs if not finished(run)]
     bad = refused(list({run.cell.name: run.cell for run in todo}.values()))
     if bad and not spare:
         raise SweepError("; ".join(f"{cell.name}: {why}" for cell, why in bad))
     names = {cell.name for cell, _ in bad}
-    writable(work.out)
-    return [run for run in todo if run.cell.name not in names], [f"{cell.name}: {why}" for cell, why in bad]
-
-
-def writable(out: Path) -> None:
-    """Make the folder.
-
-    Raises:
-        SweepError: where no file can be written there.
-    """
     try:
-        out.mkdir(parents=True, exist_ok=True)
-        TemporaryFile(dir=out).close()
+        work.out.mkdir(parents=True, exist_ok=True)
+        TemporaryFile(dir=work.out).close()
     except OSError as error:
-        raise SweepError(f"cannot write to --out {out}: {error.strerror}") from None
+        raise SweepError(f"cannot write to --out {work.out}: {error.strerror}") from None
+    return [run for run in todo if run.cell.name not in names], [f"{cell.name}: {why}" for cell, why in bad]
 
 
 def run(
     todo: list[Run], failed: list[str], jobs: int = 1, threads: int | None = None, dask: str | None = None
 ) -> str | None:
-    """Do what is to be done; print a line for each run that ends, and how long the others take at its pace.
-
-    Args:
-        failed: lines on what cannot be done; what fails now is added.
+    """Do the runs; print a line for each that ends, with an estimate of the time that is left.
 
     Returns:
-        the lines on what went wrong as one text, or None.
+        the lines of `failed`, on runs that cannot be done, and a line on each run that fails, as one text; or None.
     """
     done: list[Outcome] = []
 
@@ -171,7 +156,7 @@ def report(work: Campaign) -> None:
 
 
 def beside(work: Campaign) -> dict[str, dict[str, dict[str, str]]]:
-    """Return a column of paired differences between runs that were scored on the same images."""
+    """Return a column of paired differences between runs that were scored on the same images, next to log p̂."""
     groups = table.differences(work.cells, work.folders)
     which = "first row" if len(groups) == 1 else "first row of the same images"
     found = {name: text for group in groups for name, text in group.items()}
@@ -179,13 +164,13 @@ def beside(work: Campaign) -> dict[str, dict[str, dict[str, str]]]:
 
 
 def what_bars_are(rows: list[Row]) -> str:
-    """Return the sentence on error bars below a picture."""
+    """Return the line about error bars below a picture."""
     most = max(row.seeds for row in rows)
     return f"bars: standard deviation over {most} seeds" if most > 1 else "bars: standard error over test images"
 
 
 def picture(rows: list[Row]) -> Figure:
-    """Draw curves where one axis is numeric, a line for each value of the others; else bars."""
+    """Draw curves over a numeric axis, one for each value of the other axes; or bars where no axis is numeric."""
     metrics = [name for name in table.shown(rows) if METRICS[name].drawn]
     axis = x_axis(rows)
     if axis is None:
@@ -204,19 +189,19 @@ def picture(rows: list[Row]) -> Figure:
 
 
 def x_axis(rows: list[Row]) -> str | None:
-    """Return the axis with the most values, of those whose values are numbers; None where there is none."""
+    """Return the numeric axis with the most values, or None."""
     values = {axis: list(dict.fromkeys(row.labels[axis] for row in rows)) for axis in rows[0].labels}
     numbers = [axis for axis, labels in values.items() if numeric(labels)]
     return max(numbers, key=lambda axis: len(values[axis]), default=None)
 
 
 def rate_distortion(rows: list[Row]) -> Figure | None:
-    """Draw the curve of a sweep over β alone, else None: of test images where they are measured, or of validation's."""
+    """Draw the curve of a sweep over β alone, on test images if they were measured, else on validation images."""
     if list(rows[0].labels) != ["beta"] or len(rows) < 2:
         return None
     pairs = ("rate", "distortion"), ("kl", "reconstruction")
     names = next((pair for pair in pairs if all(set(pair) <= set(row.metrics) for row in rows)), None)
-    if names is None:  # auto-encoders have no rate: their codes are points
+    if names is None:  # auto-encoders have no rate, as their codes are points
         return None
     rates, distortions = ([row.metrics[name].mean for row in rows] for name in names)
     if names[1] == "reconstruction":  # which is the distortion's negative

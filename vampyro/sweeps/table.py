@@ -29,7 +29,10 @@ METRICS = {column.name: column for column in COLUMNS}
 
 @dataclass(frozen=True)
 class Summary:
-    """A metric over the seeds of a cell: mean, deviation over seeds (None of one seed), error over images (or None)."""
+    """A metric over the seeds of a cell: mean, standard deviation over seeds, mean standard error over images.
+
+    `sd` is None for a single seed, `error` where no run has one.
+    """
 
     mean: float
     sd: float | None
@@ -38,22 +41,22 @@ class Summary:
 
     @property
     def standard_error(self) -> float | None:
-        """The standard error of the mean over seeds, sd/√n; of a single seed None."""
+        """The standard error of the mean over seeds, sd/√n, or None."""
         return None if self.sd is None else self.sd / math.sqrt(self.seeds)
 
     @property
     def bar(self) -> float | None:
-        """The length of an error bar: the deviation over seeds, of one seed the error over images, or None."""
+        """The length of an error bar: sd, or for a single seed the error over images."""
         return self.error if self.sd is None else self.sd
 
     def text(self, digits: int) -> str:
-        """Return mean ± deviation."""
+        """Return mean ± sd."""
         return f"{self.mean:.{digits}f}" + ("" if self.sd is None else f" ± {self.sd:.{digits}f}")
 
 
 @dataclass(frozen=True)
 class Row:
-    """A cell: {axis: label}, how many of its seeds are finished, {metric: Summary}, and what its likelihood is of."""
+    """A cell: {axis: label}, the number of finished seeds, {metric: Summary}, and the quantity that is estimated."""
 
     labels: dict[str, str]
     seeds: int
@@ -62,15 +65,15 @@ class Row:
 
     @property
     def name(self) -> str:
-        """Its labels, as published metrics name them."""
+        """The labels, as published metrics name them."""
         return " / ".join(self.labels.values())
 
 
 @dataclass(frozen=True)
 class RunMetrics:
-    """{metric: value} of a finished run, {metric: its error over images} and what its likelihood is of.
+    """{metric: value} of a finished run, {metric: its standard error over images}, and the quantity that is estimated.
 
-    Reconstruction and KL are those of the best epoch's validation; all others of the test images.
+    Reconstruction and KL are those of validation in the best epoch. All others are of the test images.
     """
 
     values: dict[str, float]
@@ -79,7 +82,7 @@ class RunMetrics:
 
 
 def metrics_of(folder: Path) -> RunMetrics | None:
-    """Return the metrics of the run in a folder, None where it is not finished or a file is damaged."""
+    """Return the metrics of the run in a folder; None where it is not finished or a file is damaged."""
     try:
         results = Results.read(folder)
         test, fit, best, scores = results.test, results.fit, results.best_epoch, results.scores()
@@ -100,7 +103,7 @@ def metrics_of(folder: Path) -> RunMetrics | None:
 
 
 def over_images(values: numpy.ndarray) -> float | None:
-    """Return the standard error of the mean over images, or None of a single one.
+    """Return the standard error of the mean over images, or None for a single one.
 
     >>> over_images(numpy.array([1.0, 2.0, 3.0])), over_images(numpy.array([1.0]))
     (0.5773502691896258, None)
@@ -109,15 +112,7 @@ def over_images(values: numpy.ndarray) -> float | None:
 
 
 def rows(cells: Sequence[Cell], folders: Sequence[Sequence[Path]]) -> list[Row]:
-    """Return a row for each cell that has a finished run.
-
-    Args:
-        cells: of the sweep.
-        folders: for each, the folders of its seeds.
-
-    >>> rows([], [])
-    []
-    """
+    """Return a row for each cell that has a finished run; `folders` are those of each cell's seeds."""
     made = []
     for cell, places in zip(cells, folders, strict=True):
         found = [metrics for metrics in map(metrics_of, places) if metrics is not None]
@@ -135,7 +130,7 @@ def summarise(values: Sequence[float], errors: Sequence[float | None] = ()) -> S
 
     >>> summarise([1.0, 2.0, 3.0], [0.3, 0.3, 0.3])
     Summary(mean=2.0, sd=1.0, error=0.3, seeds=3)
-    >>> summarise([1.0, math.nan], [0.3, None])  # of what is no number there is no deviation
+    >>> summarise([1.0, math.nan], [0.3, None])  # NaN has no standard deviation
     Summary(mean=nan, sd=None, error=0.3, seeds=2)
     """
     known = [error for error in errors if error is not None]
@@ -144,12 +139,12 @@ def summarise(values: Sequence[float], errors: Sequence[float | None] = ()) -> S
 
 
 def heights(rows: Sequence[Row], metric: str) -> dict[str, tuple[float, float | None]]:
-    """Return {row's name: (mean, what its error bar shows)} of the rows that have the metric."""
+    """Return {row's name: (mean, length of its error bar)} of the rows that have the metric."""
     return {row.name: (found.mean, found.bar) for row in rows if (found := row.metrics.get(metric))}
 
 
 def title(metric: str, rows: Sequence[Row]) -> str:
-    """Return the title of a metric of these rows: a conditional run's likelihood is that of the image given its label.
+    """Return the title of a metric; the likelihood of a conditional run is log p̂(x | y).
 
     >>> title("log_likelihood", [Row({}, 1, {}), Row({}, 1, {}, "log p(x | y)")])
     'log p̂(x) or log p̂(x | y), nats'
@@ -168,12 +163,9 @@ def markdown(
     metrics: Sequence[str] | None = None,
     beside: dict[str, dict[str, dict[str, str]]] | None = None,
 ) -> str:
-    """Return the table for a person: mean ± deviation over seeds; log p̂ with its error over images besides.
+    """Return the table in Markdown: mean ± sd over seeds, and for log p̂ also its standard error over images.
 
-    Args:
-        rows: of the table.
-        metrics: names, or None for all there are.
-        beside: {metric: {title: {row's name: text}}}, further columns to the right of a metric's.
+    `beside` is {metric: {title: {row's name: text}}}: more columns to the right of a metric's.
     """
     metrics, beside = metrics or shown(rows), beside or {}
     axes = list(rows[0].labels) if rows else []
@@ -197,11 +189,7 @@ def markdown(
 
 
 def as_csv(rows: Sequence[Row]) -> str:
-    """Return the table for programs.
-
-    Of every metric it has the mean, the deviation over seeds and the standard error of the mean over seeds, and of
-    log p̂ and the ELBO the standard error over images.
-    """
+    """Return the table as CSV, with standard errors over seeds, and over images for log p̂ and the ELBO."""
     metrics, text = shown(rows), io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     parts = [(name, part) for name in metrics for part in ("mean", "sd", "standard_error", "error")]
@@ -214,22 +202,18 @@ def as_csv(rows: Sequence[Row]) -> str:
     return text.getvalue()
 
 
-COMMON = ("dataset", "binarize", "likelihood", "sha256")  # what two runs' log-likelihoods have to share to be compared
+COMMON = ("dataset", "binarize", "likelihood", "sha256")  # settings that comparable log-likelihoods share
 
 
 def differences(cells: Sequence[Cell], folders: Sequence[Sequence[Path]]) -> list[dict[str, str]]:
-    """Return {cell's name: "+0.32 ± 0.05"}: mean log p̂ of a cell less that of the first, over images and seeds.
+    """Return {cell's label: "+0.32 ± 0.05"}, mean log p̂ of each cell minus that of the first, paired by image.
 
-    Its error is over images, which are hard for one model where they are hard for all, so that of one seed it is much
-    smaller than either row's; and over seeds, where there are several.
-
-    Args:
-        cells: of the sweep.
-        folders: for each, the folders of its seeds.
+    The error is over images and, where there are several, over seeds. An image that is hard for one model is hard for
+    all, so the error of one seed is much smaller than either row's.
 
     Returns:
-        such a dict for each set of images (and for log p(x) and log p(x | y) of the same) that two cells or more were
-        scored on; a cell whose seeds were not all scored on the same is in none.
+        one such dict for each set of images and quantity, log p(x) or log p(x | y), on which at least two cells were
+        scored. A cell whose seeds were scored on different images is left out.
     """
     found: dict[str, dict[str, numpy.ndarray]] = {}
     for cell, places in zip(cells, folders, strict=True):
@@ -250,7 +234,7 @@ def differences(cells: Sequence[Cell], folders: Sequence[Sequence[Path]]) -> lis
 
 
 def against(scores: numpy.ndarray, first: numpy.ndarray) -> str:
-    """Return the mean paired difference ± its error; both are (seeds, images).
+    """Return the mean paired difference ± its error; both arguments are (seeds, images).
 
     >>> one = numpy.array([[1.0, 2.0, 3.0]])
     >>> against(one, 0 * one), against(one, one), against(numpy.array([[1.0, 2], [3, 4]]), numpy.zeros((2, 2)))
