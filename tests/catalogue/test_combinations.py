@@ -38,7 +38,7 @@ def build(objective="elbo", **parts):
 def check(tmp_path=None, **parts):
     """A finite loss, a gradient for every parameter, samples and a score.
 
-    With `tmp_path` also the same loss with stock Pyro, if the objective supports it, and the same samples from a checkpoint.
+    With `tmp_path` also the same loss with stock Pyro, if the objective supports it, and samples from a checkpoint.
     """
     x = images(parts.get("likelihood", "bernoulli").split(":")[0], parts.get("condition", "none"))
     losses, after = [], []
