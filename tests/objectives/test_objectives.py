@@ -64,13 +64,14 @@ def test_analytic_kl_is_the_closed_form():
 def test_analytic_elbo_has_the_same_mean_and_less_noise(model):
     model, guide, both, x = programs(model)
     both.requires_grad_(False)
+    copies, x = 20, x.repeat(20, *[1] * (x.ndim - 1))
 
     def draws(objective):
-        return torch.stack([objective.differentiable_loss(model, guide, x) for _ in range(2000)])
+        return torch.stack([objective.differentiable_loss(model, guide, x) / copies for _ in range(100)])
 
     torch.manual_seed(0)
     sampled, analytic = draws(Trace_ELBO()), draws(TraceMeanField_ELBO())
-    error = ((sampled.var() + analytic.var()) / 2000).sqrt()
+    error = ((sampled.var() + analytic.var()) / 100).sqrt()
     assert abs(sampled.mean() - analytic.mean()) < 4 * error
     assert analytic.var() < sampled.var()
 

@@ -302,8 +302,10 @@ def test_the_score_function_of_one_image_is_that_by_hand(model):
     assert found["2.1.weight"].abs().sum() > 0
 
 
-@pytest.mark.parametrize("engine", ["svi", "eager", "compiled"])
-@pytest.mark.parametrize("objective", ["elbo:score", "elbo:analytic:score"])
+@pytest.mark.parametrize(
+    ("objective", "engine"),
+    [("elbo:score", "svi"), ("elbo:score", "eager"), ("elbo:analytic:score", "eager"), ("elbo:score", "compiled")],
+)
 def test_a_short_last_batch_of_one_image_trains(objective, engine):
     spec = specs.parse("objective", objective)
     model, guide = assemble(posterior="bernoulli", hidden=(8,), latent=BITS, shape=SHAPE)
