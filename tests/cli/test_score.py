@@ -15,8 +15,8 @@ from vampyro.catalogue.assemble import ex_post
 from vampyro.catalogue.saving import load
 from vampyro.distributions import DiagonalNormal
 from vampyro.likelihood import score
-from vampyro.reports.section import Subject
 from vampyro.reports.sections import SECTIONS, outliers
+from vampyro.reports.subject import Subject
 from vampyro.runs import scoring
 from vampyro.training.checkpoint import digest, load_checkpoint, save_checkpoint
 
@@ -81,7 +81,7 @@ def test_what_one_measure_cannot_do_costs_no_other(run, capsys, monkeypatch):
     def fail(*args, **kwargs):
         raise ValueError("decompose expects at least two images")
 
-    monkeypatch.setattr("vampyro.diagnostics.decompose", fail)
+    monkeypatch.setattr("vampyro.reports.sections.elbo.decompose", fail)
     assert "not measured: elbo" in call("score", run, "--images", 1, "--samples", 30, "--measures", "likelihood,elbo")
     assert "at least two images" in capsys.readouterr().out
     measures = json.loads((run / "results.json").read_text())["measures"]["own"]
@@ -198,8 +198,8 @@ def test_images_of_the_other_set_are_drawn_too(monkeypatch):
         seen.append((255 * x[:, 0, 0, 0]).round())
         return SimpleNamespace(log_likelihood=x.mean((1, 2, 3)))
 
-    monkeypatch.setattr("vampyro.likelihood.score", scored)
-    monkeypatch.setattr("vampyro.runs.run_plots.reconstruction", lambda model, guide, x: SimpleNamespace(mean=x))
+    monkeypatch.setattr(outliers, "score", scored)
+    monkeypatch.setattr(outliers, "reconstruction", lambda model, guide, x: SimpleNamespace(mean=x))
     settings = {"split": "test", "count": 30, "draw_seed": 0, "samples": 5, "seed": 0, "other": "more"}
     more = by_class("more", 256)
     subject = Subject(None, None, by_class("sorted", 200), {"seed": 0}, settings, None, None, more)

@@ -342,7 +342,9 @@ def test_the_status_of_one_that_was_stopped(stop, status, dataset, tmp_path, her
 
 
 def test_a_measure_that_is_not_possible_is_said_once_and_the_rest_kept(dataset, tmp_path, here, capsys, monkeypatch):
-    monkeypatch.setattr("vampyro.diagnostics.decompose", Mock(side_effect=ValueError("decompose expects more images")))
+    monkeypatch.setattr(
+        "vampyro.reports.sections.elbo.decompose", Mock(side_effect=ValueError("decompose expects more images"))
+    )
     more = ["--vary", "latent=2", "--test-images", 1, "--measures", "likelihood,elbo"]
     assert sweep(dataset, tmp_path / "out", *more) is None
     printed = capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""report.html: what was measured of a run, in one file that needs nothing else."""
+"""report.html: the measures of a run in one file, pictures included."""
 
 import base64
 import json
@@ -15,32 +15,28 @@ from vampyro.reports.sections import SECTIONS
 from vampyro.runs.folder import Folder
 
 TEMPLATE = Path(__file__).with_name("report.html.jinja")
-
-
-SHOWN = "dataset model net hidden latent likelihood prior posterior flow condition objective beta seed".split()
-
-
+SETTINGS = "dataset model net hidden latent likelihood prior posterior flow condition objective beta seed".split()
 MEASURE = {"figures": dict, "settings": dict, "notes": list, "tables": list, "pictures": list, "seconds": float}
-
-
-OWN = ("samples.png", "reconstructions.png", "analogies.png", "pseudo_inputs.png", "film.png", "curves.png")
+PICTURES = ("samples.png", "reconstructions.png", "analogies.png", "pseudo_inputs.png", "film.png", "curves.png")
 
 
 def write_report(folder: Folder, name: str, place: Path, config: Mapping[str, Any], command: str) -> None:
     """Write a page into the run's folder, under that name: the measures in `place`, then its pictures."""
-    sections = []
-    for section, row in SECTIONS.items():
-        content = read_measure(place / f"{section}.json")
-        if content is not None:
-            pictures = shots(place, content["pictures"])
-            rows, how = flat(content["figures"]), flat(content["settings"])
-            sections.append(
-                content | {"name": section, "what": row.help, "pictures": pictures, "rows": rows, "how": how}
-            )
-    # Under another prior than the run's own there are other samples.
-    own = [next(iter(shots(place, [file]) + shots(folder.path, [file])), None) for file in OWN]
-    own = [picture for picture in own if picture]
-    settings = {key.replace("_", " "): shown(config[key]) for key in SHOWN if key in config}
+    sections = [
+        content
+        | {
+            "name": section,
+            "what": row.help,
+            "pictures": encoded(place, content["pictures"]),
+            "rows": flat(content["figures"]),
+            "how": flat(content["settings"]),
+        }
+        for section, row in SECTIONS.items()
+        if (content := read_measure(place / f"{section}.json")) is not None
+    ]
+    # Under another prior than the run's own there are other samples, which come first.
+    own = [picture for file in PICTURES for picture in (encoded(place, [file]) or encoded(folder.path, [file]))]
+    settings = {key.replace("_", " "): shown(config[key]) for key in SETTINGS}
     page = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(
         TEMPLATE.read_text(encoding="utf-8")
     )
@@ -58,7 +54,7 @@ def write_report(folder: Folder, name: str, place: Path, config: Mapping[str, An
 
 
 def read_measure(path: Path) -> dict[str, Any] | None:
-    """Return a measure as it lies in a folder, or None where there is none, or none that can be read."""
+    """Return the contents of a measure's file, or None where there is none that can be read."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         content["settings"]["checkpoint"], [(*header, *rows) for _, header, rows in content["tables"]]
@@ -68,8 +64,8 @@ def read_measure(path: Path) -> dict[str, Any] | None:
         return None
 
 
-def shots(folder: Path, names: Iterable[str]) -> list[tuple[str, str]]:
-    """Return [(name, data URL)] of the PNGs among those files that lie in the folder itself, and of no other file."""
+def encoded(folder: Path, names: Iterable[str]) -> list[tuple[str, str]]:
+    """Return [(name, data URL)] of those files that are PNGs in the folder itself."""
     found = []
     for name in names:
         path = folder / str(name)
@@ -79,7 +75,7 @@ def shots(folder: Path, names: Iterable[str]) -> list[tuple[str, str]]:
 
 
 def shown(value: object) -> str:
-    """Return a setting or a figure, with as many digits as one reads."""
+    """Return a setting or a number as text of a few digits."""
     if isinstance(value, list):
         return ", ".join(map(shown, value))
     if isinstance(value, float):
@@ -88,7 +84,7 @@ def shown(value: object) -> str:
 
 
 def flat(figures: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    """Return [(name, value)] of nested figures; lists, which are for programs, left out."""
+    """Return [(name, value)] of nested figures without lists, which are for programs."""
     rows: list[tuple[str, str]] = []
     for name, value in figures.items():
         name = prefix + str(name).replace("_", " ")

@@ -1,4 +1,4 @@
-"""A finished run, measured: its likelihood again, and whatever else `vampyro.reports.sections` knows."""
+"""Measure a finished run: its likelihood again, and the other measures of `vampyro.reports.sections`."""
 
 import importlib
 import sys
@@ -10,12 +10,13 @@ from typing import Any
 
 import torch
 
-from vampyro.memory import CapacityError, memory_for
+from vampyro.errors import CapacityError
+from vampyro.memory import memory_for
 from vampyro.programs.layout import points_of
 from vampyro.programs.randomness import seeded
 from vampyro.reports.html import read_measure, write_report
-from vampyro.reports.section import Measured, Subject
 from vampyro.reports.sections import SECTIONS
+from vampyro.reports.subject import Measured, Subject
 from vampyro.runs.device import check_samples, find_device, joined
 from vampyro.runs.folder import Folder, Reader
 from vampyro.runs.results import FolderError, read_content
@@ -23,10 +24,8 @@ from vampyro.runs.run_plots import sample_grid
 from vampyro.runs.scoring import load_other, quantity, trained
 from vampyro.training.distributed import ProcessError
 
-EVERY = ("split", "count", "draw_seed", "seed", "checkpoint")  # settings that every measure depends on
-
-
-POINTS = "The guide's latents are points: what is said of densities here is said of a Normal proposal in their place."
+SHARED_SETTINGS = ("split", "count", "draw_seed", "seed", "checkpoint")  # that every measure depends on
+POINTS = "The guide's latents are points: densities here are those of a Normal proposal in their place."
 
 
 def rescore(
@@ -34,20 +33,15 @@ def rescore(
 ) -> dict[str, str]:
     """Print the results of each measure, and write them: measures/NAME.json with pictures, results.json, report.html.
 
-    A measure that stands there with the same settings is not made again.
+    A measure that is there with the same settings is not made again.
 
     Args:
-        run: the folder.
-        measures: names of `vampyro.reports.sections.SECTIONS`.
         command: as it was typed, for the report.
         prior: `own`, `aggregate` or `gmm:K`.
-        given: samples, seed, data_dir in place of the run's; split, count, draw_seed, other.
+        given: samples, seed and data_dir in place of the run's; split, count, draw_seed, temperatures and other.
 
     Returns:
         {name: why} of the measures that were not possible; results.json has that too, under "not measured".
-
-    Raises:
-        UserError: for what a user can fix.
     """
     device = find_device(device)
     processes = joined(device)
@@ -71,7 +65,7 @@ def rescore(
     with redirect_stdout(sys.stdout if processes.leads else StringIO()):
         print(f"{images}\n{model.prior} · flow {config['flow']} · {device}")
         if config["condition"] == "label":
-            print(f"what is called log p(x) below is {quantity(config)}, y being the image's own label")
+            print(f"log p(x) below stands for {quantity(config)}, where y is the label of the image")
         for name in (name for name in SECTIONS if name in measures):
             if processes.leads or SECTIONS[name].distributed:
                 print(f"\n{name}")
@@ -79,7 +73,7 @@ def rescore(
                     print("\n".join(_measured(subject, name)["notes"]))
                 except (CapacityError, ProcessError):
                     raise
-                # One measure that is not possible is no reason to lose the others.
+                # One measure that is not possible does not cost the others.
                 except (ValueError, FloatingPointError) as error:
                     failed[name] = str(error)
                     print(f"not measured: {error}")
@@ -95,10 +89,10 @@ def rescore(
 
 
 def _measured(subject: Subject, name: str) -> dict[str, Any]:
-    """Return what lies there, or what is measured now and written."""
+    """Return the measure from its file, where that has the same settings; else measure and write it."""
     folder, path = subject.folder, subject.folder.path / f"{name}.json"
     section = SECTIONS[name]
-    settings = {key: subject.settings[key] for key in (*EVERY, *section.settings) if key in subject.settings}
+    settings = {key: subject.settings[key] for key in (*SHARED_SETTINGS, *section.settings) if key in subject.settings}
     before = read_measure(path)
     before = subject.processes.shared(before) if section.distributed else before
     if before is not None and before["settings"] == settings:
@@ -122,9 +116,9 @@ def _measured(subject: Subject, name: str) -> dict[str, Any]:
 
 
 def collect(folder: Folder, place: Folder, prior: str, checkpoint: str, failed: dict[str, str]) -> None:
-    """Write every measure's figures and settings into results.json, under "measures"; those of an older checkpoint go.
+    """Write the figures and settings of every measure into results.json; delete those of an older checkpoint.
 
-    Of one that was not possible, now or before, there is why: {"not measured": …}.
+    A measure that was not possible, now or before, has a reason instead: {"not measured": …}.
     """
     figures = {}
     for path in sorted(place.path.glob("*.json")):
@@ -141,6 +135,6 @@ def collect(folder: Folder, place: Folder, prior: str, checkpoint: str, failed: 
             figures.setdefault(name, content)
     try:
         results = read_content(folder.path)
-    except FolderError:  # nothing of ours
+    except FolderError:  # not the results of a run
         results = {}
     folder.write("results.json", results | {"measures": before | {prior: figures}})

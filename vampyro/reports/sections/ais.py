@@ -1,26 +1,17 @@
-"""A second opinion on log p(x), in which the guide has no part."""
+"""An estimate of log p(x) that does not use the guide."""
 
 import math
-from operator import itemgetter
 
-from vampyro.reports.section import Column, Measured, Section, Subject
+from tqdm import tqdm
+
+from vampyro.likelihood import ais, bdmc, score
+from vampyro.programs.estimate import Estimate, counted, or_none, standard_error
+from vampyro.reports.subject import Measured, Subject
 
 IMAGES, CHAINS = 10, 8
 
-SECTION = Section(
-    position=6,
-    help="log p̂(x) of a few images by annealed importance sampling, and bidirectional bounds",
-    settings=("samples", "proposal", "temperatures"),
-    columns=(Column("difference", "annealed less importance sampling, nats", 3, itemgetter("difference")),),
-)
-
 
 def measure(subject: Subject) -> Measured:
-    from tqdm import tqdm
-
-    from vampyro.likelihood import ais, bdmc, score
-    from vampyro.programs.estimate import Estimate, counted, or_none, standard_error
-
     few, settings = subject.few(IMAGES), subject.settings
     x = few.x
     how = {"chains": CHAINS, "temperatures": settings["temperatures"], "seed": settings["seed"]}
@@ -37,29 +28,23 @@ def measure(subject: Subject) -> Measured:
         "difference_standard_error": or_none(standard_error(apart)),
         "bounds": bounds.summary(),
     }
-    method = (
-        f"by a sum over all {weighed.samples} codes"
-        if weighed.exact
-        else f"by importance sampling from the guide ({weighed.samples} samples)"
-    )
+    if weighed.exact:
+        method, verdict = f"by a sum over all {weighed.samples} codes", "the sum is exact."
+    else:
+        method = f"by importance sampling from the guide ({weighed.samples} samples)"
+        higher = "annealed" if apart.mean() > 0 else "importance-sampling"
+        verdict = f"both are lower bounds in expectation, so the {higher} estimate is the better one."
     error = " (the error of importance sampling is unknown)" if math.isnan(noise) else f" ± {noise:.3f}"
-    higher = "annealed" if apart.mean() > 0 else "importance-sampling"
     notes = [
         f"log p̂(x) of {counted(len(x), 'image')}: {annealed.log_likelihood.mean():.2f} by annealed importance sampling "
         f"({CHAINS} chains, {annealed.temperatures} temperatures), {weighed.log_likelihood.mean():.2f} {method}. "
-        f"Difference {apart.mean():+.3f} nats{error}; "
-        + (
-            "the sum is exact."
-            if weighed.exact
-            else f"both are lower bounds in expectation, so the {higher} estimate is the better one."
-        ),
-        f"On images that the model drew, the annealed estimate lies between bounds {bounds.gap.mean():.3f} ± "
+        f"Difference {apart.mean():+.3f} nats{error}; {verdict}",
+        f"On images sampled from the model, the annealed estimate lies between bounds {bounds.gap.mean():.3f} ± "
         f"{bounds.standard_error:.3f} nats apart.",
     ]
     rows = [
         (int(i), f"{a:.2f}", f"{w:.2f}", f"{a - w:+.2f}", f"{k:.2f}")
         for i, a, w, k in zip(few.index, annealed.log_likelihood, weighed.log_likelihood, weighed.pareto_k)
     ]
-    return Measured(
-        metrics, {}, notes, [("image by image", ("image", "annealed", "importance", "difference", "k̂"), rows)]
-    )
+    header = ("image", "annealed", "importance", "difference", "k̂")
+    return Measured(metrics, notes=notes, tables=[("image by image", header, rows)])

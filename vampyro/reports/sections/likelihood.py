@@ -1,20 +1,14 @@
-"""log p̂(x) by importance sampling, as the main job reports it, of any split with any number of samples."""
+"""log p̂(x) by importance sampling, as training reports it, for any split and any number of samples."""
 
-from vampyro.reports.section import Measured, Section, Subject
+from vampyro import plots
+from vampyro.likelihood.scores import sizes
+from vampyro.reports.subject import Measured, Subject
+from vampyro.runs.scoring import Partial, scored, sentence, summary
 
-SECTION = Section(
-    position=1,
-    help="log p̂(x) by importance sampling, with its errors, k̂ and convergence",
-    settings=("samples", "proposal"),
-    distributed=True,
-)
+ARRAYS = ("log_likelihood", "elbo", "ess", "pareto_k", "monte_carlo_error")
 
 
 def measure(subject: Subject) -> Measured:
-    from vampyro import plots
-    from vampyro.likelihood.scores import sizes
-    from vampyro.runs.scoring import Partial, scored, sentence, summary
-
     settings, processes, guide = subject.settings, subject.processes, subject.scoring_guide
     partial = Partial(
         subject.folder.path / f"likelihood.partial-{processes.rank}.npz",
@@ -30,15 +24,9 @@ def measure(subject: Subject) -> Measured:
     if result.exact:
         return Measured(metrics, notes=[note])
     steps = list(zip(sizes(settings["samples"]), result.curve.mean(-1).tolist()))
-    return Measured(
-        metrics,
-        pictures={
-            "convergence": plots.convergence(steps),
-            "pareto_k": plots.pareto_k(result.pareto_k, result.pareto_limit),
-        },
-        notes=[note],
-        tables=[("the mean from fewer of the same weights", ("samples", "nats"), [(n, f"{v:.3f}") for n, v in steps])],
-    )
-
-
-ARRAYS = ("log_likelihood", "elbo", "ess", "pareto_k", "monte_carlo_error")
+    pictures = {
+        "convergence": plots.convergence(steps),
+        "pareto_k": plots.pareto_k(result.pareto_k, result.pareto_limit),
+    }
+    rows = [(n, f"{v:.3f}") for n, v in steps]
+    return Measured(metrics, pictures, [note], [("the mean from fewer of the same weights", ("samples", "nats"), rows)])

@@ -1,28 +1,20 @@
-"""Whether log p̂(x) tells images of the data from others, and what becomes of noisy ones."""
+"""Detection of noise and of another data set by log p̂(x), and the reconstructions of their images."""
 
-from vampyro.reports.section import Column, Measured, Section, Subject
+import torch
 
-MOST = 500  # images of each kind
+from vampyro import plots
+from vampyro.likelihood import score
+from vampyro.metrics import auroc, noise_images
+from vampyro.programs.randomness import seeded
+from vampyro.reports.subject import Measured, Subject
+from vampyro.runs.run_plots import reconstruction
+from vampyro.runs.scoring import drawn
 
-SECTION = Section(
-    position=5,
-    help="log p̂(x) of noise and of another data set beside the test images'",
-    settings=("samples", "proposal", "other"),
-    columns=(Column("auroc", "AUROC against noise", 3, lambda metrics: metrics["noise"]["auroc"]),),
-)
+MAX_IMAGES = 500  # of each kind
 
 
 def measure(subject: Subject) -> Measured:
-    import torch
-
-    from vampyro import plots
-    from vampyro.likelihood import score
-    from vampyro.metrics import auroc, noise_images
-    from vampyro.programs.randomness import seeded
-    from vampyro.runs.run_plots import reconstruction
-    from vampyro.runs.scoring import drawn
-
-    few, settings = subject.few(MOST), subject.settings
+    few, settings = subject.few(MAX_IMAGES), subject.settings
     x = few.x
     shape, ours = subject.images.image_shape, subject.images
     others = {"noise": noise_images(shape, len(x), seed=settings["seed"], values=ours.values)}
@@ -43,11 +35,11 @@ def measure(subject: Subject) -> Measured:
         with torch.no_grad(), seeded(settings["seed"], device=x.device):
             rebuilt = reconstruction(subject.model, subject.guide, images[:20]).mean
         pictures[f"{name}_rebuilt"] = plots.reconstructions(ours.pictures(images[:20]), rebuilt)
-        likelier = ("" if abs(area - 0.5) > 0.4 else "hardly ") + ("rarer" if area >= 0.5 else "likelier")
+        likelier = ("" if abs(area - 0.5) > 0.4 else "slightly ") + ("less" if area >= 0.5 else "more")
         notes.append(
-            f"{name}: log p̂(x) {theirs.mean():.1f} beside {own.mean():.1f} nats of the data; AUROC {area:.3f}: "
-            f"the model finds it {likelier} than what it was trained for."
+            f"{name}: log p̂(x) {theirs.mean():.1f} nats, and {own.mean():.1f} of the data; AUROC {area:.3f}: "
+            f"the model finds {name} {likelier} likely than the data."
         )
     if ours.classes is not None:
-        notes.append("Each of them was given the label of an image of the data, since log p(x | y) needs one.")
+        notes.append("Each of these images was given the label of an image of the data, as log p(x | y) needs one.")
     return Measured(metrics, pictures, notes)

@@ -1,78 +1,57 @@
-"""What a classifier says of samples and reconstructions, and whether samples are copies."""
-
-from __future__ import annotations
+"""Classes of samples and reconstructions by a classifier, and the training images nearest to samples."""
 
 from collections.abc import Sequence
-from operator import itemgetter
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from vampyro.reports.section import Column, Measured, Section, Subject
+import torch
 
-if TYPE_CHECKING:
-    from vampyro.data import ImageSet
+from vampyro import data, plots
+from vampyro.metrics import (
+    accuracy,
+    cached_classifier,
+    class_distribution,
+    classifier_frechet_distance,
+    entropy,
+    nearest,
+    total_variation,
+)
+from vampyro.programs.randomness import seeded
+from vampyro.reports.subject import Measured, Subject
+from vampyro.runs.run_plots import generated, reconstruction
 
 SAMPLES = 5000
-
+BATCH = 500  # images at a time
 SHOWN = 18
 
 
-SECTION = Section(
-    position=4,
-    gradients=False,
-    help="what a classifier and a Fréchet distance say of samples and reconstructions; nearest training images",
-    columns=(
-        Column("frechet", "Fréchet distance (classifier)", 2, itemgetter("classifier_frechet_distance"), drawn=True),
-        Column("total_variation", "classes' distance from uniform", 3, itemgetter("class_total_variation")),
-        Column("entropy", "entropy of classes, nats", 3, itemgetter("class_entropy")),
-        Column("reconstruction_accuracy", "accuracy on reconstructions", 3, itemgetter("reconstruction_accuracy")),
-    ),
-)
-
-
 def measure(subject: Subject) -> Measured:
-    import torch
-
-    from vampyro import plots
-    from vampyro.metrics import (
-        accuracy,
-        cached_classifier,
-        class_distribution,
-        classifier_frechet_distance,
-        entropy,
-        nearest,
-        total_variation,
-    )
-    from vampyro.programs.randomness import seeded
-    from vampyro.runs.run_plots import generated, reconstruction
-
-    with seeded(subject.settings["seed"], device=subject.x.device):
+    classes, device = subject.images.classes, subject.x.device
+    with seeded(subject.settings["seed"], device=device):
         seen = (lambda fn: fn.sample()) if subject.images.binary else (lambda fn: fn.mean)  # grey noise is no grey
-        asked: Sequence[Any] = [None] * (SAMPLES // 500)
-        classes = subject.images.classes
+        asked: Sequence[Any] = [None] * (SAMPLES // BATCH)
         if classes is not None:  # each as often as any other
-            asked = (torch.arange(500 * len(asked), device=subject.x.device) % classes).split(500)
-        samples = torch.cat([seen(generated(subject.model, 500, y)) for y in asked])
-        rebuilt = torch.cat([seen(reconstruction(subject.model, subject.guide, x)) for x in subject.x.split(500)])
+            asked = (torch.arange(BATCH * len(asked), device=device) % classes).split(BATCH)
+        samples = torch.cat([seen(generated(subject.model, BATCH, y)) for y in asked])
+        rebuilt = torch.cat([seen(reconstruction(subject.model, subject.guide, x)) for x in subject.x.split(BATCH)])
     training = subject.images.unlabelled().images("train")
     found = nearest(samples[:SHOWN], training, k=2)
-    metrics: dict[str, Any] = {"nearest_distance": found.distances[:, 0].mean().item()}
-    notes = []
-    pictures = {"nearest": plots.beside_nearest(samples[:SHOWN], training[found.indices])}
+    near = found.distances[:, 0].mean().item()
     own = nearest(subject.images.pictures(subject.few(SHOWN).x), training, k=1).distances[:, 0].mean().item()
-    metrics["nearest_distance_of_data"] = own
-    notes.append(
-        f"The nearest training image lies {metrics['nearest_distance']:.2f} from a sample and {own:.2f} from an image "
-        "that was not trained on: samples much nearer than that would be copies."
-    )
+    metrics: dict[str, Any] = {"nearest_distance": near, "nearest_distance_of_data": own}
+    pictures = {"nearest": plots.beside_nearest(samples[:SHOWN], training[found.indices])}
+    notes = [
+        f"The mean distance to the nearest training image is {near:.2f} for samples and {own:.2f} for images that were "
+        "not trained on: samples much nearer than that would be copies."
+    ]
     images = labelled(subject)
     if images is None:
-        notes.append(
+        lacking = (
             f"{subject.images.name} lacks labels for training or testing, so there is no classifier of its classes."
         )
-        return Measured(metrics, pictures, notes)
-    classifier = cached_classifier(images).to(samples.device)
+        return Measured(metrics, pictures, [*notes, lacking])
+    classifier = cached_classifier(images).to(device)
     shares = class_distribution(classifier, samples)
-    held = accuracy(classifier, images.images("test").to(samples.device), images.labels_of("test").to(samples.device))
+    held = accuracy(classifier, images.images("test").to(device), images.labels_of("test").to(device))
     metrics |= {
         "classifier": {"trained_on": images.name, "accuracy": held},
         "class_shares": shares.tolist(),
@@ -81,38 +60,34 @@ def measure(subject: Subject) -> Measured:
     }
     pictures["classes"] = plots.class_bars(shares)
     notes.append(
-        f"A classifier with {held:.1%} on test images sees the classes of samples {total_variation(shares):.3f} from "
-        f"uniform (total variation), with an entropy of {entropy(shares):.3f} nats."
+        f"The classes of samples are {total_variation(shares):.3f} from uniform (total variation), with an entropy of "
+        f"{entropy(shares):.3f} nats, by a classifier with an accuracy of {held:.1%} on test images."
     )
     if classes is not None:
         metrics["label_accuracy"] = accuracy(classifier, samples, torch.cat(list(asked)))
-        notes.append(f"It reads the class that was asked for in {metrics['label_accuracy']:.1%} of samples.")
+        notes.append(f"It finds the requested class in {metrics['label_accuracy']:.1%} of samples.")
     if subject.labels is not None:
         metrics["reconstruction_accuracy"] = accuracy(classifier, rebuilt, subject.labels)
-        notes.append(f"It reads the right class in {metrics['reconstruction_accuracy']:.1%} of reconstructions.")
+        notes.append(f"It finds the right class in {metrics['reconstruction_accuracy']:.1%} of reconstructions.")
     halves = training[torch.randperm(len(training), generator=torch.Generator().manual_seed(0)).to(training.device)]
     count = min(len(samples), len(halves) // 2)
     try:
-        metrics["classifier_frechet_distance"] = classifier_frechet_distance(
-            classifier, halves[:count], samples[:count]
-        )
-        metrics["classifier_frechet_distance_of_data"] = classifier_frechet_distance(
-            classifier, halves[:count], halves[count : 2 * count]
-        )
-        notes.append(
-            f"Fréchet distance on that classifier's features (not the Inception FID) of {count} samples to as many "
-            f"training images: {metrics['classifier_frechet_distance']:.2f}; between halves of the training images "
-            f"{metrics['classifier_frechet_distance_of_data']:.2f}."
+        theirs, ours = (
+            classifier_frechet_distance(classifier, halves[:count], others)
+            for others in (samples[:count], halves[count : 2 * count])
         )
     except ValueError as error:
-        notes.append(f"No Fréchet distance: {error}.")
+        return Measured(metrics, pictures, [*notes, f"No Fréchet distance: {error}."])
+    metrics |= {"classifier_frechet_distance": theirs, "classifier_frechet_distance_of_data": ours}
+    notes.append(
+        f"The Fréchet distance of {count} samples to as many training images, on the features of that classifier (not "
+        f"the Inception FID), is {theirs:.2f}; between halves of the training images it is {ours:.2f}."
+    )
     return Measured(metrics, pictures, notes)
 
 
-def labelled(subject: Subject) -> ImageSet | None:
-    """Return the images with their labels, or others of the same kind that have some, or None."""
-    from vampyro import data
-
+def labelled(subject: Subject) -> data.ImageSet | None:
+    """Return the images with their labels, or labelled images of the same kind, or None."""
     if {"train", "test"} <= set(subject.images.labels):
         return subject.images.unlabelled()
     row = data.DATA_SETS.get(subject.images.name)
