@@ -18,6 +18,7 @@ import time
 from multiprocessing import forkserver
 from pathlib import Path
 
+import filelock
 import pytest
 import torch
 
@@ -359,7 +360,9 @@ def test_of_two_resumes_at_once_one_trains_and_the_other_says_who(dataset, whole
     first = Child(folder, begun(dataset, folder, 2), slow_saves)
     until((folder / "config.json").exists)
     status, words = Child(folder, ["--resume", folder]).ended()
-    assert status == 1 and f"{folder} is in use, process {first.process.pid} on " in words
+    # Older versions of filelock empty a file before they try to lock it, and with it the number of the process.
+    who = f"process {first.process.pid} on " if filelock.__version__ > "4" else ""
+    assert status == 1 and f"{folder} is in use, {who}" in words
     assert first.ended()[0] == 0
     assert_clean(folder)
     assert_same(kept(folder), whole[2])
