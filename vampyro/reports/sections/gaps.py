@@ -14,8 +14,8 @@ def measure(subject: Subject) -> Measured:
     metrics = {name: both(getattr(found, name)) for name in names} | {"images": len(found.ess)}
     note = (
         f"The gap between log p̂(x) and the ELBO is {found.approximation.mean + found.amortisation.mean:.2f} nats: an "
-        f"approximation gap of {found.approximation.mean:.2f}, which is left when q is optimised for each image, and an "
-        f"amortisation gap of {found.amortisation.mean:.2f}, as one network infers q for all images."
+        f"approximation gap of {found.approximation.mean:.2f}, which remains when q is optimised for each image, and "
+        f"an amortisation gap of {found.amortisation.mean:.2f}, as one network infers q for all images."
     )
     bars = {"this run": (found.approximation.mean, found.amortisation.mean)}
     return Measured(metrics, {"gaps": plots.gap_bars(bars)}, [note])
