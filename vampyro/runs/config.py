@@ -2,8 +2,8 @@
 
 import argparse
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import Field, dataclass, field, fields, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import MISSING, Field, dataclass, field, fields, replace
 from typing import Any
 
 from typing_extensions import Self
@@ -38,7 +38,7 @@ DESCRIPTION = "Train a variational auto-encoder, score it, draw its figures."
 GROUPS = {"dataset": "data", "model": "model and guide", "objective": "training", "samples": "scoring and output"}
 
 
-def setting(default: Any, help: str, **argument: Any) -> Any:
+def setting(default: Any, help: str = "", **argument: Any) -> Any:
     """Return the field of a setting; `argument` is what `add_argument` is given besides the `help`."""
     metadata = {"help": help, "argument": argument}
     if isinstance(default, list):
@@ -130,15 +130,13 @@ class Config(Mapping[str, Any]):
     )
 
     def __getitem__(self, name: str) -> Any:
-        if name not in self.__dataclass_fields__:
-            raise KeyError(name)
-        return getattr(self, name)
+        return vars(self)[name]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self.__dataclass_fields__)
+        return iter(vars(self))
 
     def __len__(self) -> int:
-        return len(self.__dataclass_fields__)
+        return len(vars(self))
 
     def __or__(self, changes: Mapping[str, Any]) -> Self:
         return replace(self, **changes)
@@ -164,43 +162,35 @@ class Config(Mapping[str, Any]):
             try:
                 values[setting.name] = check_value(setting, content[setting.name])
             except SpecError as error:
-                name = setting.name if "fits" in setting.metadata else flags_of([setting.name])
+                name = flags_of([setting.name]) if setting.name in DEFAULTS else setting.name
                 raise SpecError(f"{name}: {error}") from None
         return cls(**values)
 
 
-def is_count(value: object) -> bool:
-    return type(value) is int and 1 <= value <= MAX_COUNT
+def image_shape(text: str) -> list[int]:
+    """An argparse type: `1,28,28` → [1, 28, 28]."""
+    shape = widths(text)
+    if len(shape) != 3 or math.prod(shape) > MAX_COUNT:
+        raise argparse.ArgumentTypeError(f"expected channels,height,width, got {quote(text)}")
+    return shape
 
 
-def recorded(fits: Callable[[Any], bool], expected: str) -> Any:
-    """Return the field of what a run writes beside its settings, None where an older run did not."""
-    return field(default=None, metadata={"fits": fits, "expected": expected})
-
-
-def recorded_count(what: str) -> Any:
-    return recorded(lambda value: value is None or is_count(value), f"a number of {what}")
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class RunConfig(Config):
-    """The settings of a run that was started, with what is known of its data and its machine: its config.json."""
+    """The config.json of a run: its settings, its data and its machine."""
 
-    processes: int | None = recorded_count("processes")
-    threads: int | None = recorded_count("threads")
-    shape: list[int] = recorded(
-        lambda v: isinstance(v, list) and len(v) == 3 and all(map(is_count, v)) and math.prod(v) <= MAX_COUNT,
-        "[channels, height, width]",
-    )
-    classes: int | None = recorded_count("classes or null")
-    parts_sha256: str | None = recorded(lambda v: v is None or isinstance(v, str), "a digest or null")
-    sha256: dict[str, str] = recorded(
-        lambda v: isinstance(v, dict) and all(isinstance(digest, str) for digest in v.values()), "{file: digest}"
-    )
+    processes: int | None = setting(None, **COUNT)
+    threads: int | None = setting(None, **COUNT)
+    shape: list[int] = setting(MISSING, type=image_shape)
+    classes: int | None = setting(None, **COUNT)
+    parts_sha256: str | None = setting(None, type=str)
+    sha256: dict[str, str]
 
     @classmethod
     def from_dict(cls, content: object) -> Self:
         config = super().from_dict(content)
+        if not isinstance(config.sha256, dict) or not all(isinstance(digest, str) for digest in config.sha256.values()):
+            raise SpecError(f"sha256: expected {{file: digest}}, got {quote(config.sha256)}")
         if (config.classes is None) != (config.condition == "none"):
             raise SpecError(f"classes: {quote(config.classes)} does not fit --condition {config.condition}")
         return config
@@ -218,16 +208,13 @@ def check_value(setting: Field, value: Any) -> Any:
     Traceback (most recent call last):
     vampyro.errors.SpecError: expected 3, got '3'
     """
-    if "fits" in setting.metadata:
-        if not setting.metadata["fits"](value):
-            raise SpecError(f"expected {setting.metadata['expected']}, got {quote(value)}")
+    argument, text = argument_of(setting), written(value)
+    if (value is None and setting.default is None) or not setting.metadata:
         return value
-    argument, default = argument_of(setting), DEFAULTS[setting.name]
-    if value is None and default is None or isinstance(value, bool) and isinstance(default, bool):
+    if isinstance(setting.default, bool):
+        if not isinstance(value, bool):
+            raise SpecError(f"expected true or false, got {quote(value)}")
         return value
-    if isinstance(default, bool):
-        raise SpecError(f"expected true or false, got {quote(value)}")
-    text = written(value)
     if fault := word_fault(text):
         raise SpecError(fault)
     try:
@@ -243,32 +230,29 @@ def argument_of(setting: Field) -> dict[str, Any]:
     """Return what `add_argument` is given for a setting, but for its flag and its help."""
     if read := setting.metadata.get("read"):
         return {"type": read(setting.name), "metavar": "SPEC"}
-    return setting.metadata["argument"]
+    return setting.metadata.get("argument", {})
 
 
 class RunParser(Parser):
     """The flags of a run, which --config may give in a file."""
 
     def named(self, argv: Sequence[str]) -> dict[str, Any]:
+        file, content = value_of(argv, "--config"), {}
         try:
-            content = read_toml(file) if (file := value_of(argv, "--config")) is not None else {}
-            if isinstance(parts := content.get("parts"), str) and value_of(argv, "--parts") is None:
-                self.know_parts(parts)
-            given = super().named(argv)
+            if file is not None:
+                content = files.read_toml(file)
+        except OSError as error:
+            self.error(f"--config: cannot read {quote(file)}: {error.strerror}")
+        except (ValueError, RecursionError) as error:
+            self.error(f"--config: {quote(file)} is not a TOML file: {error}")
+        if isinstance(parts := content.get("parts"), str) and value_of(argv, "--parts") is None:
+            self.know_parts(parts)
+        given = super().named(argv)
+        try:
             given = (read_settings(given.pop("config"), content) if file is not None else {}) | given
         except SpecError as error:
             self.error(str(error))
         return given | ({"parts": user_parts().file} if user_parts().file else {})
-
-
-def read_toml(file: str) -> dict[str, Any]:
-    """Return the content of a TOML file; a SpecError that names the file where it cannot be read."""
-    try:
-        return files.read_toml(file)
-    except OSError as error:
-        raise SpecError(f"--config: cannot read {quote(file)}: {error.strerror}") from None
-    except (ValueError, RecursionError) as error:
-        raise SpecError(f"--config: {quote(file)} is not a TOML file: {error}") from None
 
 
 def read_settings(file: str, content: Mapping[str, Any]) -> dict[str, Any]:
