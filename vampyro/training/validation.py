@@ -44,7 +44,7 @@ def terms(model, guide, images, batch_size=500, points=True):
             sites, proposed = map(sample_sites, traces)
             latents = latents_of(proposed)
             if not points:
-                check_density(guide, x, latents, layout)
+                check_density(guide, x, latents)
             check_latents(latents_of(sites), latents)
             check_roles(sites, latents)
             check_support(sites)
