@@ -272,7 +272,7 @@ def without_latents(x):
     ("program", "message"),
     [
         (VAE(Counts(), Pixels()), "'z' is discrete .Independent. and unbounded"),
-        (mixed, "'y' is discrete .Bernoulli. and unbounded, or stands next to continuous latents"),
+        (mixed, "'y' is discrete .Bernoulli. and unbounded, or other latents are continuous"),
         (shared_latent, "each image's own, and the site 'z'"),
         (without_latents, "no latent"),
     ],

@@ -132,9 +132,9 @@ def test_moves_leave_the_tempered_posterior_as_it_is():
     start = torch.multinomial(probabilities, 20_000, replacement=True)
 
     def frequencies(beta):
-        point = target(every.rows[start])
+        point = target(every.z[start])
         point, rate = target.transition(point, beta, None, 4)
-        code = (point.rows[:, 0] * torch.tensor([4, 2, 1])).sum(-1)
+        code = (point.z[:, 0] * torch.tensor([4, 2, 1])).sum(-1)
         return code.bincount(minlength=8) / len(start), rate.mean()
 
     def distance(found):
@@ -158,7 +158,7 @@ def test_gradients_guide_the_moves():
     index = torch.zeros(500, 1, 60, dtype=torch.long)
     index[..., 7] = 1
     point, _ = target.transition(target(index), 1.0, None, 1)
-    assert (point.rows.sum(-1) == 0).float().mean() > 0.4
+    assert (point.z.sum(-1) == 0).float().mean() > 0.4
 
 
 @pytest.mark.parametrize(

@@ -219,8 +219,8 @@ NO_PAIRS = {
     exchanged: "a guide draws latents, and this one observes 'x'; have model and guide changed places",
     of_two_levels: "only the model has 'z1', 'z2'; only the guide has 'z'",
     observing_nothing: "the model observes nothing: give its likelihood obs=x",
-    of_another_size: r"'z' was given a value of shape \(5, 2\), and its distribution draws \(3,\)",
-    of_an_earlier_guide: "4 tensors that ask for gradients and are no parameters of model or guide",
+    of_another_size: r"'z' has a value of shape \(5, 2\), and its distribution has event shape \(3,\)",
+    of_an_earlier_guide: "4 tensors that require gradients but are not parameters of model or guide",
     with_layers_in_a_list: "keep layers in an nn.ModuleList",
 }
 

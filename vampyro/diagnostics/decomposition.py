@@ -12,7 +12,7 @@ from vampyro.memory import most_rows
 from vampyro.programs.checks import check_counts, check_images, check_support
 from vampyro.programs.divergence import downward
 from vampyro.programs.estimate import Estimate
-from vampyro.programs.layout import Images, arrange, check_density, inferred
+from vampyro.programs.layout import Images, arrange, check_density, inferred, log_density
 from vampyro.programs.modes import constant_parts, evaluation_mode
 from vampyro.programs.randomness import seeded
 from vampyro.programs.traces import auxiliaries_of, is_delta, masked, precise, sample_sites
@@ -127,13 +127,13 @@ def rate_distortion(
 def _terms(joint, guide, x, samples):
     """{(kind, site): (samples, batch, …) or None}, for one sample of z each."""
     trace, latents = inferred(guide, samples, x, joint.layout)
-    check_density(guide, x, latents, joint.layout)
+    check_density(guide, x, latents)
     values = {name: site["value"] for name, site in latents.items()}
     model_trace = joint.trace(x, values)
     sites = sample_sites(model_trace)
     check_support(sites, values)
     shape, per_image = (samples, len(x)), joint.layout.per_image
-    elbo = reconstruction = joint.log_density(model_trace, values)
+    elbo = reconstruction = log_density(model_trace, joint.layout, without=values)
     terms: dict = {("reconstruction", None): reconstruction.expand(shape)}
     replaceable = downward(sites, latents)
     together = [name for name, site in latents.items() if is_delta(site["fn"])]

@@ -18,7 +18,6 @@ from vampyro.programs.estimate import Estimate
 from vampyro.programs.layout import Images, arrange, inferred, log_density
 from vampyro.programs.modes import constant_parts, evaluation_mode
 from vampyro.programs.randomness import seeded
-from vampyro.programs.traces import sample_sites
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,8 +120,7 @@ def _optimise(joint, local, x, steps, particles, lr):
     with torch.enable_grad(), pyro.validation_enabled(False):
         for step in range(steps):
             trace, latents = inferred(local, particles, x, joint.layout)
-            trace.compute_log_prob()
-            log_q = log_density(sample_sites(trace), joint.layout)
+            log_q = log_density(trace, joint.layout)
             elbo = (joint(x, {name: site["value"] for name, site in latents.items()}) - log_q).mean(0)
             for offset, gradient in zip(local.offsets, torch.autograd.grad(-elbo.sum(), local.offsets)):
                 offset.grad = gradient  # and none for the programs' parameters

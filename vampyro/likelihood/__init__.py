@@ -1,4 +1,4 @@
-"""log p(x): importance sampling, annealing, and what its estimates are worth."""
+"""Estimates of log p(x), by importance sampling and by annealing, and their reliability."""
 
 from vampyro.likelihood.ais import AnnealedScore, Bounds, ais, bdmc
 from vampyro.likelihood.importance import log_weights, score

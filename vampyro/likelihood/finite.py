@@ -1,4 +1,4 @@
-"""Latents with finitely many values: their codes, listed."""
+"""Latents with finitely many values, and lists of these values."""
 
 import math
 from collections.abc import Callable
@@ -15,14 +15,14 @@ from vampyro.programs.layout import Layout, traced
 from vampyro.programs.randomness import same_noise
 from vampyro.programs.traces import kind_of_numbers, latents_of, sample_sites
 
-MAX_CODES = 4096  # that scoring sums over for each image: 12 bits
+MAX_CODES = 4096  # codes of an image that scoring sums over, 12 bits
 
 
 class Finite(NamedTuple):
-    """A finite support: M positions, each of which takes one of the K rows of a table.
+    """A finite support: M positions, each with one of the K rows of a table as its value.
 
-    A vector of bits has a position for every bit and the table ((0,), (1,)); a vector of codes a position for every
-    code and its codebook as the table; a categorical variable one position and the table ((0,), …, (K - 1,)).
+    A vector of bits has the table ((0,), (1,)), a vector of codes its codebook, and a categorical variable has one
+    position and the table ((0,), …, (K - 1,)).
     """
 
     positions: int
@@ -31,39 +31,38 @@ class Finite(NamedTuple):
 
     @property
     def codes(self) -> int:
-        """Number of values, K^M."""
+        """The number of values, K^M."""
         return len(self.table) ** self.positions
 
     def at(self, index: Int[Tensor, "*batch positions"]) -> Tensor:
-        """The values with these rows at the positions: (…, M) → (…, *shape)."""
+        """Return the values with these rows at the positions: (…, M) → (…, *shape)."""
         return self.table[index].reshape(*index.shape[:-1], *self.shape)
 
     def index_of(self, value: Tensor) -> Int[Tensor, "*batch positions"]:
-        """The rows at the positions of these values: (…, *shape) → (…, M)."""
+        """Return the rows at the positions of these values: (…, *shape) → (…, M)."""
         batch = value.shape[: value.ndim - len(self.shape)]
         parts = value.reshape(*batch, self.positions, 1, -1)
         return (parts == self.table).all(-1).int().argmax(-1)
 
     def all(self) -> Int[Tensor, "codes positions"]:
-        """The rows of every code, (K^M, M)."""
+        """Return the rows of every code, (K^M, M)."""
         digits = [torch.arange(len(self.table), device=self.table.device)] * self.positions
         return torch.cartesian_prod(*digits).reshape(-1, self.positions)
 
 
 def finite(fn: Distribution, value: Tensor, shape: torch.Size) -> Finite | None:
-    """Return the support of a distribution with values like `value`, or None where it is not finite.
+    """Return the support of a distribution, or None if it is not finite.
 
     Args:
-        fn: the distribution.
         value: one of its values, for the dtype and the device.
-        shape: shape of one image's value: the event shape, with the plates within an image in front.
+        shape: the shape of one image's value: plates within an image, then the event shape.
     """
     kind, event = kind_of_numbers(fn), fn.event_shape
     if kind is constraints.boolean:
         table = torch.tensor([[0], [1]])
     elif isinstance(kind, type(constraints.integer_interval(0, 1))):
         if not (isinstance(kind.lower_bound, int) and isinstance(kind.upper_bound, int)):
-            return None  # tensors: the support may differ between images
+            return None  # bounds that are tensors may differ between images
         table = torch.arange(kind.lower_bound, kind.upper_bound + 1).unsqueeze(-1)
     elif kind is constraints.one_hot:
         table = torch.eye(event[-1])
@@ -75,7 +74,7 @@ def finite(fn: Distribution, value: Tensor, shape: torch.Size) -> Finite | None:
 
 
 def finite_latents(model: Callable, x: Tensor, layout: Layout = Layout()) -> dict[str, Finite] | None:
-    """The support of every latent of a model, {site: Finite}; None where one is not finite, or there is no latent."""
+    """Return {site: Finite} of a model's latents; None without latents or if a support is not finite."""
     with torch.no_grad(), pyro.validation_enabled(False), same_noise(x.device):
         latents = latents_of(sample_sites(traced(model, 1, x, layout=layout)))
     found = {}
@@ -88,23 +87,19 @@ def finite_latents(model: Callable, x: Tensor, layout: Layout = Layout()) -> dic
 
 
 def all_codes(supports: dict[str, Finite]) -> dict[str, Tensor]:
-    """Every combination of the latents' values, {site: (C, *shape)}."""
+    """Return every combination of the latents' values, {site: (C, *shape)}."""
     each = [torch.arange(support.codes, device=support.table.device) for support in supports.values()]
     rows = torch.cartesian_prod(*each).reshape(-1, len(supports))
     return {name: s.at(s.all()[rows[:, place]]) for place, (name, s) in enumerate(supports.items())}
 
 
 def few_codes(model: Callable, x: Tensor, layout: Layout, demanded: bool | None = None) -> dict[str, Tensor] | None:
-    """Every combination of the latents' values, {site: (codes, *event)}, or None where there are more than 4,096.
-
-    Raises:
-        ValueError: where there are more, or infinitely many, and the sum over them is `demanded`.
-    """
+    """Return `all_codes` of a model, or None for more than MAX_CODES; then raise a ValueError if `demanded`."""
     supports = finite_latents(model, x, layout)
     count = math.inf if supports is None else math.prod(support.codes for support in supports.values())
     if supports is not None and count <= MAX_CODES:
         return all_codes(supports)
     if demanded:
         found = "latents that are continuous or unbounded" if math.isinf(count) else f"{count} codes"
-        raise ValueError(f"exact=True sums over at most {MAX_CODES} codes, and the model has {found}: leave exact out")
+        raise ValueError(f"exact=True sums over at most {MAX_CODES} codes, and the model has {found}: leave out exact")
     return None

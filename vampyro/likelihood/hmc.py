@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Float, Float64
+from jaxtyping import Float, Float64, Int
 from pyro import poutine
 from pyro.poutine.messenger import Messenger
 from torch import Tensor
@@ -16,19 +16,23 @@ from vampyro.programs.traces import Sites, latents_of, precise, sample_sites
 
 
 class Point(NamedTuple):
-    """State of the chains: z, with log p(z) and log p(x | z) in nats and their gradients with respect to z."""
+    """State of the chains: z, with log p(z) and log p(x | z) in nats and their gradients with respect to z.
 
-    z: Float[Tensor, "chains batch dimension"]
+    For a `DiscreteTarget`, z is the row at every position, and the gradients are the changes by every move.
+    """
+
+    z: Float[Tensor, "chains batch dimension"] | Int[Tensor, "chains batch positions"]
     prior: Float64[Tensor, "chains batch"]
     likelihood: Float64[Tensor, "chains batch"]
-    prior_gradient: Float[Tensor, "chains batch dimension"]
-    likelihood_gradient: Float[Tensor, "chains batch dimension"]
+    prior_gradient: Float[Tensor, "chains batch directions"]
+    likelihood_gradient: Float[Tensor, "chains batch directions"]
 
     def log_density(self, beta: float) -> Tensor:
         """log p(z) p(x | z)^β."""
         return self.prior + beta * self.likelihood
 
     def gradient(self, beta: float) -> Tensor:
+        """∇ log p(z) p(x | z)^β."""
         return self.prior_gradient + beta * self.likelihood_gradient
 
 
@@ -37,13 +41,8 @@ def transition(
 ) -> tuple[Point, Tensor]:
     """Make one transition that leaves p(z) p(x | z)^β invariant   (Neal 2011, arXiv:1206.1901).
 
-    Draw a momentum from N(0, I), make `leapfrog` steps, and correct their error by Metropolis' rule.
-
-    Args:
-        target: z → `Point`, for example a `Target`.
-        point: the current state.
-        beta: the inverse temperature.
-        step: step size, (batch,) or (chains, batch).
+    Sample a momentum from N(0, I), make `leapfrog` steps of size `step`, (batch,) or (chains, batch), and correct
+    their error by Metropolis' rule.
 
     Returns:
         the next `Point`, and the probability with which the proposal was accepted, (chains, batch).
@@ -65,14 +64,14 @@ def transition(
     return metropolis(end, point, end.log_density(beta) - _kinetic(momentum) - before)
 
 
-def metropolis(end: Any, point: Any, log_ratio: Tensor) -> tuple[Any, Tensor]:
-    """Apply Metropolis' rule: `end` or `point` for each chain and image, and the probability of `end`."""
-    # A trajectory that diverged leaves NaN and is rejected.
+def metropolis(end: Point, point: Point, log_ratio: Tensor) -> tuple[Point, Tensor]:
+    """Choose `end` or `point` for each chain and image by Metropolis' rule; return also the probability of `end`."""
+    # A trajectory that diverged has a ratio of NaN and is rejected.
     acceptance = log_ratio.exp().clamp(max=1).nan_to_num(0.0)
     accepted = torch.rand_like(acceptance) < acceptance
     pairs = zip(end, point)
     chosen = (torch.where(accepted if new.ndim == 2 else accepted.unsqueeze(-1), new, old) for new, old in pairs)
-    return type(point)(*chosen), acceptance
+    return Point(*chosen), acceptance
 
 
 def _kinetic(momentum):
@@ -80,20 +79,16 @@ def _kinetic(momentum):
 
 
 class BaseTarget:
-    """log p(z) and log p(x | z) of a model at the latents of chains; a subclass says how they move.
+    """log p(z) and log p(x | z) of a model at the latents of chains; a subclass defines how they move.
 
     Args:
         model: a Pyro program over a batch of images.
         x: (batch, …).
-        layout: where the images lie in the model.
-
-    Attributes:
-        shapes: a dict with a key for every latent.
-        adapts: whether the step size follows the acceptance rate.
+        layout: the batch dimensions of the model.
     """
 
-    shapes: dict[str, Any]
-    adapts = False
+    shapes: dict[str, Any]  # a key for every latent
+    adapts = False  # True if the step size follows the acceptance rate
 
     def __init__(self, model: Callable, x: Tensor, layout: Layout = Layout()):
         self.model, self.x, self.layout = model, x, layout
@@ -102,55 +97,52 @@ class BaseTarget:
         """Return a latent's value as the chains move it, (chains, batch, size)."""
         raise NotImplementedError
 
-    def __call__(self, z: Tensor) -> Any:
+    def __call__(self, z: Tensor) -> Point:
         """Return the state of chains at z, (chains, batch, size)."""
         raise NotImplementedError
 
-    def transition(self, point: Any, beta: float, step: Tensor, leapfrog: int) -> tuple[Any, Tensor]:
+    def transition(self, point: Point, beta: float, step: Tensor, leapfrog: int) -> tuple[Point, Tensor]:
         """Return the next state, and its acceptance rate (chains, batch)."""
         raise NotImplementedError
 
-    @torch.no_grad()  # a prior that is computed once must keep no graph
+    @torch.no_grad()  # a prior that is computed only once must not keep a graph
     def sites(self, chains: int, values: dict[str, Tensor]) -> Sites:
-        """Run the model in so many chains; `values` fixes latents, {name: (chains, *batch, *event)}."""
+        """Run the model for some chains with fixed latents {name: (chains, *batch, *event)}; return its sites."""
         fixed = poutine.condition(self.model, data=values)
         return sample_sites(traced(fixed, chains, self.x, layout=self.layout))
 
     def latents(self) -> Sites:
-        """{name: site} of the latents in one chain, after a check of all sites."""
+        """Return {name: site} of the latents in one chain, after a check of all sites."""
         sites = self.sites(1, {})
         check_own(sites, len(self.x), self.layout, 1)
         check_support(sites)
         return latents_of(sites)
 
     def draw(self, chains: int, values: dict[str, Tensor] | None = None) -> Tensor:
-        """Sample z, (chains, batch, size), from the prior; or put all chains at `values`, {name: (*batch, *event)}."""
+        """Sample z, (chains, batch, size), from the prior, or set it to `values`, {name: (*batch, *event)}."""
         values = {name: value.expand(chains, *value.shape) for name, value in (values or {}).items()}
         sites = self.sites(chains, values)
         return torch.cat([self.coordinates(name, sites[name]) for name in self.shapes], -1)
 
     def log_probs(self, trace: poutine.Trace) -> tuple[Tensor, Tensor]:
         """(log p(z), log p(x | z)) at a trace of the model, both (chains, batch) float64."""
-        sites = sample_sites(trace)
-        for name in self.shapes:
-            sites[name]["value"] = precise(sites[name]["fn"], sites[name]["value"])
-        trace.compute_log_prob()
-        # A latent that the model masks keeps its prior: it is sampled from p(z) and then not used.
-        prior = log_density({name: sites.pop(name) for name in self.shapes}, self.layout, unmasked=self.shapes)
-        return prior, torch.zeros_like(prior) + log_density(sites, self.layout)
+        for site in map(trace.nodes.__getitem__, self.shapes):
+            site["value"] = precise(site["fn"], site["value"])
+        # A latent that the model masks is sampled from its prior, so log p(z) has its density.
+        prior = log_density(trace, self.layout, only=self.shapes, unmasked=self.shapes)
+        return prior, torch.zeros_like(prior) + log_density(trace, self.layout, without=self.shapes)
 
 
 class Target(BaseTarget):
-    """z → log p(z) and log p(x | z) of a model, with gradients; z holds all its latents next to each other.
+    """log p(z) and log p(x | z) of a model with gradients, as a function of all its latents, concatenated to z.
 
-    A latent of bounded support moves in the whole of ℝⁿ, through torch's bijection to the support, and p(z) is the
-    density there. Networks compute in float32, densities of latents in float64, as in scoring.
+    A latent with bounded support moves in ℝⁿ through torch's bijection, and p(z) is the density there. Networks
+    compute in float32, densities of latents in float64.
 
     forward: (chains, batch, dimension) → `Point`.
 
     Raises:
-        ValueError: where the model has no latent, or one that is discrete, has no bijection to ℝⁿ, or is not
-            the image's own.
+        ValueError: if the model has no latent, or one that is discrete, shared between images, or has no bijection.
 
     >>> from vampyro.models import VAE; from vampyro.priors import StandardNormal; from vampyro import nets
     >>> decoder = torch.nn.Sequential(nets.MLP((2,), (8,)), nets.BernoulliHead(8, (1, 4, 4)))
@@ -183,28 +175,28 @@ class Target(BaseTarget):
                 trace = traced(self.model, len(z), self.x, layout=self.layout)
             prior, likelihood = self.log_probs(trace)
             prior = prior + placed.log_det
-            # The graphs of the two densities may share a bijection.
+            # The two densities may share the graph of a bijection.
             gradients = _gradient(prior, z, retain_graph=True), _gradient(likelihood, z)
         return Point(z.detach(), prior.detach(), likelihood.detach(), *gradients)
 
     def _unconstrained(self, name, site):
-        """A latent site's value in ℝⁿ, (chains, images, *shape)."""
+        """Return a latent site's value in ℝⁿ, (chains, images, *shape)."""
         fn, value = site["fn"], site["value"]
         if fn.support.is_discrete:
             raise ValueError(
                 f"annealing needs latents that are all continuous or all have finitely many values; the site {name!r} "
-                f"is discrete ({type(fn).__name__}) and unbounded, or stands next to continuous latents: sum it out of "
-                "the model, or use score(model, guide, x)"
+                f"is discrete ({type(fn).__name__}) and unbounded, or other latents are continuous: sum it out of the "
+                "model, or use score(model, guide, x)"
             )
         try:
             return self.layout.images_first(biject_to(fn.support).inv(value))
         except NotImplementedError:
-            error = f"torch knows no bijection from real numbers to {fn.support}, the latent {name!r}'s"
-            raise ValueError(error) from None
+            error = f"torch has no bijection from real numbers to {fn.support}, the support of the latent {name!r}"
+            raise ValueError(f"{error}: use score(model, guide, x)") from None
 
 
 class _Placed(Messenger):
-    """Puts latents at the images of `values` under the bijections to their supports, and sums the log-determinants."""
+    """Set latents to the images of `values` under the bijections to their supports, and sum the log-determinants."""
 
     def __init__(self, values, layout):
         super().__init__()
@@ -221,7 +213,7 @@ class _Placed(Messenger):
 
 
 def _gradient(log_prob, z, **options):
-    """Gradient with respect to z; zeros for a density that does not depend on it."""
+    """Return the gradient with respect to z; zeros for a density that does not depend on it."""
     if not log_prob.requires_grad:
         return torch.zeros_like(z)
     return torch.autograd.grad(log_prob.sum(), z, materialize_grads=True, **options)[0]

@@ -89,10 +89,9 @@ def propose(
     """
     with pyro.validation_enabled(False):
         trace, latents = inferred(guide, samples, x, layout)
-        check_density(guide, x, latents, layout)
-        trace.compute_log_prob()
+        check_density(guide, x, latents)
         zeros = torch.zeros(samples, len(x), dtype=torch.float64, device=x.device)  # for a guide without latents
-        log_q = zeros + log_density(sample_sites(trace), layout)
+        log_q = zeros + log_density(trace, layout)
     discrete = [layout.images_first(site["value"]) for site in latents.values() if site["fn"].support.is_discrete]
     values = {name: site["value"] for name, site in latents.items()}
     return values, log_q, count_distinct(discrete) if discrete else None
@@ -194,9 +193,8 @@ def weigh_block(
         sites = sample_sites(trace)
         check_latents(values, [name for name in sites if name in values or not sites[name]["is_observed"]])
         check_own(sites, len(x), layout, size)
-        trace.compute_log_prob()
-        log_q = log_density({name: sites[name] for name in values}, layout, unmasked=values)
-        terms = torch.where(log_q == -math.inf, 0.0, log_q.exp() * (in_training - log_density(sites, layout)))
+        log_q = log_density(trace, layout, only=values, unmasked=values)
+        terms = torch.where(log_q == -math.inf, 0.0, log_q.exp() * (in_training - log_density(trace, layout)))
     return values, log_p, Score.summed(log_p.logsumexp(0), terms.sum(0), size)
 
 

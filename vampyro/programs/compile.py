@@ -1,4 +1,4 @@
-"""A loss and its gradients as one graph of tensor operations: Pyro speaks once, and the graph is what it said."""
+"""Compile a loss and its gradients, or another function of tensors, as one graph of tensor operations."""
 
 import logging
 from functools import partial
@@ -17,31 +17,30 @@ from vampyro.programs.randomness import same_noise
 
 
 def compile_graph(graph, inputs):
-    """A graph of tensor operations as machine code: a function of the same inputs."""
+    """Compile a graph of tensor operations to a function of the same inputs."""
     from torch._dynamo.utils import get_metrics_context
-    from torch._inductor import compile  # a second to import: only where it is wanted
+    from torch._inductor import compile  # takes a second to import
     from torch._inductor.cpu_vec_isa import pick_vec_isa
     from torch.compiler import config
     from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
     options: dict[str, Any] = {"fallback_random": True}  # torch's random numbers, not the compiler's own
     if all(tensor.device.type == "cpu" for tensor in tree_leaves(inputs)):
-        # Keep more results in memory instead of computing them anew inside every sum: a planar flow's gradient is
-        # a sixth faster and compiles in two thirds of the time.
+        # Store more results instead of computing them again inside every sum. A planar flow's gradient is then a sixth
+        # faster and compiles in two thirds of the time.
         options |= {"realize_reads_threshold": 1, "realize_opcount_threshold": 10}
-    # The compiler keeps on disk what it has made, and finds it again, only where a context says how sizes are known.
-    # For itself it would find there, too, what was made for a processor with other vectors, and crash.
+    # The compiler uses its cache on disk only inside a tracing context. Without the tag it would also load code for a
+    # processor with other vector instructions, and crash.
     mode = FakeTensorMode(shape_env=ShapeEnv())
-    kept_for = config.patch(  # type: ignore[attr-defined]
-        cache_key_tag=f"{config.cache_key_tag} {pick_vec_isa()}"
-    )
+    tag = f"{config.cache_key_tag} {pick_vec_isa()}"
+    tagged = config.patch(cache_key_tag=tag)  # type: ignore[attr-defined]
     # torch 2.6 counts the time that its cache saves, and fails outside such a context.
-    with tracing(TracingContext(mode)), kept_for, get_metrics_context():
+    with tracing(TracingContext(mode)), tagged, get_metrics_context():
         return compile(graph, tree_map(partial(mode.from_tensor, static_shapes=True), inputs), options=options)
 
 
 class _With(nn.Module):
-    """A function of `program`, as a module, so that `functional_call` can lend `program` other tensors."""
+    """A function of `program` as a module, so that `functional_call` can replace the tensors of `program`."""
 
     def __init__(self, program, function):
         super().__init__()
@@ -52,21 +51,20 @@ class _With(nn.Module):
 
 
 class StagedLoss:
-    """loss(*inputs) and its gradients by the parameters of `program`, traced once and compiled.
+    """loss(*inputs) and its gradients with respect to the parameters of `program`, traced once and compiled.
 
-    The trace runs Python, Pyro's handlers and autograd one time, non-strictly: it keeps the tensor operations that they
-    made. So the graph is of fixed shapes, and a Python flag that changes later does not change it, nor which parameters
-    are trained; what may change is a parameter, a buffer or an input. It draws the same random numbers as the loss
-    itself would.
+    Tracing runs Python, Pyro's handlers and autograd once and records the tensor operations. Values of parameters,
+    buffers and inputs may change later. Shapes, Python flags and the choice of trained parameters may not. The graph
+    uses the same random numbers as the loss itself.
 
     Args:
         program: the `nn.Module` that holds every parameter and buffer of `loss`.
         loss: tensors → scalar.
-        inputs: for the shapes.
-        compiled: False leaves the graph to torch's interpreter, to look at or to capture.
+        inputs: tensors of the shapes to compile for.
+        compiled: False leaves the graph to torch's interpreter, for inspection or for capture in a CUDA graph.
 
     Raises:
-        whatever tracing or the compiler raises; most of all where the loss branches on a tensor's value.
+        any error of tracing or of the compiler, for example if the loss branches on a tensor's value.
 
     >>> program = nn.Linear(2, 1)
     >>> staged = StagedLoss(program, lambda x: program(x).square().sum(), torch.ones(3, 2), compiled=False)
@@ -88,7 +86,7 @@ class StagedLoss:
             found = iter(torch.autograd.grad(value, list(compress(leaves, trained)), allow_unused=True))
             return value.detach(), [next(found) if asks else None for asks in trained]
 
-        # In this thread, or autograd's own for a GPU would run backward where nobody keeps what it does.
+        # Tracing records this thread only, and autograd runs backward for a GPU in a thread of its own.
         one_thread = torch.autograd.set_multithreading_enabled(False)
         with one_thread, same_noise(inputs[0].device), pyro.validation_enabled(False):
             self.graph = make_fx(step)(*self._tensors(), *inputs)
@@ -99,15 +97,15 @@ class StagedLoss:
         return [p.detach() for p in self.parameters], self.buffers
 
     def __call__(self, *inputs):
-        """(loss, one gradient for each parameter, None where the loss does not depend on it or it is not trained)."""
+        """Return the loss and a list of gradients; None for a parameter that is frozen or not part of the loss."""
         return self.graph(*self._tensors(), *inputs)
 
 
 class Staged:
-    """A function of tensors, without gradients, compiled for the shapes that it is first called with.
+    """A function of tensors, without gradients, compiled for the shapes of its first call.
 
-    Other shapes go the function's own way. So does every call where there is no compiler, or where what it made
-    computes something else than the function does; the log says why, once.
+    Calls with other shapes run the function itself. So do all calls if compilation fails or if the compiled function
+    returns other values; a warning gives the reason.
 
     >>> double = Staged(lambda x: 2 * x)
     >>> double(torch.ones(3))
@@ -128,22 +126,21 @@ class Staged:
         expected = self.function(*inputs)
         try:
             compiled = compile_graph(make_fx(lambda *inputs: self.function(*inputs))(*inputs), list(inputs))
-            for ours, theirs in zip(tree_leaves(compiled(*inputs)), tree_leaves(expected)):
-                if not alike(ours, theirs):
-                    raise ArithmeticError("what was compiled computes something else")
+            if not all(map(_close, tree_leaves(compiled(*inputs)), tree_leaves(expected))):
+                raise ArithmeticError("the compiled function returns other values")
             self.compiled = compiled
-        except Exception as error:  # of a compiler that may be missing, old, or at odds with a stranger's program
+        except Exception as error:  # the compiler may be missing, old, or unable to compile the user's program
             logging.getLogger(__name__).warning("cannot compile (%s): scoring goes on eagerly", first_line(error))
         return expected
 
 
-def alike(a, b):
-    """Equal but for float32's rounding; of truth values, all but a thousandth."""
+def _close(a, b):
+    """Return whether two tensors agree up to float32 rounding, or boolean ones up to a thousandth of the elements."""
     if b.dtype == torch.bool:
         return (a ^ b).float().mean() < 1e-3
     return torch.allclose(a, b, rtol=1e-4, atol=1e-3, equal_nan=True)
 
 
 def first_line(error):
-    """Of what an error says, for a log."""
+    """Return the first line of an error's message, for a log."""
     return (str(error).strip() or repr(error)).splitlines()[0][:200]

@@ -1,4 +1,4 @@
-"""Means over random draws, and how far off they may be."""
+"""Monte Carlo means and their standard errors."""
 
 import math
 from dataclasses import dataclass
@@ -7,12 +7,12 @@ import torch
 
 
 def standard_error(values):
-    """Of the mean of (N,) values, by how they differ; nan for a single one."""
+    """Return the standard error of the mean of (N,) values; NaN for a single one."""
     return (values.std() / math.sqrt(len(values))).item() if len(values) > 1 else math.nan
 
 
 def or_none(value):
-    """A figure as JSON may hold it: None for nan, which is what is not known."""
+    """Return a number for JSON: None for NaN, which means unknown."""
     return None if math.isnan(value) else value
 
 
@@ -27,11 +27,11 @@ def counted(count: int, noun: str) -> str:
 
 @dataclass(frozen=True, eq=False)
 class Estimate:
-    """A Monte-Carlo mean for each image with its own standard error: float64 tensors (N, …).
+    """A Monte Carlo mean for each image with its standard error: float64 tensors (N, …).
 
-    The error is that of the draws, for these images; how much images differ from one another is no part of it.
+    The error is that of the samples, for these images. The variation between images is not part of it.
 
-    >>> reconstruction = Estimate.of(torch.tensor([[-90.0, -70.0], [-92.0, -70.0]]))    # two draws for two images
+    >>> reconstruction = Estimate.of(torch.tensor([[-90.0, -70.0], [-92.0, -70.0]]))    # two samples for two images
     >>> reconstruction
     Estimate(-80.5000 ± 0.5000 over 2 images)
     >>> reconstruction.errors
@@ -42,24 +42,24 @@ class Estimate:
     errors: torch.Tensor
 
     @classmethod
-    def of(cls, draws):
-        """Of independent draws (S, N, …), S ≥ 2."""
-        draws = draws.double()
-        return cls(draws.mean(0), draws.std(0) / math.sqrt(len(draws)))
+    def of(cls, samples):
+        """Return the estimate from independent samples (S, N, …), S ≥ 2."""
+        samples = samples.double()
+        return cls(samples.mean(0), samples.std(0) / math.sqrt(len(samples)))
 
     @classmethod
     def cat(cls, estimates):
-        """Of all images, from those of some."""
+        """Join the estimates of several blocks of images."""
         return cls(*(torch.cat([getattr(e, name) for e in estimates]) for name in ("values", "errors")))
 
     @property
     def mean(self):
-        """Over images: (…)."""
+        """The mean over images, (…)."""
         return self.values.mean(0)
 
     @property
     def error(self):
-        """Of `mean`; images are drawn for independently: (…)."""
+        """The standard error of `mean`, (…); images have independent samples."""
         return self.errors.square().sum(0).sqrt() / len(self.errors)
 
     def __repr__(self):

@@ -1,4 +1,4 @@
-"""The dimension of a program's sites along which the images lie, and runs with a plate of samples."""
+"""Find the batch dimension of the images in a program, and run programs under a plate of samples."""
 
 from collections.abc import Callable, Container
 from contextlib import suppress
@@ -7,6 +7,7 @@ from typing import NamedTuple
 import pyro
 import torch
 from jaxtyping import Float
+from pyro import poutine
 from pyro.distributions import Unit
 from pyro.infer.autoguide import AutoGuide
 from torch import Tensor
@@ -20,20 +21,19 @@ from vampyro.programs.traces import (
     is_auxiliary,
     is_delta,
     latents_of,
-    points_among,
     sample_sites,
     trace_of,
     unscaled,
 )
 
 Images = Float[Tensor, " images *event"]
-FAILURES = (ValueError, RuntimeError, TypeError, IndexError)  # of a program that meets another shape than its own
+FAILURES = (ValueError, RuntimeError, TypeError, IndexError)  # errors of a program that gets an unexpected shape
 
 
 class Layout(NamedTuple):
-    """Batch dimensions of a pair of programs: `rank` of them, the images along `dim` (negative), samples to the left.
+    """Batch dimensions of a pair of programs: `rank` of them, the images along `dim` < 0, samples to the left.
 
-    A program whose only plate is the plate of images has rank 1 and dim -1.
+    A program whose only plate is that of the images has rank 1 and dim -1.
 
     >>> Layout(rank=2, dim=-2).per_image(torch.ones(10, 5, 3)).shape          # 3 pixels within each of 5 images
     torch.Size([10, 5])
@@ -55,28 +55,28 @@ class Layout(NamedTuple):
         return log_prob.sum([dim for dim in range(-self.rank, 0) if dim != self.dim])
 
     def images_first(self, value: Tensor) -> Tensor:
-        """A site's value with the images next to the samples: (samples, *batch, *event) → (samples, images, …)."""
+        """Move the images next to the samples: (samples, *batch, *event) → (samples, images, …)."""
         return value.movedim(1 + self.rank + self.dim, 1)
 
     def images_back(self, value: Tensor) -> Tensor:
-        """The inverse of `images_first`."""
+        """Invert `images_first`."""
         return value.movedim(1, 1 + self.rank + self.dim)
 
     def select(self, value: Tensor, event_dim: int, part: slice) -> Tensor:
-        """Those images' part of a value that was drawn without samples: (*batch, *event), with all batch dimensions."""
+        """Select some images of a value without samples: (…, *event) → (*batch, *event), with all batch dimensions."""
         missing = self.rank + event_dim - value.ndim
         value = value.reshape((1,) * missing + tuple(value.shape))
         return value[(slice(None),) * (self.rank + self.dim) + (part,)]
 
 
 def check_own(sites: Sites, images: int, layout: Layout = Layout(), samples: int | None = None) -> None:
-    """Raise a ValueError that names a site that images share, or a plate that takes a part of an image.
+    """Raise a ValueError that names a site that images share, or a plate that subsamples parts of an image.
 
     Args:
         sites: {name: site} of a trace.
         images: the number of images.
-        layout: where they lie.
-        samples: the size of the plate of samples, None where the program ran without one.
+        layout: the batch dimensions.
+        samples: the size of the plate of samples, None without such a plate.
     """
     for name, site in sites.items():
         shape = tuple(site["fn"].batch_shape)
@@ -85,7 +85,7 @@ def check_own(sites: Sites, images: int, layout: Layout = Layout(), samples: int
         for frame in site["cond_indep_stack"]:
             if frame.vectorized and frame.dim != layout.dim and frame.full_size not in (None, frame.size):
                 raise ValueError(
-                    f"log p(x) is about whole images, and the plate {frame.name!r} takes {frame.size} of "
+                    f"log p(x) needs whole images, and the plate {frame.name!r} takes {frame.size} of "
                     f"{frame.full_size} parts of an image: leave out subsample_size"
                 )
         has_images = len(shape) >= -layout.dim and shape[layout.dim] == images
@@ -112,17 +112,17 @@ def check_own(sites: Sites, images: int, layout: Layout = Layout(), samples: int
 
 
 def layout_of(x: Tensor, *programs: Callable, check: bool = True) -> Layout:
-    """Where images lie in these programs; runs each once on x and leaves the random numbers as they were.
+    """Find the `Layout` of programs by running each once on x, with the random state restored afterwards.
 
     Raises:
-        ValueError: with `check`, where a site is not each image's own.
-        FloatingPointError: where the program does not run as it has parameters that are not finite.
-        the program's own error, with x's shape and dtype, where it does not run on x.
+        ValueError: with `check`, if images share a site.
+        FloatingPointError: if a program fails and has parameters that are not finite.
+        the program's own error, with x's shape and dtype, if it fails for another reason.
     """
     with torch.no_grad():
         found = [_sites_of(program, x) for program in programs]
         dims = _image_dims(found, len(x))
-        if len(dims) > 1:  # a plate of another kind has as many elements as there are images
+        if len(dims) > 1:  # another plate has as many elements as there are images
             other = x[:-1] if len(x) > 1 else torch.cat([x, x])
             with suppress(*FAILURES):
                 again = _image_dims([_sites_of(program, other) for program in programs], len(other))
@@ -137,7 +137,7 @@ def layout_of(x: Tensor, *programs: Callable, check: bool = True) -> Layout:
 
 
 def _image_dims(found, images):
-    """Return the dimensions along which every latent may have the images, that of the outermost plate first."""
+    """Return the dimensions along which every latent may have the images, the outermost plate's first."""
     latents = [site for each in found for site in latents_of(each).values()]
     latents = latents or [site for each in found for site in each.values()]
     stacks = (site["cond_indep_stack"] for site in latents)
@@ -167,17 +167,17 @@ def _sites_of(program, x):
 
 
 def arrange(images: Tensor, size: int, *programs: Callable) -> tuple[list[Tensor], Layout]:
-    """The images in blocks of at most `size`, and the programs' `Layout`, in evaluation mode.
+    """Return the images in blocks of at most `size`, and the programs' `Layout`.
 
-    A program that holds data of every image (labels that it closes over, an autoguide's own parameters) does not run
-    on a part of them. Then all images are one block.
+    A program that holds data of every image (labels, parameters of an autoguide) does not run on some of the images.
+    Then all images are one block.
 
     Raises:
-        ValueError, TypeError: for images that the programs do not take; their callers have passed `check_images`.
+        ValueError, TypeError: if the programs cannot process the images.
     """
     for program in programs:
         if isinstance(program, AutoGuide) and program.prototype_trace is None:
-            program(images)  # its first call decides how many images it has parameters for
+            program(images)  # its first call fixes the number of images that it has parameters for
     blocks = list(images.split(max(1, size)))
     try:
         layout = layout_of(blocks[0], *programs)
@@ -191,7 +191,7 @@ def arrange(images: Tensor, size: int, *programs: Callable) -> tuple[list[Tensor
 
 
 def some_images(images, *programs: Callable) -> Tensor:
-    """The first image, or all where the programs do not run on a part of them."""
+    """Return the first image, or all images if the programs do not run on some of them."""
     try:
         layout_of(images[:1], *programs, check=False)
     except FAILURES:
@@ -199,22 +199,30 @@ def some_images(images, *programs: Callable) -> Tensor:
     return images[:1]
 
 
-def log_density(sites: Sites, layout: Layout = Layout(), unmasked: Container[str] = ()):
-    """Sum the log-probabilities of all sites of a trace: (samples, images) float64; 0 without sites.
+def log_density(
+    trace: poutine.Trace,
+    layout: Layout = Layout(),
+    *,
+    only: Container[str] | None = None,
+    without: Container[str] = (),
+    unmasked: Container[str] = (),
+):
+    """Sum the log-probabilities of a trace's sites: (samples, images) float64; 0 without sites.
 
-    A guide's auxiliary sites and factors count. The Delta sites of an autoguide count with their `log_density`, minus
-    the log-determinant of what made them from an auxiliary site, as in Pyro's Trace_ELBO.
+    As in Pyro's Trace_ELBO, auxiliary sites and factors count, and a Delta site of an autoguide with its `log_density`.
 
     Args:
-        sites: of a trace whose log-probabilities are computed.
-        unmasked: names of sites that count where the program masks them, too.
+        only, without: names of the sites to sum, or to leave out.
+        unmasked: names of sites that ignore a mask of the program.
     """
-    terms = (unscaled(site, with_mask=name not in unmasked) for name, site in sites.items())
+    names = [n for n in sample_sites(trace) if (only is None or n in only) and n not in without]
+    trace.compute_log_prob(lambda name, site: name in names)
+    terms = (unscaled(trace.nodes[name], with_mask=name not in unmasked) for name in names)
     return sum(layout.per_image(term).double() for term in terms)
 
 
 def traced(program, size, *inputs, layout=Layout()):
-    """The program's trace under a plate of `size` samples, to the left of its own plates."""
+    """Trace the program under a plate of `size` samples, to the left of its own plates."""
 
     def vectorized(*inputs):
         with pyro.plate("samples", size, dim=layout.samples):
@@ -224,11 +232,7 @@ def traced(program, size, *inputs, layout=Layout()):
 
 
 def inferred(guide, size, x, layout=Layout()):
-    """The guide's trace under a plate of `size` samples, and its latents, {name: site}.
-
-    Raises:
-        ValueError: names a site that images share, a weight of the decoder for example.
-    """
+    """Return the guide's trace under a plate of `size` samples, and its latents, {name: site}; raise as `check_own`."""
     trace = traced(guide, size, x, layout=layout)
     sites = sample_sites(trace)
     check_own(sites, len(x), layout, size)
@@ -237,7 +241,9 @@ def inferred(guide, size, x, layout=Layout()):
 
 @torch.no_grad()
 def points_of(guide, images: Float[Tensor, " images *event"]):
-    """{site: (N, *event)}, the guide's latents that are points; {} for a guide with a density.
+    """{site: (N, *event)}, the guide's Delta latents without a density; {} for a guide with a density.
+
+    A Delta that follows from an auxiliary site has the density of that site times its own `log_density`.
 
     >>> from vampyro import assemble
     >>> model, guide = assemble(posterior="delta", hidden=(8,), latent=2, shape=(1, 4, 4))
@@ -248,19 +254,18 @@ def points_of(guide, images: Float[Tensor, " images *event"]):
     with same_noise(images.device), pyro.validation_enabled(False):
         sites = sample_sites(trace_of(guide, images))
         deltas = {name: site["value"] for name, site in latents_of(sites).items() if is_delta(site["fn"])}
-        if deltas and auxiliaries_of(sites):  # a point is the same in two samples
-            twice = sample_sites(traced(guide, 2, images, layout=layout_of(images, guide, check=False)))
-            deltas = {name: deltas[name] for name in points_among(twice)}
+        if deltas and auxiliaries_of(sites):  # two samples of a Delta with a density differ
+            twice = traced(guide, 2, images, layout=layout_of(images, guide, check=False))
+            values = {name: twice.nodes[name]["value"] for name in deltas}
+            deltas = {name: z for name, z in deltas.items() if (values[name] == values[name][:1]).all()}
     return deltas
 
 
-def check_density(guide, x, latents, layout=Layout()):
+def check_density(guide, x, latents):
     """Raise a ValueError that names a latent at which the guide has no density; `latents` are those of its trace."""
     if any(is_delta(site["fn"]) for site in latents.values()):
-        with same_noise(x.device):  # two samples of x: a point is the same in both
-            trace, _ = inferred(guide, 2, x, layout)
-        for name in points_among(sample_sites(trace)):
+        for name in points_of(guide, x):
             raise ValueError(
-                f"the guide's site {name!r} is a Delta, a point without a density: it has neither a KL nor importance "
-                "weights; score with scoring_guide(model, guide, images)"
+                f"the guide's site {name!r} is a Delta, a point without a density, so it has neither a KL nor "
+                "importance weights: score with scoring_guide(model, guide, images)"
             )

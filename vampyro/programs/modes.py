@@ -1,6 +1,7 @@
-"""Context managers in which programs are evaluated."""
+"""Context managers for the evaluation of programs."""
 
 import inspect
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -9,37 +10,34 @@ from torch import nn
 
 
 @contextmanager
+def _attribute(objects: list, name: str, value: Any) -> Iterator[None]:
+    """Set an attribute of each object inside the context, and restore it afterwards."""
+    before = [getattr(each, name) for each in objects]
+    try:
+        for each in objects:
+            setattr(each, name, value)
+        yield
+    finally:
+        for each, old in zip(objects, before):
+            setattr(each, name, old)
+
+
 def evaluation_mode(*programs):
-    """Inside, `nn.Module`s among `programs` are in evaluation mode (no dropout); then each part is as it was."""
+    """Put the `nn.Module`s among `programs` in evaluation mode (no dropout) inside the context."""
     parts = [part for program in programs if isinstance(program, nn.Module) for part in program.modules()]
-    modes = [part.training for part in parts]
-    try:
-        for part in parts:
-            part.training = False
-        yield
-    finally:
-        for part, mode in zip(parts, modes):
-            part.training = mode
+    return _attribute(parts, "training", False)
 
 
-@contextmanager
 def without_gradients(program):
-    """Inside, no parameter of an `nn.Module` asks for its gradient; then each is as it was."""
+    """Freeze the parameters of an `nn.Module` inside the context."""
     parameters = list(program.parameters()) if isinstance(program, nn.Module) else []
-    asked = [parameter.requires_grad for parameter in parameters]
-    try:
-        for parameter in parameters:
-            parameter.requires_grad_(False)
-        yield
-    finally:
-        for parameter, ask in zip(parameters, asked):
-            parameter.requires_grad_(ask)
+    return _attribute(parameters, "requires_grad", False)
 
 
 @contextmanager
 def forwards(changed):
-    """Inside, `part.forward` is `wrap(part.forward)` for each (part, wrap); then each is as it was."""
-    own = [(part, vars(part).get("forward")) for part, _ in changed]  # None where the class's method serves
+    """Replace `part.forward` by `wrap(part.forward)` for each (part, wrap) inside the context."""
+    own = [(part, vars(part).get("forward")) for part, _ in changed]  # None: the class's method
     try:
         for part, wrap in changed:
             part.forward = wrap(part.forward)
@@ -51,17 +49,14 @@ def forwards(changed):
                 part.forward = forward
 
 
-@contextmanager
 def constant_parts(program):
-    """Inside, every part of `program` that is called without arguments (a prior) is computed once.
+    """Compute every part of `program` that is called without arguments (a prior) only once inside the context.
 
-    Its value depends on parameters alone, and those stand still while a program is scored. A part that
-    samples is no such constant and runs every time. A program that is no `nn.Module` has no parts.
+    The value of such a part depends only on parameters, which do not change during scoring. A part with sample sites
+    is not constant and runs every time. A program that is not an `nn.Module` has no parts.
     """
     parts = program.modules() if isinstance(program, nn.Module) else []
-    parts = [part for part in parts if not inspect.signature(part.forward).parameters]
-    with forwards([(part, _once) for part in parts]):
-        yield
+    return forwards([(part, _once) for part in parts if not inspect.signature(part.forward).parameters])
 
 
 def _once(forward):

@@ -1,4 +1,4 @@
-"""Random numbers that depend on what is computed, not on what ran before."""
+"""Random numbers that depend on a key, not on earlier computations."""
 
 from contextlib import contextmanager
 
@@ -8,9 +8,9 @@ import torch
 
 @contextmanager
 def seeded(*key, device="cpu"):
-    """Inside, torch's generators start from `key`, a few non-negative integers; outside they go on as if nothing ran.
+    """Seed torch's generators from `key`, non-negative integers, inside the context; restore their state afterwards.
 
-    The CPU's generator, and for a CUDA `device` the GPUs' too.
+    This holds for the CPU's generator and, if `device` is CUDA, for those of the GPUs.
 
     >>> with seeded(7, 1): a = torch.rand(1)
     >>> with seeded(7, 1): b = torch.rand(1)
@@ -24,17 +24,15 @@ def seeded(*key, device="cpu"):
 
 
 def reseed(seed, device="cpu"):
-    """torch's generators start anew: all of them for a CUDA `device`, otherwise the CPU's alone."""
+    """Seed all of torch's generators if `device` is CUDA, otherwise only the CPU's."""
     (torch.manual_seed if torch.device(device).type == "cuda" else torch.default_generator.manual_seed)(seed)
 
 
-@contextmanager
 def same_noise(device="cpu"):
-    """Inside, random numbers are those that would have come next; outside they come as if nothing had run.
+    """Restore the state of torch's generators after the context.
 
     >>> with same_noise(): a = torch.rand(1)
     >>> bool(a == torch.rand(1))
     True
     """
-    with torch.random.fork_rng(range(torch.cuda.device_count()) if torch.device(device).type == "cuda" else []):
-        yield
+    return torch.random.fork_rng(range(torch.cuda.device_count()) if torch.device(device).type == "cuda" else [])

@@ -1,4 +1,4 @@
-"""Traces of Pyro programs: their sample sites, the roles of these, and their log-probabilities."""
+"""Traces of Pyro programs: sample sites, their roles and their log-probabilities."""
 
 from collections.abc import Callable
 from typing import Any
@@ -18,7 +18,7 @@ from torch.distributions import (
     constraints,
 )
 
-# Pyro's and torch's distributions around another, their `base_dist`.
+# Distributions of Pyro and torch that wrap another one, their `base_dist`.
 WRAPPERS = (
     Independent,
     TransformedDistribution,
@@ -35,26 +35,26 @@ def trace_of(program: Callable, *inputs) -> poutine.Trace:
 
 
 def sample_sites(trace: poutine.Trace) -> Sites:
-    """{name: site} of a trace's sample sites; those of subsampled plates are not among them."""
+    """{name: site} of a trace's sample sites, without those of subsampled plates."""
     nodes = trace.nodes.items()
     return {name: site for name, site in nodes if site["type"] == "sample" and not site_is_subsample(site)}
 
 
 def is_auxiliary(site) -> bool:
-    """Return whether a guide's site is one that the model need not have."""
+    """Return whether a guide's site need not be in the model."""
     return bool(site["infer"].get("is_auxiliary"))
 
 
 def observes(site) -> bool:
-    """Return whether a site stands for data. Pyro also calls a `deterministic` or a `factor` observed."""
+    """Return whether a site holds data. Pyro also marks a `deterministic` or a `factor` as observed."""
     return site["is_observed"] and not site["infer"].get("_deterministic") and not isinstance(site["fn"], Unit)
 
 
 def latents_of(sites: Sites) -> Sites:
-    """{name: site} of the sites that model and guide must share: neither observed nor auxiliary.
+    """{name: site} of the sites that model and guide must share: all that are not observed, without `auxiliaries_of`.
 
-    An auxiliary site counts as a latent where no Delta follows from it: its own density would then not belong in the
-    importance weight, and without it log q(z | x) is not known.
+    An auxiliary site without a Delta that follows from it counts as a latent. Without its density log q(z | x) is not
+    known, and with it the importance weight would be wrong.
     """
     auxiliary = auxiliaries_of(sites)
     return {name: site for name, site in sites.items() if not site["is_observed"] and name not in auxiliary}
@@ -68,36 +68,24 @@ def auxiliaries_of(sites: Sites) -> Sites:
     return {name: site for name, site in drawn.items() if is_auxiliary(site)}
 
 
-def points_among(sites: Sites) -> list[str]:
-    """Names of the latents at which a guide, traced with at least two samples in front, has no density.
-
-    A Delta is a point unless it follows an auxiliary site, whose samples differ: its density is then that of the
-    auxiliary site times the Delta's own `log_density`.
-    """
-    deltas = {name: site["value"] for name, site in latents_of(sites).items() if is_delta(site["fn"])}
-    if not auxiliaries_of(sites):
-        return list(deltas)
-    return [name for name, value in deltas.items() if (value == value[:1]).all()]
-
-
 def core(fn: torch.distributions.Distribution) -> torch.distributions.Distribution:
-    """The distribution at the bottom, under `to_event`, masks and transforms."""
+    """Return the innermost distribution, without `to_event`, masks and transforms."""
     while isinstance(fn, WRAPPERS):
         fn = fn.base_dist
     return fn
 
 
 def is_delta(fn):
-    """Whether a distribution is a point, however it is wrapped."""
+    """Return whether a distribution is a Delta, possibly wrapped."""
     return isinstance(core(fn), dist.Delta)
 
 
-# Constraints around another, their `base_constraint`; torch 2.6 has none of its own for mixtures.
+# Constraints that wrap another one, their `base_constraint`; torch 2.6 has none for mixtures.
 CONSTRAINT_WRAPPERS = (constraints.independent, *filter(None, [vars(constraints).get("MixtureSameFamilyConstraint")]))
 
 
 def kind_of_numbers(fn):
-    """What a distribution's draws are made of: its support, unwrapped."""
+    """Return the constraint on each element of a distribution's samples: its support, unwrapped."""
     support = fn.support
     while isinstance(support, CONSTRAINT_WRAPPERS):
         support = support.base_constraint
@@ -105,7 +93,7 @@ def kind_of_numbers(fn):
 
 
 def precise(fn: torch.distributions.Distribution, value: torch.Tensor) -> torch.Tensor:
-    """Return a value in float64, for `fn.log_prob`; unchanged where it has matrix products in its own precision."""
+    """Return a value in float64 for `fn.log_prob`, or unchanged if `fn` has matrix products in its own precision."""
     transforms: list = []
     while isinstance(fn, WRAPPERS):
         transforms += fn.transforms if isinstance(fn, TransformedDistribution) else []
@@ -116,10 +104,7 @@ def precise(fn: torch.distributions.Distribution, value: torch.Tensor) -> torch.
 
 
 def unscaled(site, with_mask=True):
-    """Return a site's log-probabilities without its scale (a plate's N/B), which is for training alone.
-
-    Where the program masks the site they are 0, unless `with_mask` is False.
-    """
+    """Return a site's log-probabilities without its scale (a plate's N/B), and by default with its mask."""
     if with_mask:
         return masked(site["unscaled_log_prob"], site)
     fn = site["fn"]
@@ -127,7 +112,7 @@ def unscaled(site, with_mask=True):
 
 
 def masked(term, site, dims=0):
-    """A term, with `dims` dimensions of the event, that is zero where the site is masked."""
+    """Set a term, which has `dims` event dimensions, to zero where the site is masked."""
     mask = site["mask"]
     if isinstance(mask, torch.Tensor):
         mask = mask.reshape(tuple(mask.shape) + (1,) * dims)

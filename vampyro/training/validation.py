@@ -52,7 +52,7 @@ def terms(model: Any, guide: Any, images: Tensor, batch_size: int = 500, points:
             sites, proposed = map(sample_sites, traces)
             latents = latents_of(proposed)
             if not points:
-                check_density(guide, x, latents, layout)
+                check_density(guide, x, latents)
             check_latents(latents_of(sites), latents)
             check_roles(sites, latents)
             check_support(sites)
