@@ -2,9 +2,10 @@
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -141,7 +142,7 @@ class Allowance(MadeBytes):
             ) from None
 
 
-def _requested_bytes(function, args, kwargs):
+def _requested_bytes(function: Any, args: tuple, kwargs: dict) -> int:
     """Return the bytes of the tensor that a call of `torch.empty` or its like makes; 0 for every other function."""
     if any(isinstance(value, torch.Tensor) for value in tree_leaves((args, kwargs))):
         return 0
@@ -152,12 +153,12 @@ def _requested_bytes(function, args, kwargs):
     return 0
 
 
-def most_rows(device):
+def most_rows(device: torch.device) -> int:
     """Rows decoded at a time: on a CPU they should stay in its caches, anywhere else keep all of it busy."""
     return 2048 if device.type == "cpu" else 131072
 
 
-def rows_that_fit(compute, device, images=1):
+def rows_that_fit(compute: Callable[[int], Any], device: torch.device, images: int = 1) -> int:
     """Return the most rows that half of the free memory holds, from what `compute(n)` makes for two values of n.
 
     A row is one sample of one image, so `compute(n)` makes n · `images` rows. Every byte that more rows make counts as
@@ -176,7 +177,7 @@ def rows_that_fit(compute, device, images=1):
     return max(1, min(most_rows(device), (available_bytes(device) - made[0]) // 2 // row))
 
 
-def keep_freed_memory():
+def keep_freed_memory() -> None:
     """Make the C library of Linux keep freed memory, up to 64 MiB, so that it need not be cleared again.
 
     The library returns memory above a size that it learns, twice the largest block of at most 32 MiB ever freed. This

@@ -508,7 +508,7 @@ def test_a_run_stops_goes_on_to_the_same_bits_and_is_measured(dataset, tmp_path,
     measures = ["--measures", "elbo,prior,samples,ais,gaps", "--temperatures", 5]
     assert call("score", tmp_path / "whole", *measures) == "error: not measured: gaps"
     said = capsys.readouterr().out
-    assert "codebook's perplexity" in said and "the sum is exact" in said and "reparameterised" in said
+    assert "perplexity of the codebook" in said and "the sum is exact" in said and "reparameterised" in said
     figures = json.loads((tmp_path / "whole" / "results.json").read_text())["measures"]["own"]["prior"]
     assert 1 <= figures["perplexity"] <= figures["codes"] == 6
     assert all(not part.training for program in whole for part in program.modules())  # a guide that a prior borrows too

@@ -10,7 +10,7 @@ from torch import Tensor
 from vampyro.memory import most_rows
 from vampyro.programs.checks import check_images, check_latents
 from vampyro.programs.estimate import Estimate
-from vampyro.programs.layout import Images, arrange, inferred
+from vampyro.programs.layout import Images, arrange, trace_guide
 from vampyro.programs.modes import evaluation_mode
 from vampyro.programs.randomness import seeded
 from vampyro.programs.traces import core, latents_of, sample_sites, trace_of
@@ -90,9 +90,9 @@ def active_units(
     means: dict = {}
     with evaluation_mode(model, guide), seeded(seed, device=images.device), pyro.validation_enabled(False):
         blocks, layout = arrange(images, rows // samples, model, guide)
-        check_latents(latents_of(sample_sites(trace_of(model, blocks[0]))), inferred(guide, 1, blocks[0], layout)[1])
+        check_latents(latents_of(sample_sites(trace_of(model, blocks[0]))), trace_guide(guide, 1, blocks[0], layout)[1])
         for x in blocks:
-            chunks = [inferred(guide, len(part), x, layout)[1] for part in torch.arange(samples).split(rows)]
+            chunks = [trace_guide(guide, len(part), x, layout)[1] for part in torch.arange(samples).split(rows)]
             for name, site in chunks[0].items():
                 if isinstance(core(site["fn"]), torch.distributions.Categorical):
                     continue

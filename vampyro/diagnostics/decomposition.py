@@ -12,7 +12,7 @@ from vampyro.memory import most_rows
 from vampyro.programs.checks import check_counts, check_images, check_support
 from vampyro.programs.divergence import downward
 from vampyro.programs.estimate import Estimate
-from vampyro.programs.layout import Images, arrange, check_density, inferred, log_density
+from vampyro.programs.layout import Images, arrange, check_density, log_density, trace_guide
 from vampyro.programs.modes import constant_parts, evaluation_mode
 from vampyro.programs.randomness import seeded
 from vampyro.programs.traces import auxiliaries_of, is_delta, masked, precise, sample_sites
@@ -93,7 +93,7 @@ def decompose(
     ):
         parts, layout = arrange(images, rows // samples, model, guide)
         joint = Joint(model, layout=layout)
-        blocks = []
+        blocks: list[dict] = []
         for x in parts:
             chunks = [_terms(joint, guide, x, len(part)) for part in torch.arange(samples).split(rows)]
             blocks.append(
@@ -102,7 +102,9 @@ def decompose(
                     for key, term in chunks[0].items()
                 }
             )
-    whole: dict = {key: None if blocks[0][key] is None else Estimate.cat([b[key] for b in blocks]) for key in blocks[0]}
+    whole: dict = {}
+    for key, first in blocks[0].items():
+        whole[key] = None if first is None else Estimate.cat([block[key] for block in blocks])
     kl, dimensions = ({name: e for (k, name), e in whole.items() if k == kind} for kind in ("kl", "dimensions"))
     return Decomposition(whole["elbo", None], whole["reconstruction", None], kl, dimensions, samples)
 
@@ -126,7 +128,7 @@ def rate_distortion(
 
 def _terms(joint, guide, x, samples):
     """{(kind, site): (samples, batch, …) or None}, for one sample of z each."""
-    trace, latents = inferred(guide, samples, x, joint.layout)
+    trace, latents = trace_guide(guide, samples, x, joint.layout)
     check_density(guide, x, latents)
     values = {name: site["value"] for name, site in latents.items()}
     model_trace = joint.trace(x, values)

@@ -15,7 +15,7 @@ from vampyro.likelihood.scores import effective_sample_size, log_mean
 from vampyro.memory import most_rows
 from vampyro.programs.checks import check_counts, check_images
 from vampyro.programs.estimate import Estimate
-from vampyro.programs.layout import Images, arrange, inferred, log_density
+from vampyro.programs.layout import Images, arrange, log_density, trace_guide
 from vampyro.programs.modes import constant_parts, evaluation_mode
 from vampyro.programs.randomness import seeded
 
@@ -119,7 +119,7 @@ def _optimise(joint, local, x, steps, particles, lr):
     optimizer = torch.optim.Adam(local.offsets, lr=lr)
     with torch.enable_grad(), pyro.validation_enabled(False):
         for step in range(steps):
-            trace, latents = inferred(local, particles, x, joint.layout)
+            trace, latents = trace_guide(local, particles, x, joint.layout)
             log_q = log_density(trace, joint.layout)
             elbo = (joint(x, {name: site["value"] for name, site in latents.items()}) - log_q).mean(0)
             for offset, gradient in zip(local.offsets, torch.autograd.grad(-elbo.sum(), local.offsets)):

@@ -1,6 +1,7 @@
 """Inverse autoregressive flow: each element is moved by a function of the elements before it."""
 
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -47,7 +48,7 @@ class Sequential(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, y, w, c, u, d, units):
+    def forward(ctx: Any, y: Tensor, w: Tensor, c: Tensor, u: Tensor, d: Tensor, units: int) -> tuple[Tensor, Tensor]:
         latent, ctx.shapes = y.shape[-1], (y.shape, c.shape)
         batch, inputs = torch.broadcast_shapes(y.shape[:-1], c.shape[:-1]), (y, w, c, u, d)
         # Elements and units first: their rows are contiguous.
@@ -72,7 +73,7 @@ class Sequential(torch.autograd.Function):
         return x.T.reshape(*batch, latent), s.sum(0).reshape(batch)
 
     @staticmethod
-    def backward(ctx, by_x, by_log_det):
+    def backward(ctx: Any, by_x: Tensor, by_log_det: Tensor) -> Any:
         x, s, hidden, *inputs = ctx.saved_tensors
         if torch.is_grad_enabled():
             pullback = torch.func.vjp(partial(plain, units=ctx.units), *inputs)[1]

@@ -328,7 +328,7 @@ def with_error(log_w: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return log_mean(log_w), relative_error(ess, len(log_w)), ess
 
 
-def target_of(model, x: Tensor, layout: Layout) -> Target | DiscreteTarget:
+def target_of(model: Callable, x: Tensor, layout: Layout) -> Target | DiscreteTarget:
     """log p(z) and log p(x | z) as chains see them: over ℝⁿ, or over codes where latents have finitely many values."""
     supports = finite_latents(model, x, layout)
     return Target(model, x, layout) if supports is None else DiscreteTarget(model, x, supports, layout)

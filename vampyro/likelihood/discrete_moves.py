@@ -10,7 +10,7 @@ from torch.distributions import Categorical
 
 from vampyro.likelihood.finite import Finite
 from vampyro.likelihood.hmc import BaseTarget, Point, metropolis
-from vampyro.programs.layout import Layout, traced
+from vampyro.programs.layout import Layout, trace_samples
 
 UNIFORM = 0.5  # share of proposals that ignore the gradient, which is a poor guide if the model is far from linear
 
@@ -49,7 +49,7 @@ class DiscreteTarget(BaseTarget):
         with torch.enable_grad():
             leaves = {n: z.detach().requires_grad_() if z.is_floating_point() else z for n, z in values.items()}
             fixed = poutine.condition(self.model, data={n: self.layout.images_back(z) for n, z in leaves.items()})
-            prior, likelihood = self.log_probs(traced(fixed, len(index), self.x, layout=self.layout))
+            prior, likelihood = self.log_probs(trace_samples(fixed, len(index), self.x, layout=self.layout))
             changes = [self._changes(log_prob, leaves) for log_prob in (prior, likelihood)]
         return Point(index, prior.detach(), likelihood.detach(), *changes)
 
@@ -74,7 +74,7 @@ class DiscreteTarget(BaseTarget):
         uniform = torch.full_like(informed, math.log(UNIFORM / others))
         return torch.logaddexp(informed + math.log(1 - UNIFORM), uniform).masked_fill(still, -math.inf)
 
-    def transition(self, point: Point, beta: float, step, moves: int) -> tuple[Point, Tensor]:
+    def transition(self, point: Point, beta: float, step: Tensor, moves: int) -> tuple[Point, Tensor]:
         """Make `moves` Metropolis moves that leave p(z) p(x | z)^β invariant; return also their acceptance rate."""
         rate = torch.zeros_like(point.prior)
         if len(self.row) == point.z.shape[-1]:  # every position has one value, so there are no moves

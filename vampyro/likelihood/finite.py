@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.distributions import Distribution, constraints
 
 from vampyro.distributions.codes import CodeVectors
-from vampyro.programs.layout import Layout, traced
+from vampyro.programs.layout import Layout, trace_samples
 from vampyro.programs.randomness import same_noise
 from vampyro.programs.traces import kind_of_numbers, latents_of, sample_sites
 
@@ -76,7 +76,7 @@ def finite(fn: Distribution, value: Tensor, shape: torch.Size) -> Finite | None:
 def finite_latents(model: Callable, x: Tensor, layout: Layout = Layout()) -> dict[str, Finite] | None:
     """Return {site: Finite} of a model's latents; None without latents or if a support is not finite."""
     with torch.no_grad(), pyro.validation_enabled(False), same_noise(x.device):
-        latents = latents_of(sample_sites(traced(model, 1, x, layout=layout)))
+        latents = latents_of(sample_sites(trace_samples(model, 1, x, layout=layout)))
     found = {}
     for name, site in latents.items():
         value = layout.images_first(site["value"])

@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.distributions import biject_to
 
 from vampyro.programs.checks import check_support
-from vampyro.programs.layout import Layout, check_own, log_density, traced
-from vampyro.programs.traces import Sites, latents_of, precise, sample_sites
+from vampyro.programs.layout import Layout, check_own, log_density, trace_samples
+from vampyro.programs.traces import Site, Sites, latents_of, precise, sample_sites
 
 
 class Point(NamedTuple):
@@ -109,7 +109,7 @@ class BaseTarget:
     def sites(self, chains: int, values: dict[str, Tensor]) -> Sites:
         """Run the model for some chains with fixed latents {name: (chains, *batch, *event)}; return its sites."""
         fixed = poutine.condition(self.model, data=values)
-        return sample_sites(traced(fixed, chains, self.x, layout=self.layout))
+        return sample_sites(trace_samples(fixed, chains, self.x, layout=self.layout))
 
     def latents(self) -> Sites:
         """Return {name: site} of the latents in one chain, after a check of all sites."""
@@ -126,6 +126,7 @@ class BaseTarget:
 
     def log_probs(self, trace: poutine.Trace) -> tuple[Tensor, Tensor]:
         """(log p(z), log p(x | z)) at a trace of the model, both (chains, batch) float64."""
+        site: Site
         for site in map(trace.nodes.__getitem__, self.shapes):
             site["value"] = precise(site["fn"], site["value"])
         # A latent that the model masks is sampled from its prior, so log p(z) has its density.
@@ -172,7 +173,7 @@ class Target(BaseTarget):
             shapes = zip(self.shapes, parts, self.shapes.values())
             values = {n: self.layout.images_back(part.reshape(*z.shape[:2], *shape)) for n, part, shape in shapes}
             with _Placed(values, self.layout) as placed:
-                trace = traced(self.model, len(z), self.x, layout=self.layout)
+                trace = trace_samples(self.model, len(z), self.x, layout=self.layout)
             prior, likelihood = self.log_probs(trace)
             prior = prior + placed.log_det
             # The two densities may share the graph of a bijection.

@@ -21,11 +21,11 @@ from vampyro.programs.layout import (
     arrange,
     check_density,
     check_own,
-    inferred,
     layout_of,
     log_density,
     some_images,
-    traced,
+    trace_guide,
+    trace_samples,
 )
 from vampyro.programs.modes import constant_parts, evaluation_mode
 from vampyro.programs.randomness import same_noise, seeded
@@ -88,7 +88,7 @@ def propose(
         ValueError: where the guide has a Delta site that does not follow from an auxiliary site.
     """
     with pyro.validation_enabled(False):
-        trace, latents = inferred(guide, samples, x, layout)
+        trace, latents = trace_guide(guide, samples, x, layout)
         check_density(guide, x, latents)
         zeros = torch.zeros(samples, len(x), dtype=torch.float64, device=x.device)  # for a guide without latents
         log_q = zeros + log_density(trace, layout)
@@ -189,7 +189,7 @@ def weigh_block(
         log_p = torch.cat(list(weighed(complete, x, values, zeros, rows)))
     check_weights(log_p, first=first)
     with pyro.validation_enabled(False):
-        trace = traced(poutine.condition(guide, data=values), size, x, layout=layout)
+        trace = trace_samples(poutine.condition(guide, data=values), size, x, layout=layout)
         sites = sample_sites(trace)
         check_latents(values, [name for name in sites if name in values or not sites[name]["is_observed"]])
         check_own(sites, len(x), layout, size)
@@ -282,6 +282,6 @@ def least_bytes(model: Callable, images: Tensor, samples: int) -> int:
         layout = layout_of(x, model)
         if few_codes(model, x, layout) is not None:
             return 0
-        latents = latents_of(sample_sites(traced(model, 1, x, layout=layout)))
+        latents = latents_of(sample_sites(trace_samples(model, 1, x, layout=layout)))
     values = sum(site["value"].nbytes for site in latents.values())
     return samples * (VALUES * values + WEIGHTS * torch.float64.itemsize * len(x))

@@ -9,7 +9,7 @@ from torch import Tensor
 from vampyro.distributions import Mixture
 from vampyro.programs.checks import check_event, check_latents, check_support
 from vampyro.programs.compile import Staged
-from vampyro.programs.layout import Layout, check_own, log_density, traced
+from vampyro.programs.layout import Layout, check_own, log_density, trace_samples
 from vampyro.programs.traces import precise, sample_sites
 
 
@@ -66,7 +66,7 @@ class Joint:
     def trace(self, x: Tensor, values: dict[str, Tensor]) -> poutine.Trace:
         """Run the model on x with these latents."""
         size = len(next(iter(values.values()))) if values else 1
-        trace = traced(poutine.condition(self.model, data=values), size, x, layout=self.layout)
+        trace = trace_samples(poutine.condition(self.model, data=values), size, x, layout=self.layout)
         sites = sample_sites(trace)
         latents = {name: site for name, site in sites.items() if name in values}
         check_latents([*trace.stochastic_nodes, *latents], values)

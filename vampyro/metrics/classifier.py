@@ -125,7 +125,7 @@ def features(classifier: Classifier, images: Float[Tensor, " n *image"]) -> Floa
 
 
 @torch.no_grad()
-def evaluate(function: Callable[[Tensor], Tensor], images: Tensor, classifier: object = None) -> Tensor:
+def evaluate(function: Callable[[Tensor], Tensor], images: Tensor, classifier: nn.Module | None = None) -> Tensor:
     """Return a function's values for images, computed in chunks, with it or `classifier` in evaluation mode."""
     if len(images) < 1:
         raise ValueError("got no images to classify, expected at least one")

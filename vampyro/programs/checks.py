@@ -1,9 +1,11 @@
 """Checks that a model, a guide and images fit together."""
 
 import math
+from collections.abc import Callable, Collection, Iterable
+from typing import Any
 
 import pyro
-import torch
+from pyro import poutine
 from pyro.nn import PyroModule
 from pyro.poutine.messenger import Messenger
 from pyro.poutine.util import site_is_subsample
@@ -11,10 +13,10 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from vampyro.distributions.shapes import check_floats
-from vampyro.programs.traces import is_auxiliary, is_masked, kind_of_numbers, observes
+from vampyro.programs.traces import Site, Sites, is_auxiliary, is_masked, kind_of_numbers, observes
 
 
-def check_latents(model_latents, guide_latents):
+def check_latents(model_latents: Iterable[str], guide_latents: Iterable[str]) -> None:
     """Raise a ValueError that names the latents that only one of the two programs has."""
     p, q = set(model_latents), set(guide_latents)
     differences = {"model": p - q, "guide": q - p}
@@ -23,7 +25,7 @@ def check_latents(model_latents, guide_latents):
         raise ValueError(f"model and guide must have the same latent sites: {'; '.join(only)}")
 
 
-def check_support(sites, latents=()):
+def check_support(sites: Sites, latents: Collection[str] = ()) -> None:
     """Raise a ValueError that names an observed site with a value outside the support of its distribution.
 
     Bounds that are tensors may depend on the latents, as in Uniform(0, z). A density of 0 is valid for them.
@@ -42,7 +44,7 @@ def check_support(sites, latents=()):
             )
 
 
-def check_event(site):
+def check_event(site: Site) -> None:
     """Raise a ValueError that names a site whose value does not have the event shape of its distribution."""
     event, shape = site["fn"].event_shape, site["value"].shape
     if shape[len(shape) - len(event) :] != event:
@@ -52,7 +54,7 @@ def check_event(site):
         )
 
 
-def check_images(images, *programs) -> None:
+def check_images(images: Tensor, *programs: Callable) -> None:
     """Raise an error unless images are a non-empty batch (N, …) of finite floats that the programs can process.
 
     Raises:
@@ -63,7 +65,7 @@ def check_images(images, *programs) -> None:
     Traceback (most recent call last):
     TypeError: images are torch.uint8, expected torch.float32: images.float() / 255 for bytes, or data.images('test')
     """
-    if not isinstance(images, torch.Tensor):
+    if not isinstance(images, Tensor):
         kind = type(images).__name__
         raise TypeError(f"images are a {kind}, expected a tensor of floats (N, …): data.images('test') for example")
     tensors = [t for p in programs if isinstance(p, nn.Module) for t in p.parameters() if t.is_floating_point()]
@@ -93,7 +95,7 @@ class _Recorder(Messenger):
 
     def __init__(self):
         super().__init__()
-        self.sites = {}
+        self.sites: Sites = {}
 
     def _pyro_post_sample(self, msg):
         if msg["name"] not in self.sites and not site_is_subsample(msg):
@@ -102,7 +104,7 @@ class _Recorder(Messenger):
             check_support({msg["name"]: msg})
 
 
-def watched(run, model, guide):
+def check_pair(run: Callable, model: Callable, guide: Callable) -> Any:
     """Return run(model, guide), and raise a ValueError if the two programs cannot be trained together.
 
     Stock Pyro at most warns if model and guide are exchanged, if the model lacks a latent of the guide or if it lacks
@@ -121,7 +123,7 @@ def watched(run, model, guide):
     return value
 
 
-def check_roles(sites, latents):
+def check_roles(sites: Sites, latents: Sites) -> None:
     """Raise a ValueError if the guide observes a site, or the model does not; both are {name: site}."""
     exchanged = "; have model and guide changed places?"
     if seen := [name for name, site in latents.items() if observes(site)]:
@@ -130,19 +132,19 @@ def check_roles(sites, latents):
         raise ValueError(f"the model observes nothing: give its likelihood obs=x{exchanged}")
 
 
-def foreign_sites(trace, program):
+def foreign_sites(trace: poutine.Trace, program: nn.ModuleList) -> list[str]:
     """Return the names of param sites that are neither parameters of the modules in `program` nor made from them."""
     # A PyroModule's parameter is found by name: its site shows the value that Pyro's store first had for it.
     own = [part for part in program if isinstance(part, PyroModule)]
     names = {n.removesuffix("_unconstrained") for part in own for n, _ in part.named_parameters()}
     known = {id(parameter) for parameter in program.parameters()}
-    values = {name: site["value"] for name, site in trace.nodes.items() if name not in names}
+    values: dict[str, Any] = {name: site["value"] for name, site in trace.nodes.items() if name not in names}
     return [n for n, v in values.items() if id(v.unconstrained() if hasattr(v, "unconstrained") else v) not in known]
 
 
-def check_trained(loss, parameters):
+def check_trained(loss: Any, parameters: Iterable[Tensor]) -> None:
     """Raise a ValueError if a loss, or one of several, depends on trainable tensors that are not in `parameters`."""
-    known, seen, found = {id(p) for p in parameters}, set(), []
+    known, seen, found = {id(p) for p in parameters}, set[Any](), list[Tensor]()
     todo = [tensor.grad_fn for tensor in tree_leaves(loss)]
     while todo:
         node = todo.pop()

@@ -1,13 +1,14 @@
 """Compile a loss and its gradients, or another function of tensors, as one graph of tensor operations."""
 
 import logging
+from collections.abc import Callable
 from functools import partial
 from itertools import compress
 from typing import Any
 
 import pyro
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch._guards import TracingContext, tracing
 from torch._subclasses import FakeTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx
@@ -16,7 +17,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 from vampyro.programs.randomness import same_noise
 
 
-def compile_graph(graph, inputs):
+def compile_graph(graph: Any, inputs: list) -> Any:
     """Compile a graph of tensor operations to a function of the same inputs."""
     from torch._dynamo.utils import get_metrics_context
     from torch._inductor import compile  # takes a second to import
@@ -42,7 +43,7 @@ def compile_graph(graph, inputs):
 class _With(nn.Module):
     """A function of `program` as a module, so that `functional_call` can replace the tensors of `program`."""
 
-    def __init__(self, program, function):
+    def __init__(self, program: nn.Module, function: Callable):
         super().__init__()
         self.program, self.function = program, function
 
@@ -73,7 +74,7 @@ class StagedLoss:
     [torch.Size([1, 2]), torch.Size([1])]
     """
 
-    def __init__(self, program, loss, *inputs, compiled=True):
+    def __init__(self, program: nn.Module, loss: Callable, *inputs: Tensor, compiled: bool = True):
         self.parameters, self.buffers = list(program.parameters()), list(program.buffers())
         module = _With(program, loss)
         trained = [parameter.requires_grad for parameter in self.parameters]
@@ -96,7 +97,7 @@ class StagedLoss:
     def _tensors(self):
         return [p.detach() for p in self.parameters], self.buffers
 
-    def __call__(self, *inputs):
+    def __call__(self, *inputs: Tensor) -> tuple[Tensor, list[Tensor | None]]:
         """Return the loss and a list of gradients; None for a parameter that is frozen or not part of the loss."""
         return self.graph(*self._tensors(), *inputs)
 
@@ -112,17 +113,20 @@ class Staged:
     tensor([2., 2., 2.])
     """
 
-    def __init__(self, function):
-        self.function, self.compiled, self.shapes = function, None, None
+    def __init__(self, function: Callable):
+        self.function = function
+        self.compiled: Callable | None = None
+        self.shapes: list | None = None
 
-    def __call__(self, *inputs):
+    def __call__(self, *inputs: Tensor) -> Any:
         shapes = [x.shape for x in inputs]
         if self.shapes is None:
             self.shapes = shapes
             return self.stage(*inputs)
         return (self.compiled if self.compiled and shapes == self.shapes else self.function)(*inputs)
 
-    def stage(self, *inputs):
+    def stage(self, *inputs: Tensor) -> Any:
+        """Compute the function itself once, compile it, and compare the two results."""
         expected = self.function(*inputs)
         try:
             compiled = compile_graph(make_fx(lambda *inputs: self.function(*inputs))(*inputs), list(inputs))
@@ -134,13 +138,13 @@ class Staged:
         return expected
 
 
-def _close(a, b):
+def _close(a: Tensor, b: Tensor) -> Any:
     """Return whether two tensors agree up to float32 rounding, or boolean ones up to a thousandth of the elements."""
     if b.dtype == torch.bool:
         return (a ^ b).float().mean() < 1e-3
     return torch.allclose(a, b, rtol=1e-4, atol=1e-3, equal_nan=True)
 
 
-def first_line(error):
+def first_line(error: BaseException) -> str:
     """Return the first line of an error's message, for a log."""
     return (str(error).strip() or repr(error)).splitlines()[0][:200]

@@ -1,17 +1,18 @@
 """Monte Carlo means and their standard errors."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 
 
-def standard_error(values):
+def standard_error(values: torch.Tensor) -> float:
     """Return the standard error of the mean of (N,) values; NaN for a single one."""
     return (values.std() / math.sqrt(len(values))).item() if len(values) > 1 else math.nan
 
 
-def or_none(value):
+def or_none(value: float) -> float | None:
     """Return a number for JSON: None for NaN, which means unknown."""
     return None if math.isnan(value) else value
 
@@ -42,23 +43,23 @@ class Estimate:
     errors: torch.Tensor
 
     @classmethod
-    def of(cls, samples):
+    def of(cls, samples: torch.Tensor) -> "Estimate":
         """Return the estimate from independent samples (S, N, …), S ≥ 2."""
         samples = samples.double()
         return cls(samples.mean(0), samples.std(0) / math.sqrt(len(samples)))
 
     @classmethod
-    def cat(cls, estimates):
+    def cat(cls, estimates: Sequence["Estimate"]) -> "Estimate":
         """Join the estimates of several blocks of images."""
         return cls(*(torch.cat([getattr(e, name) for e in estimates]) for name in ("values", "errors")))
 
     @property
-    def mean(self):
+    def mean(self) -> torch.Tensor:
         """The mean over images, (…)."""
         return self.values.mean(0)
 
     @property
-    def error(self):
+    def error(self) -> torch.Tensor:
         """The standard error of `mean`, (…); images have independent samples."""
         return self.errors.square().sum(0).sqrt() / len(self.errors)
 

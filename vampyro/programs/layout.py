@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Container
 from contextlib import suppress
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pyro
 import torch
@@ -127,16 +127,16 @@ def layout_of(x: Tensor, *programs: Callable, check: bool = True) -> Layout:
             with suppress(*FAILURES):
                 again = _image_dims([_sites_of(program, other) for program in programs], len(other))
                 dims = [dim for dim in dims if dim in again] or dims
-    sites = [site for each in found for site in each.values()]
-    frames = [frame for site in sites for frame in site["cond_indep_stack"] if frame.vectorized]
-    rank = max([1, *(-frame.dim for frame in frames), *(len(site["fn"].batch_shape) for site in sites)])
+    every = [site for each in found for site in each.values()]
+    frames = [frame for site in every for frame in site["cond_indep_stack"] if frame.vectorized]
+    rank = max([1, *(-frame.dim for frame in frames), *(len(site["fn"].batch_shape) for site in every)])
     layout = Layout(rank, dims[0])
     for sites in found if check else ():
         check_own(sites, len(x), layout)
     return layout
 
 
-def _image_dims(found, images):
+def _image_dims(found: list[Sites], images: int) -> list[int]:
     """Return the dimensions along which every latent may have the images, the outermost plate's first."""
     latents = [site for each in found for site in latents_of(each).values()]
     latents = latents or [site for each in found for site in each.values()]
@@ -148,7 +148,7 @@ def _image_dims(found, images):
     return dims or (plates if len(plates) == 1 else [-1])
 
 
-def _sites_of(program, x):
+def _sites_of(program: Callable, x: Tensor) -> Sites:
     try:
         with same_noise(x.device), pyro.validation_enabled(False):
             return sample_sites(trace_of(program, x))
@@ -190,7 +190,7 @@ def arrange(images: Tensor, size: int, *programs: Callable) -> tuple[list[Tensor
         return [images], layout_of(images, *programs)
 
 
-def some_images(images, *programs: Callable) -> Tensor:
+def some_images(images: Tensor, *programs: Callable) -> Tensor:
     """Return the first image, or all images if the programs do not run on some of them."""
     try:
         layout_of(images[:1], *programs, check=False)
@@ -206,7 +206,7 @@ def log_density(
     only: Container[str] | None = None,
     without: Container[str] = (),
     unmasked: Container[str] = (),
-):
+) -> Any:
     """Sum the log-probabilities of a trace's sites: (samples, images) float64; 0 without sites.
 
     As in Pyro's Trace_ELBO, auxiliary sites and factors count, and a Delta site of an autoguide with its `log_density`.
@@ -221,7 +221,7 @@ def log_density(
     return sum(layout.per_image(term).double() for term in terms)
 
 
-def traced(program, size, *inputs, layout=Layout()):
+def trace_samples(program: Callable, size: int, *inputs: Tensor, layout: Layout = Layout()) -> poutine.Trace:
     """Trace the program under a plate of `size` samples, to the left of its own plates."""
 
     def vectorized(*inputs):
@@ -231,16 +231,16 @@ def traced(program, size, *inputs, layout=Layout()):
     return trace_of(vectorized, *inputs)
 
 
-def inferred(guide, size, x, layout=Layout()):
+def trace_guide(guide: Callable, size: int, x: Tensor, layout: Layout = Layout()) -> tuple[poutine.Trace, Sites]:
     """Return the guide's trace under a plate of `size` samples, and its latents, {name: site}; raise as `check_own`."""
-    trace = traced(guide, size, x, layout=layout)
+    trace = trace_samples(guide, size, x, layout=layout)
     sites = sample_sites(trace)
     check_own(sites, len(x), layout, size)
     return trace, latents_of(sites)
 
 
 @torch.no_grad()
-def points_of(guide, images: Float[Tensor, " images *event"]):
+def points_of(guide: Callable, images: Images) -> dict[str, Tensor]:
     """{site: (N, *event)}, the guide's Delta latents without a density; {} for a guide with a density.
 
     A Delta that follows from an auxiliary site has the density of that site times its own `log_density`.
@@ -255,13 +255,13 @@ def points_of(guide, images: Float[Tensor, " images *event"]):
         sites = sample_sites(trace_of(guide, images))
         deltas = {name: site["value"] for name, site in latents_of(sites).items() if is_delta(site["fn"])}
         if deltas and auxiliaries_of(sites):  # two samples of a Delta with a density differ
-            twice = traced(guide, 2, images, layout=layout_of(images, guide, check=False))
-            values = {name: twice.nodes[name]["value"] for name in deltas}
+            twice = trace_samples(guide, 2, images, layout=layout_of(images, guide, check=False))
+            values: Sites = {name: twice.nodes[name]["value"] for name in deltas}
             deltas = {name: z for name, z in deltas.items() if (values[name] == values[name][:1]).all()}
     return deltas
 
 
-def check_density(guide, x, latents):
+def check_density(guide: Callable, x: Tensor, latents: Sites) -> None:
     """Raise a ValueError that names a latent at which the guide has no density; `latents` are those of its trace."""
     if any(is_delta(site["fn"]) for site in latents.values()):
         for name in points_of(guide, x):

@@ -1,8 +1,8 @@
 """Context managers for the evaluation of programs."""
 
 import inspect
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from pyro import poutine
@@ -22,20 +22,20 @@ def _attribute(objects: list, name: str, value: Any) -> Iterator[None]:
             setattr(each, name, old)
 
 
-def evaluation_mode(*programs):
+def evaluation_mode(*programs: Callable | None) -> AbstractContextManager:
     """Put the `nn.Module`s among `programs` in evaluation mode (no dropout) inside the context."""
     parts = [part for program in programs if isinstance(program, nn.Module) for part in program.modules()]
     return _attribute(parts, "training", False)
 
 
-def without_gradients(program):
+def without_gradients(program: Callable) -> AbstractContextManager:
     """Freeze the parameters of an `nn.Module` inside the context."""
     parameters = list(program.parameters()) if isinstance(program, nn.Module) else []
     return _attribute(parameters, "requires_grad", False)
 
 
 @contextmanager
-def forwards(changed):
+def replace_forwards(changed: Sequence[tuple[nn.Module, Callable]]) -> Iterator[None]:
     """Replace `part.forward` by `wrap(part.forward)` for each (part, wrap) inside the context."""
     own = [(part, vars(part).get("forward")) for part, _ in changed]  # None: the class's method
     try:
@@ -49,17 +49,17 @@ def forwards(changed):
                 part.forward = forward
 
 
-def constant_parts(program):
+def constant_parts(program: Callable) -> AbstractContextManager:
     """Compute every part of `program` that is called without arguments (a prior) only once inside the context.
 
     The value of such a part depends only on parameters, which do not change during scoring. A part with sample sites
     is not constant and runs every time. A program that is not an `nn.Module` has no parts.
     """
     parts = program.modules() if isinstance(program, nn.Module) else []
-    return forwards([(part, _once) for part in parts if not inspect.signature(part.forward).parameters])
+    return replace_forwards([(part, _once) for part in parts if not inspect.signature(part.forward).parameters])
 
 
-def _once(forward):
+def _once(forward: Callable) -> Callable:
     kept: list[Any] = []
 
     def call():

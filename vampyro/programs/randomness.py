@@ -1,13 +1,14 @@
 """Random numbers that depend on a key, not on earlier computations."""
 
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 
 import numpy as np
 import torch
 
 
 @contextmanager
-def seeded(*key, device="cpu"):
+def seeded(*key: int, device: torch.device | str = "cpu") -> Iterator[None]:
     """Seed torch's generators from `key`, non-negative integers, inside the context; restore their state afterwards.
 
     This holds for the CPU's generator and, if `device` is CUDA, for those of the GPUs.
@@ -23,12 +24,12 @@ def seeded(*key, device="cpu"):
         yield
 
 
-def reseed(seed, device="cpu"):
+def reseed(seed: int, device: torch.device | str = "cpu") -> None:
     """Seed all of torch's generators if `device` is CUDA, otherwise only the CPU's."""
     (torch.manual_seed if torch.device(device).type == "cuda" else torch.default_generator.manual_seed)(seed)
 
 
-def same_noise(device="cpu"):
+def same_noise(device: torch.device | str = "cpu") -> AbstractContextManager:
     """Restore the state of torch's generators after the context.
 
     >>> with same_noise(): a = torch.rand(1)

@@ -26,10 +26,11 @@ WRAPPERS = (
     dist.ExpandedDistribution,
     dist.ZeroInflatedDistribution,
 )
-Sites = dict[str, Any]  # nodes of Pyro's traces, by name
+Site = Any  # a node of one of Pyro's traces, a dictionary
+Sites = dict[str, Site]  # by name
 
 
-def trace_of(program: Callable, *inputs) -> poutine.Trace:
+def trace_of(program: Callable, *inputs: Any) -> poutine.Trace:
     """The program's trace, without the sites of its plates."""
     return prune_subsample_sites(poutine.trace(program).get_trace(*inputs))
 
@@ -40,12 +41,12 @@ def sample_sites(trace: poutine.Trace) -> Sites:
     return {name: site for name, site in nodes if site["type"] == "sample" and not site_is_subsample(site)}
 
 
-def is_auxiliary(site) -> bool:
+def is_auxiliary(site: Site) -> bool:
     """Return whether a guide's site need not be in the model."""
     return bool(site["infer"].get("is_auxiliary"))
 
 
-def observes(site) -> bool:
+def observes(site: Site) -> bool:
     """Return whether a site holds data. Pyro also marks a `deterministic` or a `factor` as observed."""
     return site["is_observed"] and not site["infer"].get("_deterministic") and not isinstance(site["fn"], Unit)
 
@@ -75,7 +76,7 @@ def core(fn: torch.distributions.Distribution) -> torch.distributions.Distributi
     return fn
 
 
-def is_delta(fn):
+def is_delta(fn: torch.distributions.Distribution) -> bool:
     """Return whether a distribution is a Delta, possibly wrapped."""
     return isinstance(core(fn), dist.Delta)
 
@@ -84,7 +85,7 @@ def is_delta(fn):
 CONSTRAINT_WRAPPERS = (constraints.independent, *filter(None, [vars(constraints).get("MixtureSameFamilyConstraint")]))
 
 
-def kind_of_numbers(fn):
+def kind_of_numbers(fn: torch.distributions.Distribution) -> Any:
     """Return the constraint on each element of a distribution's samples: its support, unwrapped."""
     support = fn.support
     while isinstance(support, CONSTRAINT_WRAPPERS):
@@ -92,7 +93,7 @@ def kind_of_numbers(fn):
     return support
 
 
-def precise(fn: torch.distributions.Distribution, value: torch.Tensor) -> torch.Tensor:
+def precise(fn: Any, value: torch.Tensor) -> torch.Tensor:
     """Return a value in float64 for `fn.log_prob`, or unchanged if `fn` has matrix products in its own precision."""
     transforms: list = []
     while isinstance(fn, WRAPPERS):
@@ -103,7 +104,7 @@ def precise(fn: torch.distributions.Distribution, value: torch.Tensor) -> torch.
     return value if any(isinstance(part, own) for part in (fn, *parts)) else value.double()
 
 
-def unscaled(site, with_mask=True):
+def unscaled(site: Site, with_mask: bool = True) -> torch.Tensor:
     """Return a site's log-probabilities without its scale (a plate's N/B), and by default with its mask."""
     if with_mask:
         return masked(site["unscaled_log_prob"], site)
@@ -111,7 +112,7 @@ def unscaled(site, with_mask=True):
     return fn.base_dist.log_prob(site["value"]) if isinstance(fn, MaskedDistribution) else site["unscaled_log_prob"]
 
 
-def masked(term, site, dims=0):
+def masked(term: torch.Tensor, site: Site, dims: int = 0) -> torch.Tensor:
     """Set a term, which has `dims` event dimensions, to zero where the site is masked."""
     mask = site["mask"]
     if isinstance(mask, torch.Tensor):
@@ -119,6 +120,6 @@ def masked(term, site, dims=0):
     return scale_and_mask(term, mask=mask)
 
 
-def is_masked(site):
+def is_masked(site: Site) -> bool:
     """Return whether a site has a mask, from `poutine.mask` or from its distribution's `mask`."""
     return site["mask"] is not None or isinstance(site["fn"], MaskedDistribution)

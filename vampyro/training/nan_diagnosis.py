@@ -12,7 +12,7 @@ from pyro.poutine.messenger import Messenger
 from pyro.poutine.util import site_is_subsample
 from torch import nn
 
-from vampyro.programs.modes import forwards
+from vampyro.programs.modes import replace_forwards
 from vampyro.training.fit import fit
 
 PARTS = ("model", "guide", "objective")  # of `update.program`, in this order
@@ -115,7 +115,7 @@ def _checked_sites(programs: nn.ModuleList) -> Iterator[list[str]]:
     Each program has its own messenger, because the name of a site does not identify its program.
     """
     faults: list[str] = []
-    with forwards([(p, partial(_within, _CheckSites(name, faults))) for name, p in zip(PARTS, programs[:2])]):
+    with replace_forwards([(p, partial(_within, _CheckSites(name, faults))) for name, p in zip(PARTS, programs[:2])]):
         yield faults
 
 

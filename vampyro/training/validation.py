@@ -44,7 +44,8 @@ def terms(model: Any, guide: Any, images: Tensor, batch_size: int = 500, points:
         points: whether the guide may be a Delta distribution.
     """
     check_images(images, model, guide)
-    reconstruction = kl = 0.0
+    reconstruction: Tensor | float = 0.0
+    kl: Tensor | float = 0.0
     with evaluation_mode(model, guide), pyro.validation_enabled(False):
         blocks, layout = arrange(images, batch_size, model, guide)
         for x in blocks:

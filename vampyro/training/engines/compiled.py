@@ -59,16 +59,16 @@ class CompiledStep(EagerStep):
         """Raise an ArithmeticError if the compiled gradient differs from the eager one."""
         with same_noise(x.device):
             torch.rand(1, device=x.device)  # other random numbers than during tracing, to detect constants
-            _, ours = staged(x, self.weight)
+            _, gradients = staged(x, self.weight)
         with same_noise(x.device), pyro.validation_enabled(False):
             torch.rand(1, device=x.device)
             loss = self.loss(x, self.weight)
         trained = {name: parameter for name, parameter in self.parameters.items() if parameter.requires_grad}
         theirs = torch.autograd.grad(loss, list(trained.values()), allow_unused=True)
         size = get_total_norm([gradient for gradient in theirs if gradient is not None])
-        ours = dict(zip(self.parameters, ours))
+        ours = dict(zip(self.parameters, gradients))
         for name, b in zip(trained, theirs):
-            a = ours[name]
+            a: Any = ours[name]
             # Relative to each gradient, plus the float32 rounding of the whole gradient. Rounding is about 1e-5, but
             # where it switches ReLU units, small gradients of a convolutional decoder change by 1e-3.
             if b is not None and not (error := (a - b).norm()) <= 5e-3 * b.norm() + 1e-6 * size:

@@ -7,7 +7,7 @@ import pyro
 from torch import Tensor, nn
 
 from vampyro.objectives import ScaleLatents
-from vampyro.programs.checks import check_trained, foreign_sites, watched
+from vampyro.programs.checks import check_pair, check_trained, foreign_sites
 from vampyro.training.engines.codebook_update import UpdateLearners
 from vampyro.training.engines.optimizers import OPTIMIZERS
 
@@ -85,7 +85,7 @@ class EagerStep:
         """Return the loss, or raise an error that names a mistake in the programs."""
         model, guide = self.pair
         with pyro.validation_enabled(True), pyro.poutine.trace(param_only=True) as params:
-            loss = watched(lambda *pair: self.loss(x, self.weight, *pair), model, guide)
+            loss = check_pair(lambda *pair: self.loss(x, self.weight, *pair), model, guide)
         if found := foreign_sites(params.trace, self.program):
             names = ", ".join(map(repr, found[:3])) + ", …" * (len(found) > 3)
             raise ValueError(

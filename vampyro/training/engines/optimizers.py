@@ -1,6 +1,7 @@
 """Optimisers by name."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 
@@ -15,7 +16,7 @@ class AdamNormGrad(torch.optim.Adam):
     tensor([0.6000, 0.8000])
     """
 
-    def step(self, closure: Callable | None = None):
+    def step(self, closure: Callable | None = None) -> Any:
         loss = None if closure is None else closure()
         parameters = [p for group in self.param_groups for p in group["params"] if p.grad is not None]
         if parameters:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from vampyro.objectives import ScaleLatents
-from vampyro.programs.checks import check_trained, foreign_sites, watched
+from vampyro.programs.checks import check_pair, check_trained, foreign_sites
 from vampyro.training.engines.codebook_update import UpdateLearners
 from vampyro.training.engines.eager import join_modules, objective_state
 from vampyro.training.engines.optimizers import OPTIMIZERS
@@ -142,7 +142,7 @@ class SVIStep:
             if self.checked:
                 return differentiable(model, guide, x) / len(x)
             with pyro.poutine.trace(param_only=True) as params:
-                value = watched(lambda *pair: differentiable(*pair, x) / len(x), model, guide)
+                value = check_pair(lambda *pair: differentiable(*pair, x) / len(x), model, guide)
             if local := [n for n, site in params.trace.nodes.items() if not hasattr(site["value"], "unconstrained")]:
                 raise ValueError(
                     f"engine 'svi' is stock SVI, which does not train {local[0]!r} under the setting "
