@@ -191,7 +191,7 @@ def process_group(settings: Settings) -> Result:
         dist.init_process_group(backend, init_method=f"file://{folder}/store", rank=0, world_size=1)
         try:
             processes = Processes(0, 2)  # two, so that nothing is left out because the process is alone
-            shared = processes.shared({"word": 1})
+            shared = processes.broadcast({"word": 1})
             with processes.leader_first():
                 pass
             results = []

@@ -163,7 +163,7 @@ assert abs(by_hand + 127) < 3
 # %% [markdown]
 # ## Exercises
 #
-# 1. Remove the two `pyro.module` lines. What does `svi.step` do now? (`vampyro.training.registered` helps.)
+# 1. Remove the two `pyro.module` lines. What does `svi.step` do now? (`vampyro.training.register` helps.)
 # 2. Sample $z$ from the guide with 5 particles instead of 1 (`Trace_ELBO(num_particles=5,
 #    vectorize_particles=True)`). Which changes: the expected loss, its variance, or both?
 # 3. Let the last layer of the decoder return the mean of a Normal with scale 1 instead of logits. Why can that ELBO

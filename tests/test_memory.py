@@ -88,7 +88,7 @@ def test_a_measure_that_needs_too_much_loses_no_other(run, tmp_path, monkeypatch
 
 
 def test_sample_names_its_count(run, tmp_path, monkeypatch):
-    monkeypatch.setattr(run_plots, "generated", short)
+    monkeypatch.setattr(run_plots, "generate", short)
     status = call("sample", run, "--count", 7, "--out", tmp_path / "a.png")
     assert status == "error: out of memory while drawing 7 images: a smaller --count needs less"
 

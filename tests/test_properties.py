@@ -135,7 +135,7 @@ def test_a_config_is_one_that_a_command_line_gives_or_a_spec_error(changes):
         flags.flags_of([name]) if value is True else f"{flags.flags_of([name])}={flags.written(value)}"
         for name, value in named.items()
     ]
-    assert flags.parser().named(argv) == named
+    assert flags.parser().named_settings(argv) == named
 
 
 # --- shapes

@@ -71,7 +71,7 @@ def test_an_epoch_is_every_training_image_once_in_another_order_each_time():
 
 
 def test_the_callers_seed_decides_an_epoch():
-    images = ramp().binarized("dynamic")
+    images = ramp().with_binarisation("dynamic")
     epochs = []
     for seed in 1, 1, 2:
         torch.manual_seed(seed)
@@ -83,7 +83,7 @@ def test_the_callers_seed_decides_an_epoch():
 def test_dynamic_binarisation_draws_training_pixels_anew_with_their_intensity_as_mean():
     torch.manual_seed(0)
     grey = torch.tensor([0, 51, 128, 255], dtype=torch.uint8).reshape(1, 1, 2, 2).expand(1000, 1, 2, 2)
-    images = ImageSet("grey", grey, grey, grey).binarized("dynamic")
+    images = ImageSet("grey", grey, grey, grey).with_binarisation("dynamic")
     epochs = torch.stack([torch.cat(list(images.batches(300))) for _ in range(10)])
     assert set(epochs.unique().tolist()) == {0.0, 1.0}
     assert not torch.equal(epochs[0], epochs[1])
@@ -95,10 +95,10 @@ def test_dynamic_binarisation_draws_training_pixels_anew_with_their_intensity_as
 
 def test_validation_and_test_images_are_drawn_once_and_do_not_depend_on_the_runs_seed():
     torch.manual_seed(1)
-    once = ramp().binarized("dynamic")
+    once = ramp().with_binarisation("dynamic")
     torch.manual_seed(2)
     state = torch.get_rng_state()
-    again = ramp().binarized("dynamic")
+    again = ramp().with_binarisation("dynamic")
     assert torch.equal(torch.get_rng_state(), state)
     for split in "train", "valid", "test":
         assert torch.equal(once.images(split), again.images(split))
@@ -109,17 +109,19 @@ def test_validation_and_test_images_are_drawn_once_and_do_not_depend_on_the_runs
 
 
 def test_threshold_is_above_one_half():
-    images = ramp().binarized("threshold")
+    images = ramp().with_binarisation("threshold")
     for split in "train", "valid", "test":
         assert images.images(split).flatten().tolist() == [0.0] * 128 + [1.0] * 128
     assert images.binary
     assert sum(batch.sum().item() for batch in images.batches(100)) == 128
     halves = torch.tensor([0.5, 0.5001]).reshape(2, 1, 1, 1)
-    assert ImageSet("halves", halves, halves, halves).binarized("threshold").images("test").flatten().tolist() == [0, 1]
+    assert ImageSet("halves", halves, halves, halves).with_binarisation("threshold").images(
+        "test"
+    ).flatten().tolist() == [0, 1]
 
 
 def test_grey_images_are_bytes_over_255():
-    images = ramp().binarized("none")
+    images = ramp().with_binarisation("none")
     assert not images.binary
     assert torch.equal(images.images("test").flatten(), torch.arange(256) / 255)
 
@@ -129,7 +131,7 @@ def test_values_are_what_the_model_sees():
     noise = ImageSet("noise", floats, floats, floats)
     assert noise.values == "unit" and ramp().values == "levels"
     for how in "dynamic", "threshold":
-        assert noise.binarized(how).values == ramp().binarized(how).values == "binary"
+        assert noise.with_binarisation(how).values == ramp().with_binarisation(how).values == "binary"
     black = torch.zeros(1, 1, 2, 2, dtype=torch.uint8)
     assert ImageSet("black", black, black, black, binarize="fixed").values == "binary"
     assert noise.to("cpu").values == "unit"
@@ -147,14 +149,14 @@ def test_labels_that_a_source_has_not_are_refused_by_name():
 
 
 def test_to_moves_bytes_and_labels():
-    there = ramp(labels={"test": torch.arange(256)}).binarized("dynamic").to("cpu")
+    there = ramp(labels={"test": torch.arange(256)}).with_binarisation("dynamic").to("cpu")
     assert there.train.dtype == torch.uint8 and there.device == torch.device("cpu")
     assert there.labels["test"].tolist() == list(range(256)) and there.binarize == "dynamic"
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_on_a_gpu_an_epoch_does_not_wait_for_the_host_and_evaluation_images_are_the_same():
-    images = ramp().binarized("dynamic")
+    images = ramp().with_binarisation("dynamic")
     there = images.to("cuda")
     assert list(there.batches(64))[0].is_cuda
     torch.cuda.set_sync_debug_mode("error")
@@ -198,7 +200,7 @@ def test_bad_requests_of_a_set_are_errors():
     with pytest.raises(DataError, match="no split 'tset': there are train, valid, test"):
         ramp().images("tset")
     with pytest.raises(DataError, match="'thresh': it can be dynamic, threshold or none"):
-        ramp().binarized("thresh")
+        ramp().with_binarisation("thresh")
 
 
 # --- mnist5k
@@ -371,7 +373,7 @@ def test_labels_of_a_file_stay_with_their_images(tmp_path):
     images = data.load(save(tmp_path / "coded.npz", **arrays), binarize="none")
     for split in parts:
         assert torch.equal(images.labels_of(split), (getattr(images, split)[:, 0, 2, 1].long() - 1) // 20)
-    binary = images.binarized("dynamic")
+    binary = images.with_binarisation("dynamic")
     assert all(torch.equal(binary.labels_of(split), images.labels_of(split)) for split in parts)
 
 

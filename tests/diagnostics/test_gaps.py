@@ -18,7 +18,7 @@ from tests.likelihood.test_importance import PIXELS, SHAPE, LinearNormal
 from vampyro.catalogue.assemble import assemble
 from vampyro.diagnostics import LocalGuide, gaps
 from vampyro.diagnostics.gaps import _gaps
-from vampyro.diagnostics.local_guide import _outputs_changed, shifted, unconstrained
+from vampyro.diagnostics.local_guide import _outputs_changed, free_parameters, shift
 from vampyro.likelihood.joint import Joint
 from vampyro.nets import NormalHead
 
@@ -253,8 +253,8 @@ POSITIVE, VECTORS = torch.tensor([0.5, 1.5, 2.0, 0.7]), torch.tensor([[0.2, 0.5,
 )
 def test_every_parameter_of_a_distribution_is_shifted(fn):
     z, _ = fn.sample(), getattr(fn, "covariance_matrix", None)  # torch keeps what it computed as an attribute
-    offsets = {name: torch.zeros_like(free).requires_grad_() for name, free in unconstrained(fn).items()}
-    same = shifted(fn, offsets)
+    offsets = {name: torch.zeros_like(free).requires_grad_() for name, free in free_parameters(fn).items()}
+    same = shift(fn, offsets)
     torch.testing.assert_close(same.log_prob(z), fn.log_prob(z), rtol=1e-4, atol=1e-5)
     gradients = torch.autograd.grad(same.log_prob(z).sum(), list(offsets.values()))
     assert offsets and all(gradient.ne(0).any() for gradient in gradients)

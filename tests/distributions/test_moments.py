@@ -76,7 +76,7 @@ def test_a_mixtures_moments_are_those_of_torchs_mixture(name, weighted):
     torch.testing.assert_close(p.variance, truth.variance, rtol=1e-4, atol=1e-6)
     assert torch.equal(p.expand((4,)).mean, p.mean.expand(4, 2))
     assert torch.equal(p.expand((4,)).stddev, p.stddev.expand(4, 2))
-    again = p.expand((4,)).reshaped(())
+    again = p.expand((4,)).with_batch_shape(())
     assert again.batch_shape == () and torch.equal(again.mean, p.mean)
 
 

@@ -189,8 +189,8 @@ def test_other_data_or_settings_are_another_classifier(striped, tmp_path, monkey
         (striped, SMALL | {"seed": 1}),
         (striped, SMALL | {"hidden": 9}),
         (striped, SMALL | {"dropout": 0.1}),
-        (striped.binarized("threshold"), SMALL),
-        (striped.binarized("dynamic"), SMALL),
+        (striped.with_binarisation("threshold"), SMALL),
+        (striped.with_binarisation("dynamic"), SMALL),
         (ImageSet(striped.name, striped.train, striped.valid, striped.test, swapped), SMALL),
         (ImageSet(striped.name, 1 - striped.train, striped.valid, striped.test, striped.labels), SMALL),
     ]

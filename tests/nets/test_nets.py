@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from tests.helpers import gap
 from vampyro.nets import MLP, BernoulliHead, ConvDecoder, ConvEncoder, SmallConvDecoder, SmallConvEncoder
 from vampyro.nets.likelihoods import ToImage
-from vampyro.nets.mlp import ACTIVATIONS, activated
+from vampyro.nets.mlp import ACTIVATIONS, activation_layer
 
 SIZES = [(1, 1, 1), (3, 1, 2), (3, 5, 7), (1, 28, 28), (1, 33, 17)]
 FORMULAS = {
@@ -52,11 +52,11 @@ def output(net):
 @every_activation
 def test_an_activated_layer_is_its_formula(activation):
     torch.set_default_dtype(torch.float64)
-    layer, x = activated(nn.Linear, 7, 5, activation), torch.randn(2, 3, 7)
+    layer, x = activation_layer(nn.Linear, 7, 5, activation), torch.randn(2, 3, 7)
     nn.init.normal_(layer[0].bias)
     assert gap(layer(x), FORMULAS[activation](x @ layer[0].weight.T + layer[0].bias, -1)) < 1e-13
     for kind in (nn.Conv2d, nn.ConvTranspose2d):
-        layer, x = activated(kind, 3, 5, activation, kernel_size=4, stride=2, padding=1), torch.randn(2, 3, 6, 8)
+        layer, x = activation_layer(kind, 3, 5, activation, kernel_size=4, stride=2, padding=1), torch.randn(2, 3, 6, 8)
         nn.init.normal_(layer[0].bias)
         assert layer(x).shape[:2] == (2, 5)
         assert gap(layer(x), FORMULAS[activation](layer[0](x), 1)) < 1e-13
@@ -74,10 +74,10 @@ def chain(x, layer, depth=4):
 def test_the_start_carries_a_signal_through_four_layers(kind, activation):
     """Its size, and the variance between inputs, which is what the next layer can use."""
     if kind == "linear":
-        x = chain(torch.randn(400, 256), lambda: activated(nn.Linear, 256, 256, activation))
+        x = chain(torch.randn(400, 256), lambda: activation_layer(nn.Linear, 256, 256, activation))
     else:
         size = {"kernel_size": 3, "padding": 1}
-        x = chain(torch.randn(40, 64, 9, 9), lambda: activated(nn.Conv2d, 64, 64, activation, **size))
+        x = chain(torch.randn(40, 64, 9, 9), lambda: activation_layer(nn.Conv2d, 64, 64, activation, **size))
     assert 1 / 16 < x.square().mean() < 4
     assert 1 / 16 < x.var(0).mean() < 1
 
@@ -93,7 +93,7 @@ def test_torchs_own_start_does_not():
 @pytest.mark.parametrize("kind", [nn.Conv2d, nn.ConvTranspose2d])
 def test_the_start_knows_how_many_inputs_a_pixel_has(kind, stride):
     """Before ReLU, the variance at an inner pixel is the gain's square, 2."""
-    layer = activated(kind, 64, 256, "relu", kernel_size=4, stride=stride, padding=1)[0]
+    layer = activation_layer(kind, 64, 256, "relu", kernel_size=4, stride=stride, padding=1)[0]
     y = layer(torch.randn(10, 64, 12, 12))[..., 2:-2, 2:-2]
     assert abs(y.var().item() / 2 - 1) < 0.05
 

@@ -10,7 +10,7 @@ from torch import nn
 from tests.helpers import as_trained
 from vampyro.catalogue.assemble import assemble
 from vampyro.objectives import IWAE, Trace_ELBO, TraceMeanField_ELBO
-from vampyro.training import registered
+from vampyro.training import register
 
 SHAPE = (1, 4, 5)
 
@@ -87,7 +87,7 @@ def test_iwae_is_pyros_renyi_elbo_over_a_whole_plate(model, prior, flow, samples
     model, guide, both, x = parts
     both.zero_grad()
     torch.manual_seed(1)
-    theirs = renyi.loss_and_grads(registered(model), registered(guide), x)
+    theirs = renyi.loss_and_grads(register(model), register(guide), x)
     assert ours.item() == pytest.approx(theirs, rel=1e-9)
     for name, p in both.named_parameters():
         torch.testing.assert_close(gradients[name], p.grad, rtol=1e-7, atol=1e-9, msg=name)

@@ -23,7 +23,7 @@ from vampyro.likelihood import ais, posterior_draws, score
 from vampyro.nets.likelihoods import ToImage
 from vampyro.objectives import IWAE, Relaxed, Trace_ELBO, TraceEnum_ELBO, TraceGraph_ELBO, TraceMeanField_ELBO
 from vampyro.runs import config as flags
-from vampyro.training import elbo_parts, make_update, registered
+from vampyro.training import elbo_parts, make_update, register
 
 
 def chain(x):
@@ -111,7 +111,7 @@ def test_stock_svi_trains_what_our_objectives_say(posterior):
             seen.extend(parameter.grad.clone() for parameter in parameters)
             assert set(map(id, found)) == set(map(id, parameters))
 
-        svi = SVI(registered(model), registered(guide), pyro.optim.SGD({"lr": 0.0}), objective)
+        svi = SVI(register(model), register(guide), pyro.optim.SGD({"lr": 0.0}), objective)
         svi.optim = optimizer
         torch.manual_seed(1)
         assert svi.step(x) == pytest.approx(loss.item(), rel=1e-6)

@@ -49,7 +49,8 @@ def test_a_file_gives_settings_and_flags_override_them(tmp_path):
 def test_a_run_from_a_file_is_the_run_of_its_flags(dataset, tmp_path):
     words = dict(zip(SMALL[::2], SMALL[1::2])) | {"--dataset": str(dataset), "--epochs": "1"}
     settings = {
-        flag.removeprefix("--"): flags.parser().named([flag, str(word)]).popitem()[1] for flag, word in words.items()
+        flag.removeprefix("--"): flags.parser().named_settings([flag, str(word)]).popitem()[1]
+        for flag, word in words.items()
     }
     file = toml(tmp_path / "a.toml", "".join(f"{name} = {json.dumps(value)}\n" for name, value in settings.items()))
     assert call("--config", file, "--out", tmp_path / "a") is None

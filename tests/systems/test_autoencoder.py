@@ -22,7 +22,7 @@ from vampyro.programs.layout import points_of
 from vampyro.programs.randomness import seeded
 from vampyro.reports.sections import SECTIONS
 from vampyro.runs.config import RunConfig
-from vampyro.runs.run_plots import generated
+from vampyro.runs.run_plots import generate
 from vampyro.runs.scoring import load_images
 from vampyro.training import elbo_parts, validation
 
@@ -288,7 +288,7 @@ def test_samples_are_drawn_from_the_fitted_prior(run, tmp_path):
     images = load_images(RunConfig.from_dict(config)).images("train")
     model.prior = assemble.ex_post("gmm:2", model, guide, images, config["seed"])
     with torch.no_grad(), seeded(config["seed"]):
-        expected = generated(model, 7).mean
+        expected = generate(model, 7).mean
     assert torch.equal(torch.from_numpy(np.load(file)["images"]), expected)
     assert "does not go with posterior 'delta'" in call("sample", run, "--prior", "aggregate", "--device", "cpu")
 

@@ -28,7 +28,7 @@ from vampyro.nets.quantiser import COMMITMENT, DEAD, DECAY
 from vampyro.objectives import IWAE, ScaleLatents, Trace_ELBO, TraceMeanField_ELBO
 from vampyro.programs import compile as staged
 from vampyro.programs.modes import evaluation_mode
-from vampyro.training import elbo_parts, make_update, registered
+from vampyro.training import elbo_parts, make_update, register
 from vampyro.training.distributed import ProcessError, Processes
 from vampyro.training.engines.codebook_update import UpdateLearners
 from vampyro.training.engines.cuda_graph import GraphStep, _Recording
@@ -462,7 +462,7 @@ def test_the_perplexity_of_a_codebook():
 
 def test_under_pyros_own_trainer():
     model, guide, _ = programs()
-    svi = SVI(registered(model), registered(guide), pyro.optim.Adam({"lr": 1e-3}), Stock())
+    svi = SVI(register(model), register(guide), pyro.optim.Adam({"lr": 1e-3}), Stock())
     assert math.isfinite(svi.step(images()))
 
 

@@ -171,7 +171,7 @@ def ramp(labels=True, **kwargs):
 @pytest.mark.parametrize("binarize", ["none", "dynamic", "threshold"])
 @pytest.mark.parametrize("noise", [0.0, 0.3])
 def test_binarisation_and_noise_are_the_pixels_alone(binarize, noise):
-    plain = ramp().binarized(binarize).noisy(noise)
+    plain = ramp().with_binarisation(binarize).noisy(noise)
     images = plain.labelled()
     assert images.input_shape == (16 + 4,) and images.image_shape == (1, 4, 4) and images.values == plain.values
     indices = torch.tensor([4, 1, 1, 0])
@@ -185,7 +185,7 @@ def test_binarisation_and_noise_are_the_pixels_alone(binarize, noise):
         assert torch.equal(images.pictures(xy), plain.images(name))
         assert torch.equal(xy, join(plain.images(name), one_hot(plain.labels[name], 4)))  # one layout, on both sides
         assert torch.equal(xy, images.inputs(plain.images(name), plain.labels[name]))
-    assert images.unlabelled().input_shape == (1, 4, 4)
+    assert images.without_labels().input_shape == (1, 4, 4)
     assert sorted(tuple(row) for b in images.batches(2) for row in b[:, 16:].tolist()) == sorted(
         tuple(row) for row in one_hot(plain.labels["train"], 4).tolist()
     )

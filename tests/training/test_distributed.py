@@ -14,7 +14,7 @@ import torch
 
 from vampyro.cli.train import kept
 from vampyro.likelihood import score
-from vampyro.runs.device import joined
+from vampyro.runs.device import join_processes
 from vampyro.training.distributed import ProcessError, Processes, Shard
 
 ROOT = Path(__file__).parents[2]
@@ -26,7 +26,7 @@ from vampyro.training import fit, make_update
 from vampyro.training.distributed import Processes, Shard
 
 grey = torch.randint(256, (7, 1, 2, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(4))
-images = ImageSet("tiny", train=grey, valid=grey, test=grey).binarized(sys.argv[2])
+images = ImageSet("tiny", train=grey, valid=grey, test=grey).with_binarisation(sys.argv[2])
 processes = Processes.join("cpu")
 torch.manual_seed(0)
 model, guide = assemble(prior="vamp:2", flow="planar:2", hidden=(6,), latent=2, shape=(1, 2, 3))
@@ -176,7 +176,7 @@ def test_a_signal_ends_a_process_that_waits_for_the_others_to_start(monkeypatch)
     numbers = signal.SIGINT, signal.SIGTERM
     before = [signal.getsignal(number) for number in numbers]
     monkeypatch.setattr(Processes, "join", lambda device: [signal.getsignal(number) for number in numbers])
-    assert joined("cpu") == [signal.SIG_DFL, signal.SIG_DFL]
+    assert join_processes("cpu") == [signal.SIG_DFL, signal.SIG_DFL]
     assert [signal.getsignal(number) for number in numbers] == before
 
 
@@ -200,7 +200,7 @@ def test_what_goes_on_is_the_command_with_as_many_processes(size, local, command
 def test_alone_nothing_is_shared_or_gathered():
     alone = Processes.join("cpu")
     assert (alone.rank, alone.size, alone.leads) == (0, 1, True)
-    assert alone.shared("x") == "x" and alone.gathered("x") == ["x"]
+    assert alone.broadcast("x") == "x" and alone.gather("x") == ["x"]
     with alone.leader_first():
         pass
 

@@ -20,7 +20,7 @@ from vampyro.training.engines.optimizers import AdamNormGrad
 def image_set(binarize="dynamic"):
     """Seven training images: batches of 3, 3 and 1."""
     grey = torch.randint(256, (7, 1, 2, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(4))
-    return ImageSet("tiny", train=grey, valid=grey, test=grey).binarized(binarize)
+    return ImageSet("tiny", train=grey, valid=grey, test=grey).with_binarisation(binarize)
 
 
 class Training:

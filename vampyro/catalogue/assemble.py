@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from vampyro import nets
 from vampyro.catalogue.compatibility import check_posterior
-from vampyro.catalogue.parts import MAX_LAYERS, Part, imported, known, rows, user_parts
+from vampyro.catalogue.parts import MAX_LAYERS, Part, import_build, known, rows, user_parts
 from vampyro.catalogue.specs import Spec, parse, parse_each
 from vampyro.data.names import DataSet
 from vampyro.errors import SpecError, quote
@@ -181,7 +181,7 @@ def _build(
     first, last = hidden[:0:-1] or hidden, hidden[:1]
     decoder = nets.Join(mlp(latents[0] + labels, first), mlp(latents[1], first), last, activation)
     pair = TwoLevelGuide(posterior(upper, 1), posterior(lower, 0))
-    middle = nn.Sequential(between, imported(row["posterior"].middle)(between.features, latents[0]))
+    middle = nn.Sequential(between, import_build(row["posterior"].middle)(between.features, latents[0]))
     return TwoLevel(prior(pair), middle, decode(decoder)), pair
 
 

@@ -76,11 +76,11 @@ class Part:
 
     def builder(self, latents: str = REAL) -> Callable[..., Any]:
         """The function that builds it, for that kind of latents."""
-        build = self.build or imported("vampyro.catalogue.builders:BUILDERS")[self.family][self.name]
-        return imported(build[latents] if isinstance(build, Mapping) else build)
+        build = self.build or import_build("vampyro.catalogue.builders:BUILDERS")[self.family][self.name]
+        return import_build(build[latents] if isinstance(build, Mapping) else build)
 
 
-def imported(build: Any) -> Any:
+def import_build(build: Any) -> Any:
     """`build` itself, or what "module:name" names."""
     if not isinstance(build, str):
         return build

@@ -28,7 +28,7 @@ def parser() -> Parser:
 
 
 def main(argv: Sequence[str]) -> None:
-    given = parser().named(argv)
+    given = parser().named_settings(argv)
     check_data(given)
     require("arviz", "export")
     from vampyro.runs.scoring import products_of  # torch comes with it: not before the flags are read
@@ -54,10 +54,10 @@ def export(
     from vampyro.memory import memory_for
     from vampyro.runs.device import check_samples, find_device
     from vampyro.runs.folder import FolderError
-    from vampyro.runs.scoring import drawn, trained
+    from vampyro.runs.scoring import drawn, load_trained
 
     place = find_device(device)
-    folder, config, _, images, model, guide = trained(run, data_dir=data_dir)
+    folder, config, _, images, model, guide = load_trained(run, data_dir=data_dir)
     images, model, guide = images.to(place), model.to(place), guide.to(place)
     seed = config.seed if seed is None else seed
     proposal = scoring_guide(model, guide, images.images("valid"), seed=config.seed)

@@ -28,10 +28,10 @@ def parser() -> Parser:
 
 def main(argv: list[str]) -> str | None:
     """Run the command."""
-    given = parser().named(argv)
+    given = parser().named_settings(argv)
     if given.pop("list", False):
         for name in recipes.names():
-            print(f"{name}\n    " + "\n    ".join(described(recipes.read(name))) + "\n")
+            print(f"{name}\n    " + "\n    ".join(describe_recipe(recipes.read(name))) + "\n")
         return None
     name, only = given.pop("recipe", None), given.pop("only", None)
     page, picture = given.pop("page", None), given.pop("picture", None)
@@ -48,7 +48,7 @@ def main(argv: list[str]) -> str | None:
 
     print_by_line()
     work = campaign.Campaign(made, seeds, out, tuple(own.get("measures", recipe.measures)))
-    print("\n".join(described(recipe)) + "\n")
+    print("\n".join(describe_recipe(recipe)) + "\n")
     if own.get("dry_run"):
         campaign.plan(work)
         return None
@@ -61,7 +61,7 @@ def main(argv: list[str]) -> str | None:
     return failed
 
 
-def described(recipe: recipes.Recipe) -> tuple[str, str, str]:
+def describe_recipe(recipe: recipes.Recipe) -> tuple[str, str, str]:
     """Return the title, the source, and the number of runs with about how long they take, as the recipe states it."""
     count, time = recipe.seeds * len(recipe.cells()), duration(3600 * recipe.hours)
     return recipe.title, recipe.source, f"the recipe: {count} runs, {time} on one CPU core"

@@ -46,7 +46,7 @@ def parser() -> Parser:
 
 
 def main(argv: Sequence[str]) -> None:
-    given = parser().named(argv)
+    given = parser().named_settings(argv)
     check_data(given)
     from vampyro.runs.scoring import products_of  # torch comes with it: not before the flags are read
 
@@ -76,18 +76,18 @@ def sample(
     from vampyro.runs.device import find_device
     from vampyro.runs.folder import Folder, FolderError
     from vampyro.runs.results import read_config
-    from vampyro.runs.run_plots import generated
-    from vampyro.runs.scoring import trained
+    from vampyro.runs.run_plots import generate
+    from vampyro.runs.scoring import load_trained
 
     config = read_config(run)
     check_fits(f"--count {count}", BYTES_PER_PIXEL * count * math.prod(config.shape), "choose a smaller number")
-    y = asked(run, config.classes, label, count)
+    y = parse_labels(run, config.classes, label, count)
     place = find_device(device)
-    programs = load(run) if prior == "own" else trained(run, prior, data_dir)[-2:]  # its own needs no images
+    programs = load(run) if prior == "own" else load_trained(run, prior, data_dir)[-2:]  # its own needs no images
     model, _ = (program.to(place) for program in programs)  # the guide too, where a prior borrows it
     seed = config.seed if seed is None else seed
     with memory_for(f"drawing {count} images", "--count"), torch.no_grad(), seeded(seed, device=place):
-        p = generated(model, count, y)
+        p = generate(model, count, y)
         images = (p.sample() if draws else p.mean).cpu()
     out, columns = out or Path(run) / "drawn.png", None
     if config.classes is not None and label is None and config.classes <= min(count, 20):
@@ -108,7 +108,7 @@ def sample(
         raise FolderError(f"cannot write {error.filename or out}: {error.strerror}") from None
 
 
-def asked(run: str, classes: int | None, label: list[int] | None, count: int) -> "Tensor | None":
+def parse_labels(run: str, classes: int | None, label: list[int] | None, count: int) -> "Tensor | None":
     """Return the labels of `count` images, (count,), or None of a run that is given none."""
     import torch
 

@@ -48,7 +48,7 @@ def parser() -> Parser:
 
 def main(argv: Sequence[str]) -> str | None:
     p = parser()
-    given = p.named(argv)
+    given = p.named_settings(argv)
     for name in {"temperatures", "other"} & given.keys():
         readers = [measure for measure, section in SECTIONS.items() if name in section.settings]
         if not set(readers) & set(given["measures"]):

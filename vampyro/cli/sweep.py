@@ -68,7 +68,7 @@ def carry_out(work: "Campaign", own: dict[str, Any], spare: bool = False) -> str
 def main(argv: list[str]) -> str | None:
     """Run the command."""
     p = parser("run.py sweep", "Train a run for every value of what varies; one table and one picture of all.")
-    own, shared = split(p.named(argv))
+    own, shared = split(p.named_settings(argv))
     axes = [vary(text) for text in own.get("vary", ())]
     if not axes and own.get("seeds", 1) == 1:
         raise SweepError("nothing varies: give --vary NAME=V,V, prior=standard,vamp say, or --seeds N")

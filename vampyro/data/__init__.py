@@ -62,4 +62,4 @@ def load(
         raise DataError(str(error)) from None
     except OSError as error:
         raise DataError(f"cannot read or write in {root}: {error}; choose another folder") from error
-    return images.binarized(binarize or default)
+    return images.with_binarisation(binarize or default)

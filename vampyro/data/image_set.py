@@ -19,10 +19,10 @@ SEEDS = {"train": 1, "valid": 2, "test": 3}
 BLACK_AND_WHITE = {"none": (), "dynamic": ("valid", "test"), "threshold": SPLITS, "fixed": SPLITS}
 
 
-def scaled(images: Tensor) -> Tensor:
+def rescale(images: Tensor) -> Tensor:
     """Return bytes 0..255 as float32 in [0, 1], and floats as they are.
 
-    >>> scaled(torch.tensor([0, 51, 255], dtype=torch.uint8))
+    >>> rescale(torch.tensor([0, 51, 255], dtype=torch.uint8))
     tensor([0.0000, 0.2000, 1.0000])
     """
     return images if images.is_floating_point() else images.float().div_(255)
@@ -39,7 +39,7 @@ def sample_once(images: Tensor, split: str) -> Tensor:
     It is sampled on the CPU, because each kind of device would give other pixels from the same seed.
     """
     generator = torch.Generator().manual_seed(SEEDS[split])
-    return as_bytes(torch.bernoulli(scaled(images.cpu()), generator=generator)).to(images.device)
+    return as_bytes(torch.bernoulli(rescale(images.cpu()), generator=generator)).to(images.device)
 
 
 def split_arrays(images: np.ndarray, labels: np.ndarray, indices: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -101,7 +101,7 @@ class ImageSet:
             if split in BLACK_AND_WHITE[self.binarize] and (x.dtype != torch.uint8 or ((x != 0) & (x != 255)).any()):
                 raise DataError(
                     f"{what} has other values than the bytes 0 and 255, which {self.binarize} binarisation leaves: "
-                    "begin with binarize='none' and call .binarized"
+                    "begin with binarize='none' and call .with_binarisation"
                 )
         for split, labels in self.labels.items():
             if split not in SPLITS:
@@ -150,7 +150,7 @@ class ImageSet:
 
         >>> grey = torch.arange(256, dtype=torch.uint8).reshape(4, 1, 8, 8)
         >>> ramp = ImageSet("ramp", train=grey, valid=grey, test=grey)
-        >>> ramp.values, ramp.binarized("dynamic").values
+        >>> ramp.values, ramp.with_binarisation("dynamic").values
         ('levels', 'binary')
         """
         if self.binary:
@@ -179,14 +179,14 @@ class ImageSet:
         labels = {split: labels.to(device) for split, labels in self.labels.items()}
         return replace(self, train=train, valid=valid, test=test, labels=labels)
 
-    def binarized(self, how: str) -> "ImageSet":
+    def with_binarisation(self, how: str) -> "ImageSet":
         """A grey data set with the binarisation "dynamic", "threshold" or "none"; "none" changes no data set.
 
         Raises:
             DataError: for another word, or where the data are binary already.
 
         >>> half = torch.full((2, 1, 2, 2), 128, dtype=torch.uint8)
-        >>> ImageSet("half", half, half, half).binarized("threshold").train[0, 0].tolist()
+        >>> ImageSet("half", half, half, half).with_binarisation("threshold").train[0, 0].tolist()
         [[255, 255], [255, 255]]
         """
         if how not in ("dynamic", "threshold", "none"):
@@ -199,7 +199,7 @@ class ImageSet:
         if how == "dynamic":
             valid, test = sample_once(self.valid, "valid"), sample_once(self.test, "test")
             return replace(self, binarize=how, valid=valid, test=test)
-        train, valid, test = (as_bytes(scaled(images) > 0.5) for images in (self.train, self.valid, self.test))
+        train, valid, test = (as_bytes(rescale(images) > 0.5) for images in (self.train, self.valid, self.test))
         return replace(self, binarize=how, train=train, valid=valid, test=test)
 
     def batches(self, size: int) -> Iterator[Tensor]:
@@ -223,7 +223,7 @@ class ImageSet:
 
     def batch(self, indices: Tensor | Sequence[int]) -> Tensor:
         """Training images as the model sees them; a dynamic binarisation draws their pixels anew."""
-        batch = scaled(self.train[indices])
+        batch = rescale(self.train[indices])
         if self.binarize == "dynamic":
             batch = torch.bernoulli(batch)
         if self.noise and self.binary:
@@ -280,7 +280,7 @@ class ImageSet:
             raise DataError(f"{self.name} has {found}: number the classes from 0 without gaps")
         return replace(self, classes=high + 1)
 
-    def unlabelled(self) -> "ImageSet":
+    def without_labels(self) -> "ImageSet":
         """The same data, of which the model is given images alone."""
         return replace(self, classes=None)
 
@@ -330,7 +330,7 @@ class ImageSet:
         images = getattr(self, split)
         if split == "train" and self.binarize == "dynamic":
             images = sample_once(images, split)
-        return scaled(images) if self.classes is None else self.inputs(scaled(images), self.labels[split])
+        return rescale(images) if self.classes is None else self.inputs(rescale(images), self.labels[split])
 
     def _check_split(self, split: str) -> None:
         if split not in SPLITS:

@@ -7,11 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vampyro.diagnostics.surgery import check_one_prior, examined
+from vampyro.diagnostics.surgery import check_one_prior, examine
 from vampyro.distributions import CodeDistribution, Mixture
 from vampyro.programs.checks import check_counts
 from vampyro.programs.layout import Images
-from vampyro.programs.traces import precise
+from vampyro.programs.traces import to_precise
 
 BLOCK = 2**24  # points × components
 
@@ -61,14 +61,14 @@ def component_use(
     torch.Size([4])
     """
     check_counts(samples=samples)
-    with examined(model, guide, images, seed, batch_size) as (name, p, posteriors):
+    with examine(model, guide, images, seed, batch_size) as (name, p, posteriors):
         check_one_prior(model, name, images, batch_size)
         if not isinstance(p, Mixture):
             raise ValueError(
                 f"the prior of {name!r} is a {type(p).__name__} and no Mixture: "
                 "component_use is for a model whose prior is a mixture"
             )
-        points = precise(p, torch.cat([q.sample((samples,)).flatten(0, 1) for q in posteriors]))
+        points = to_precise(p, torch.cat([q.sample((samples,)).flatten(0, 1) for q in posteriors]))
         size = p.component_log_prob(points[:1]).shape[-1]
         blocks = points.split(max(1, BLOCK // size))
         total: Any = sum(p.component_log_prob(block).softmax(-1).sum(0) for block in blocks)
@@ -94,7 +94,7 @@ def code_use(
     torch.Size([16])
     """
     check_counts(samples=samples)
-    with examined(model, guide, images, seed, batch_size) as (name, p, posteriors):
+    with examine(model, guide, images, seed, batch_size) as (name, p, posteriors):
         if not isinstance(p, CodeDistribution):
             raise ValueError(f"the prior of {name!r} is a {type(p).__name__}: no codes to count")
         shares = [p.one_hot(q.sample((samples,))).double().mean((0, -2)) for q in posteriors]

@@ -15,7 +15,7 @@ from vampyro.programs.estimate import Estimate
 from vampyro.programs.layout import Images, arrange, check_density, log_density, trace_guide
 from vampyro.programs.modes import constant_parts, evaluation_mode
 from vampyro.programs.randomness import seeded
-from vampyro.programs.traces import auxiliaries_of, is_delta, masked, precise, sample_sites
+from vampyro.programs.traces import apply_mask, auxiliaries_of, is_delta, sample_sites, to_precise
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,14 +167,16 @@ def _kl(latent, site, closed, factors=None):
     z = latent["value"]
     if closed:
         with suppress(NotImplementedError):
-            return masked(torch.distributions.kl_divergence(q, p).double(), latent, dims)
-    return masked(q.log_prob(z).double(), latent, dims) - masked(p.log_prob(precise(p, z)).double(), site, dims)
+            return apply_mask(torch.distributions.kl_divergence(q, p).double(), latent, dims)
+    return apply_mask(q.log_prob(z).double(), latent, dims) - apply_mask(
+        p.log_prob(to_precise(p, z)).double(), site, dims
+    )
 
 
 def _log_prob(site, value=None):
     """log q of a guide's site, or log p of a model's site at the guide's value, float64; with masks."""
-    z = site["value"] if value is None else precise(site["fn"], value)
-    return masked(site["fn"].log_prob(z).double(), site)
+    z = site["value"] if value is None else to_precise(site["fn"], value)
+    return apply_mask(site["fn"].log_prob(z).double(), site)
 
 
 def _factors(fn):

@@ -26,20 +26,20 @@ class _Shifts(Messenger):
 
     def _pyro_sample(self, msg):
         if offsets := self.offsets.get(msg["name"]):
-            msg["fn"] = shifted(msg["fn"], offsets)
+            msg["fn"] = shift(msg["fn"], offsets)
 
 
-def unconstrained(fn: Any) -> dict[str, Tensor]:
+def free_parameters(fn: Any) -> dict[str, Tensor]:
     """Return {parameter: its value in ℝⁿ} of a distribution, under `to_event`, masks and transforms."""
     while _wraps(fn):
         fn = fn.base_dist
     return {name: to.inv(value.detach()) for name, value in _arguments(fn).items() if (to := _bijection(fn, name))}
 
 
-def shifted(fn: Any, offsets: dict[str, Tensor]) -> Any:
+def shift(fn: Any, offsets: dict[str, Tensor]) -> Any:
     """Return the distribution with each parameter moved by its offset in ℝⁿ."""
     if _wraps(fn):
-        base = shifted(fn.base_dist, offsets)
+        base = shift(fn.base_dist, offsets)
         if isinstance(fn, torch.distributions.Independent):
             return base.to_event(fn.reinterpreted_batch_ndims)
         if isinstance(fn, dist.MaskedDistribution):
@@ -113,7 +113,9 @@ class LocalGuide:
         self._added = {key: torch.zeros_like(tensor).requires_grad_() for key, tensor in outputs}
         densities = {name: site["fn"] for name, site in latents.items() if not outputs and not is_delta(site["fn"])}
         self._shifts = {
-            name: {parameter: torch.zeros_like(free).requires_grad_() for parameter, free in unconstrained(fn).items()}
+            name: {
+                parameter: torch.zeros_like(free).requires_grad_() for parameter, free in free_parameters(fn).items()
+            }
             for name, fn in densities.items()
         }
         self.offsets = [*self._added.values(), *(o for offsets in self._shifts.values() for o in offsets.values())]

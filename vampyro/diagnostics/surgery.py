@@ -17,7 +17,7 @@ from vampyro.programs.estimate import Estimate
 from vampyro.programs.layout import Images, arrange, some_images
 from vampyro.programs.modes import evaluation_mode
 from vampyro.programs.randomness import same_noise, seeded
-from vampyro.programs.traces import is_delta, latents_of, precise, sample_sites, trace_of
+from vampyro.programs.traces import is_delta, latents_of, sample_sites, to_precise, trace_of
 
 TopLevel = tuple[str, Distribution, list[Distribution]]
 
@@ -80,7 +80,7 @@ def surgery(
     True
     """
     check_counts(2, samples=samples)
-    with examined(model, guide, images, seed, batch_size) as (name, p, posteriors):
+    with examine(model, guide, images, seed, batch_size) as (name, p, posteriors):
         check_one_prior(model, name, images, batch_size)
         if is_delta(posteriors[0]):
             raise ValueError(
@@ -88,11 +88,11 @@ def surgery(
                 "compares the density q(z | x) of all images: write a guide with a density at that site, or take "
                 "scoring_guide(model, guide, images) for points"
             )
-        draws = [precise(q, q.sample((samples,))) for q in posteriors]
+        draws = [to_precise(q, q.sample((samples,))) for q in posteriors]
         given_x = torch.cat([q.log_prob(z).double() for q, z in zip(posteriors, draws)], 1)  # (S, N)
         z = torch.cat(draws, 1)
         marginal = aggregated_log_prob(posteriors, z).double()
-        prior = p.log_prob(precise(p, z)).double()
+        prior = p.log_prob(to_precise(p, z)).double()
     return Surgery(
         name,
         kl=Estimate.of(given_x - prior),
@@ -116,7 +116,7 @@ def aggregated_log_prob(posteriors: list, z: Tensor) -> Tensor:
 
 
 @contextmanager
-def examined(model: Callable, guide: Callable, images: Any, seed: int = 0, batch_size: int = 500) -> Iterator[TopLevel]:
+def examine(model: Callable, guide: Callable, images: Any, seed: int = 0, batch_size: int = 500) -> Iterator[TopLevel]:
     """Check the images; inside, `top_level` of programs in evaluation mode, seeded and without validation."""
     check_images(images, model, guide)
     with evaluation_mode(model, guide), seeded(seed, device=images.device), pyro.validation_enabled(False):
@@ -167,7 +167,7 @@ def check_one_prior(model: Callable, name: str, images: Tensor, batch_size: int 
     with same_noise(x.device):
         site = sample_sites(trace_of(model, x))[name]
     z = site["value"][:1].expand_as(site["value"])
-    log_prob = site["fn"].log_prob(precise(site["fn"], z))
+    log_prob = site["fn"].log_prob(to_precise(site["fn"], z))
     if not torch.allclose(log_prob, log_prob[:1], rtol=1e-4, atol=1e-4):
         raise ValueError(
             f"the prior of {name!r} depends on the image, and all codes together are compared with one p(z): "

@@ -22,7 +22,7 @@ class Distribution(TorchDistribution):
     ...     def __init__(self, loc):
     ...         self.loc = loc
     ...         super().__init__(loc.shape, validate_args=False)
-    ...     def changed(self, change: Callable[[Tensor], Tensor]) -> "Distribution":
+    ...     def with_parameters(self, change: Callable[[Tensor], Tensor]) -> "Distribution":
     ...         return Laplace(change(self.loc))
     ...     def log_prob(self, z: Tensor) -> Tensor:
     ...         return -(z - self.loc).abs() - torch.tensor(2.0).log()
@@ -34,7 +34,7 @@ class Distribution(TorchDistribution):
     symbol = "p"  # for the distribution, in errors
     instead = "{estimate} estimates it"  # the advice of an error about a moment {name}
 
-    def changed(self, change: Callable[[Tensor], Tensor]) -> "Distribution | None":
+    def with_parameters(self, change: Callable[[Tensor], Tensor]) -> "Distribution | None":
         """The same with change(t) for each parameter t, (*batch, …), for `expand` and `select`; None if undefined."""
         return None
 
@@ -44,13 +44,13 @@ class Distribution(TorchDistribution):
         if not broadcasts_to(own, shape):
             expected = f"one that {own}, the batch shape of the {type(self).__name__}, expands to"
             raise ValueError(f"batch_shape is {tuple(shape)}, expected {expected}")
-        new = self.changed(lambda t: t.expand(shape + t.shape[len(own) :]))
+        new = self.with_parameters(lambda t: t.expand(shape + t.shape[len(own) :]))
         if new is None:
-            return self.reshaped(shape)
+            return self.with_batch_shape(shape)
         new._validate_args = self._validate_args
         return new
 
-    def reshaped(self, batch_shape: Sequence[int], **attributes: Any) -> "Distribution":
+    def with_batch_shape(self, batch_shape: Sequence[int], **attributes: Any) -> "Distribution":
         """A copy with another batch shape and these attributes, nothing computed again."""
         new = copy.copy(self)
         new.__dict__.update(_batch_shape=torch.Size(batch_shape), **attributes)
@@ -58,7 +58,7 @@ class Distribution(TorchDistribution):
 
     def select(self, index: Any, dtype: torch.dtype | None = None) -> "Distribution | None":
         """The batch members at that index, in that precision or their own; None where `changed` is not defined."""
-        return self.changed(lambda t: t[index].to(dtype or t.dtype))
+        return self.with_parameters(lambda t: t[index].to(dtype or t.dtype))
 
     def pairwise_log_prob(self, z: Tensor) -> Tensor:
         """log p_k(z_n) of every point under every member of the batch (K,): (..., *event) → (..., K), nats."""

@@ -115,7 +115,7 @@ class BernoulliVector(Distribution, dist.Independent):  # type: ignore[override]
         self.logits = bits.logits
         super().__init__(bits, 1, validate_args=validate_args)
 
-    def changed(self, change: Callable[[Tensor], Tensor]) -> "BernoulliVector":
+    def with_parameters(self, change: Callable[[Tensor], Tensor]) -> "BernoulliVector":
         return type(self)(change(self.logits), validate_args=False)
 
     def log_prob(self, z: Tensor) -> Tensor:

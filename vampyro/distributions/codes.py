@@ -87,9 +87,9 @@ class Codes(CodeDistribution):
         event = torch.Size([logits.shape[-2] * codebook.shape[-1]])
         super().__init__(logits.shape[:-2], event, validate_args=validate_args)
 
-    def changed(self, change: Callable[[Tensor], Tensor]) -> "Distribution":
+    def with_parameters(self, change: Callable[[Tensor], Tensor]) -> "Distribution":
         log_probs = change(self.log_probs)
-        return self.reshaped(log_probs.shape[:-2], log_probs=log_probs)
+        return self.with_batch_shape(log_probs.shape[:-2], log_probs=log_probs)
 
     def sample(self, sample_shape: Any = torch.Size()) -> Tensor:
         return self.codebook[_drawn(self.log_probs, sample_shape)].flatten(-2)
@@ -185,9 +185,9 @@ class Quantised(CodeDistribution):
         self.codes = codebook[squared_distances(encoded.detach(), codebook).argmin(-1)].flatten(-2)
         super().__init__(encoded.shape[:-1], encoded.shape[-1:], validate_args=validate_args)
 
-    def changed(self, change: Callable[[Tensor], Tensor]) -> "Distribution":
+    def with_parameters(self, change: Callable[[Tensor], Tensor]) -> "Distribution":
         encoded = change(self.encoded)
-        return self.reshaped(encoded.shape[:-1], encoded=encoded, codes=change(self.codes))
+        return self.with_batch_shape(encoded.shape[:-1], encoded=encoded, codes=change(self.codes))
 
     def rsample(self, sample_shape: Any = torch.Size()) -> Tensor:
         # The difference is exactly zero: z is a code to the last bit.

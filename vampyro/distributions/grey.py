@@ -62,7 +62,7 @@ class ContinuousBernoulli(Distribution):
         away = size.square().reciprocal() - (-size).exp() / torch.expm1(-size).square()
         return torch.where(near, series, away)
 
-    def changed(self, change: Callable[[Tensor], Tensor]) -> "ContinuousBernoulli":
+    def with_parameters(self, change: Callable[[Tensor], Tensor]) -> "ContinuousBernoulli":
         return ContinuousBernoulli(change(self.logits), validate_args=False)
 
     def log_prob(self, x: Tensor) -> Tensor:
@@ -143,7 +143,7 @@ class DiscretisedLogistic(Distribution):
         distance = distance.clamp(0, 1)  # against rounding
         return torch.where(above, 1 - distance, distance)
 
-    def changed(self, change: Callable[[Tensor], Tensor]) -> "DiscretisedLogistic":
+    def with_parameters(self, change: Callable[[Tensor], Tensor]) -> "DiscretisedLogistic":
         return DiscretisedLogistic(change(self.loc), change(self.scale), self.levels, validate_args=False)
 
     def log_prob(self, x: Tensor) -> Tensor:

@@ -29,7 +29,7 @@ class DiagonalNormal(Distribution, dist.Independent):  # type: ignore[override]
         self.loc, self.scale = normal.loc, normal.scale
         super().__init__(normal, 1, validate_args=validate_args)
 
-    def changed(self, change: Callable[[Tensor], Tensor]) -> "DiagonalNormal":
+    def with_parameters(self, change: Callable[[Tensor], Tensor]) -> "DiagonalNormal":
         return DiagonalNormal(change(self.loc), change(self.scale), validate_args=False)
 
     def pairwise_log_prob(self, z: Float[Tensor, "*points latent"]) -> Float[Tensor, "*points components"]:

@@ -182,7 +182,7 @@ def ais(
     check_images(images, model)
     check_counts(chains=chains, temperatures=temperatures, leapfrog=leapfrog)
     betas, results = schedule(temperatures), []
-    with prepared(model, images.device, seed):
+    with prepare(model, images.device, seed):
         size, layout = images_at_once(model, images, chains + scouts, rows)
         for x in images.split(size):
             target = target_of(model, x, layout)
@@ -233,7 +233,7 @@ def bdmc(
     betas, results = schedule(temperatures), []
     tensors = chain(model.parameters(), model.buffers()) if isinstance(model, nn.Module) else iter(())
     device = next(tensors, torch.empty(0)).device
-    with prepared(model, device, seed):
+    with prepare(model, device, seed):
         try:
             simulation = poutine.trace(model).get_trace(batch=images)
         except TypeError as error:
@@ -350,7 +350,7 @@ def images_at_once(model: Callable, images: Tensor, chains: int, rows: int | Non
 
 
 @contextmanager
-def prepared(model: Callable, device: torch.device, seed: int) -> Iterator[None]:
+def prepare(model: Callable, device: torch.device, seed: int) -> Iterator[None]:
     """Keep `model` constant inside the context: only z has a gradient."""
     with (
         evaluation_mode(model),

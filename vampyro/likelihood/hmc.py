@@ -12,7 +12,7 @@ from torch.distributions import biject_to
 
 from vampyro.programs.checks import check_support
 from vampyro.programs.layout import Layout, check_own, log_density, trace_samples
-from vampyro.programs.traces import Site, Sites, latents_of, precise, sample_sites
+from vampyro.programs.traces import Site, Sites, latents_of, sample_sites, to_precise
 
 
 class Point(NamedTuple):
@@ -128,7 +128,7 @@ class BaseTarget:
         """(log p(z), log p(x | z)) at a trace of the model, both (chains, batch) float64."""
         site: Site
         for site in map(trace.nodes.__getitem__, self.shapes):
-            site["value"] = precise(site["fn"], site["value"])
+            site["value"] = to_precise(site["fn"], site["value"])
         # A latent that the model masks is sampled from its prior, so log p(z) has its density.
         prior = log_density(trace, self.layout, only=self.shapes, unmasked=self.shapes)
         return prior, torch.zeros_like(prior) + log_density(trace, self.layout, without=self.shapes)

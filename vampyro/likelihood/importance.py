@@ -69,7 +69,7 @@ def log_weights(
         check_images(x, model, guide)
         layout = joint.layout if joint else arrange(x, len(x), model, guide)[1]
     values, log_q, _ = propose(guide, x, samples, layout)
-    yield from weighed(joint or Joint(model, layout=layout), x, values, log_q, rows)
+    yield from weigh(joint or Joint(model, layout=layout), x, values, log_q, rows)
 
 
 @torch.no_grad()
@@ -97,7 +97,7 @@ def propose(
     return values, log_q, count_distinct(discrete) if discrete else None
 
 
-def weighed(joint: Joint, x: Tensor, values: dict[str, Tensor], log_q: Tensor, rows: int) -> Iterator[Tensor]:
+def weigh(joint: Joint, x: Tensor, values: dict[str, Tensor], log_q: Tensor, rows: int) -> Iterator[Tensor]:
     """Yield log p(x, z_s) - log q(z_s | x) for what `propose` returns, as many rows at a time as memory holds."""
     samples = len(log_q)
     # Gradients and validation are off within each piece of work, never across a yield: that is the caller's time.
@@ -175,18 +175,18 @@ def weigh_block(
     layout = joint.layout
     if codes is None:
         values, log_q, distinct = propose(guide, x, samples, layout)
-        log_w = torch.cat(list(weighed(joint, x, values, log_q, rows)))
+        log_w = torch.cat(list(weigh(joint, x, values, log_q, rows)))
         check_weights(log_w, log_q, first)
         return values, log_w, Score.of(log_w, distinct)
     size = len(next(iter(codes.values())))
     same = {name: z.unsqueeze(1).expand(size, len(x), *z.shape[1:]) for name, z in codes.items()}  # for every image
     values = {name: layout.images_back(z) for name, z in same.items()}
     zeros = torch.zeros((), device=x.device).expand(size, len(x))
-    in_training = log_p = torch.cat(list(weighed(joint, x, values, zeros, rows)))
+    in_training = log_p = torch.cat(list(weigh(joint, x, values, zeros, rows)))
     sites = sample_sites(joint.trace(x, {name: value[:1] for name, value in values.items()}))
     if any(is_masked(sites[name]) for name in values):
         complete = Joint(joint.model, joint.compiled, layout, masked=False)
-        log_p = torch.cat(list(weighed(complete, x, values, zeros, rows)))
+        log_p = torch.cat(list(weigh(complete, x, values, zeros, rows)))
     check_weights(log_p, first=first)
     with pyro.validation_enabled(False):
         trace = trace_samples(poutine.condition(guide, data=values), size, x, layout=layout)
@@ -195,7 +195,7 @@ def weigh_block(
         check_own(sites, len(x), layout, size)
         log_q = log_density(trace, layout, only=values, unmasked=values)
         terms = torch.where(log_q == -math.inf, 0.0, log_q.exp() * (in_training - log_density(trace, layout)))
-    return values, log_p, Score.summed(log_p.logsumexp(0), terms.sum(0), size)
+    return values, log_p, Score.from_sum(log_p.logsumexp(0), terms.sum(0), size)
 
 
 def score(

@@ -10,7 +10,7 @@ from vampyro.distributions import Mixture
 from vampyro.programs.checks import check_event, check_latents, check_support
 from vampyro.programs.compile import Staged
 from vampyro.programs.layout import Layout, check_own, log_density, trace_samples
-from vampyro.programs.traces import precise, sample_sites
+from vampyro.programs.traces import sample_sites, to_precise
 
 
 class Joint:
@@ -51,7 +51,7 @@ class Joint:
         values = dict(zip(self.names, tensors))
         trace = self.trace(x, values)
         for name, value in values.items():
-            trace.nodes[name]["value"] = precise(trace.nodes[name]["fn"], value)
+            trace.nodes[name]["value"] = to_precise(trace.nodes[name]["fn"], value)
         return log_density(trace, self.layout, without=self.mixtures, unmasked=() if self.masked else values)
 
     def log_likelihood(self, x: Tensor, values: dict[str, Tensor]) -> Tensor:
@@ -79,7 +79,7 @@ class Joint:
         """Return the mixtures without a mask that do not depend on x or z: a second run gives the same components."""
         one, again = (sample_sites(self.trace(x, {n: v[:1] for n, v in values.items()})) for _ in range(2))
         priors = {name: one[name]["fn"] for name in values}
-        found = {name: p.reshaped(()) for name, p in priors.items() if isinstance(p, Mixture) and p.refines}
+        found = {name: p.with_batch_shape(()) for name, p in priors.items() if isinstance(p, Mixture) and p.refines}
         found = {name: fn for name, fn in found.items() if one[name]["mask"] is None}
         found = {name: fn for name, fn in found.items() if again[name]["fn"].components is fn.components}
         for mixture in found.values():  # copies, so the prior's own mixture does not change

@@ -10,7 +10,7 @@ from jaxtyping import Float, Float64
 from pyro.ops.stats import fit_generalized_pareto
 from torch import Tensor
 
-from vampyro.programs.estimate import Estimate, counted, or_none, standard_error
+from vampyro.programs.estimate import Estimate, or_none, standard_error, with_noun
 
 TENSORS = ("log_likelihood", "elbo", "ess", "pareto_k", "curve", "distinct")  # image by image
 MIN_SAMPLES = 25  # to fit a tail of five weights
@@ -80,7 +80,7 @@ class Score:
         return cls(log_likelihood, elbo, ess, k, curve, distinct, len(log_w))
 
     @classmethod
-    def summed(cls, log_likelihood: Tensor, elbo: Tensor, codes: int) -> "Score":
+    def from_sum(cls, log_likelihood: Tensor, elbo: Tensor, codes: int) -> "Score":
         """A score that is exact: a sum over so many codes."""
         log_likelihood, elbo = log_likelihood.cpu(), elbo.cpu()
         unknown = torch.full_like(log_likelihood, math.nan)
@@ -174,8 +174,8 @@ class Score:
         return " ".join(self._sentences())
 
     def _sentences(self):
-        limit, samples = f"{self.pareto_limit:.2f}", counted(self.samples, "sample")
-        images = counted(len(self), "image")
+        limit, samples = f"{self.pareto_limit:.2f}", with_noun(self.samples, "sample")
+        images = with_noun(len(self), "image")
         if self.exact:
             yield f"This value is exact: a sum over all {self.samples} codes of the latents."
             return
@@ -184,7 +184,7 @@ class Score:
             yield (
                 "The Monte Carlo error is unknown: the latents are discrete, and a code that was not sampled leaves no "
                 f"trace in the weights (in the median, the {samples} of an image contain "
-                f"{counted(count, 'distinct code')})."
+                f"{with_noun(count, 'distinct code')})."
             )
         elif self.samples < MIN_SAMPLES:
             few = f"{samples} {'is' if self.samples == 1 else 'are'} too few"
@@ -207,7 +207,7 @@ class Score:
 
     def __repr__(self) -> str:
         error = f" ± {self.standard_error:.2f}" if len(self) > 1 else ""
-        samples = counted(self.samples, "sample")
+        samples = with_noun(self.samples, "sample")
         if self.exact:
             how = f"exact, {self.samples} codes"
         elif self.discrete:
@@ -215,7 +215,7 @@ class Score:
         else:
             tail = "too few for k̂" if self.pareto_k.isnan().any() else f"k̂ > {self.pareto_limit:.2f} for {self.heavy}"
             how = f"{samples}, median ESS {self.ess.median():.1f}, {tail}"
-        images = counted(len(self), "image")
+        images = with_noun(len(self), "image")
         return f"Score(log p̂(x) = {self.log_likelihood.mean():.2f}{error} nats per image, {images}, {how})"
 
 

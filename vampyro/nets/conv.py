@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from vampyro.distributions.base import times
 from vampyro.distributions.shapes import check_shape
-from vampyro.nets.mlp import MLP, activated
+from vampyro.nets.mlp import MLP, activation_layer
 
 HALVING = {"kernel_size": 3, "stride": 2, "padding": 1}
 DOUBLING = {"kernel_size": 4, "stride": 2, "padding": 1}  # of a transposed convolution
@@ -51,7 +51,7 @@ class ConvEncoder(nn.Module):
         names = [activation] * 4 + [final or activation]
         for name, (outputs, kernel, stride) in zip(names, ((32, 7, 1), (32, 3, 2), (64, 5, 1), (64, 3, 2), (6, 3, 1))):
             size = {"kernel_size": kernel, "stride": stride, "padding": kernel // 2}
-            self.layers.append(activated(nn.Conv2d, channels, outputs, name, **size))
+            self.layers.append(activation_layer(nn.Conv2d, channels, outputs, name, **size))
             channels = outputs
         self.features = channels * math.ceil(height / 4) * math.ceil(width / 4)
 
@@ -78,9 +78,9 @@ class ConvDecoder(nn.Module):
         super().__init__()
         self.inputs, self.shape, self.activation = features, tuple(shape), activation
         channels, height, width = self.shape
-        self.image = activated(nn.Linear, features, math.prod(self.shape), activation)
+        self.image = activation_layer(nn.Linear, features, math.prod(self.shape), activation)
         self.layers = nn.Sequential(
-            *(activated(nn.Conv2d, c, 64, activation, kernel_size=3, padding=1) for c in (channels, 64, 64, 64))
+            *(activation_layer(nn.Conv2d, c, 64, activation, kernel_size=3, padding=1) for c in (channels, 64, 64, 64))
         )
         self.features = (64, height, width)
 
@@ -107,7 +107,7 @@ class SmallConvEncoder(nn.Module):
         self.shape = tuple(shape)
         channels, height, width = self.shape
         self.layers = nn.Sequential(
-            *(activated(nn.Conv2d, *c, activation, **HALVING) for c in ((channels, 32), (32, 64)))
+            *(activation_layer(nn.Conv2d, *c, activation, **HALVING) for c in ((channels, 32), (32, 64)))
         )
         self.dense = MLP((64, math.ceil(height / 4), math.ceil(width / 4)), hidden, activation, final)
         self.features = self.dense.features
@@ -136,16 +136,18 @@ class SmallConvDecoder(nn.Module):
         self.inputs, self.activation = features, activation
         quarter, *self.sizes = ([math.ceil(length / n) for length in shape[1:]] for n in (4, 2, 1))
         self.small, self.features = (64, *quarter), (32, *self.sizes[-1])
-        self.dense = activated(nn.Linear, features, math.prod(self.small), activation)
-        self.layers = nn.Sequential(*(activated(nn.ConvTranspose2d, c, 32, activation, **DOUBLING) for c in (64, 32)))
+        self.dense = activation_layer(nn.Linear, features, math.prod(self.small), activation)
+        self.layers = nn.Sequential(
+            *(activation_layer(nn.ConvTranspose2d, c, 32, activation, **DOUBLING) for c in (64, 32))
+        )
 
-    def doubled(self, y: Tensor) -> Tensor:
+    def double_size(self, y: Tensor) -> Tensor:
         for layer, (height, width) in zip(self.layers, self.sizes):
             y = layer(y)[..., :height, :width]
         return y
 
     def forward(self, h: Float[Tensor, "*batch features"]) -> Float[Tensor, "*batch maps height width"]:
-        return image_by_image(self.doubled, self.dense(h).unflatten(-1, self.small))
+        return image_by_image(self.double_size, self.dense(h).unflatten(-1, self.small))
 
     def __repr__(self) -> str:
         return f"SmallConvDecoder({self.inputs} → {times(self.small)} → {times(self.features)}, {self.activation})"

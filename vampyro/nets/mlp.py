@@ -22,7 +22,7 @@ ACTIVATIONS: dict[str, tuple[int, Callable[[int], nn.Module], float]] = {
 }
 
 
-def activated(layer: Any, inputs: int, outputs: int, activation: str, **arguments: Any) -> nn.Sequential:
+def activation_layer(layer: Any, inputs: int, outputs: int, activation: str, **arguments: Any) -> nn.Sequential:
     """x → activation(A x + a), weights N(0, gain²/fan-in) and biases 0.
 
     The gain is He's √2 (arXiv:1502.01852) for all that are ReLU far from zero and for the gated linear unit of
@@ -33,7 +33,7 @@ def activated(layer: Any, inputs: int, outputs: int, activation: str, **argument
         layer: nn.Linear, nn.Conv2d or nn.ConvTranspose2d, with its `arguments`.
         inputs, outputs: widths, or channels; a gate splits them.
 
-    >>> [*activated(nn.Linear, 784, 300, "gated")]
+    >>> [*activation_layer(nn.Linear, 784, 300, "gated")]
     [Linear(in_features=784, out_features=600, bias=True), GLU(dim=-1)]
     """
     maps, function, gain = ACTIVATIONS[activation]
@@ -75,7 +75,7 @@ class MLP(nn.Module):
         self.activations = [activation] * (len(self.hidden) - 1) + [final or activation]
         sizes = [math.prod(self.shape), *self.hidden]
         self.layers = nn.Sequential(
-            *(activated(nn.Linear, i, o, name) for i, o, name in zip(sizes, sizes[1:], self.activations))
+            *(activation_layer(nn.Linear, i, o, name) for i, o, name in zip(sizes, sizes[1:], self.activations))
         )
 
     def forward(self, x: Tensor) -> Float[Tensor, "*batch features"]:

@@ -143,7 +143,7 @@ class TraceEnum_ELBO(Objective, pyro.infer.TraceEnum_ELBO):
         if self.layout is None:
             self.layout = layout_of(x, model, guide, check=False)
             self.max_plate_nesting = self.layout.rank
-        [(model_trace, guide_trace)] = traces = list(self._get_traces(model, enumerated(guide), (x,), {}))
+        [(model_trace, guide_trace)] = traces = list(self._get_traces(model, enumerate_latents(guide), (x,), {}))
         if not summable(model_trace, guide_trace, len(x)):
             return -sum(_compute_dice_elbo(*pair) for pair in traces)
         elbo, log_q = 0.0, torch.zeros(())
@@ -182,8 +182,8 @@ def _differentiable(site):
 
 class _StockEnum(pyro.infer.TraceEnum_ELBO):
     def differentiable_loss(self, model: Callable, guide: Callable, x: Tensor) -> Tensor:
-        return super().differentiable_loss(model, enumerated(guide), x)
+        return super().differentiable_loss(model, enumerate_latents(guide), x)
 
 
-def enumerated(guide: Callable) -> Callable:
+def enumerate_latents(guide: Callable) -> Callable:
     return pyro.infer.config_enumerate(guide, "parallel")

@@ -54,7 +54,7 @@ def check_event(site: Site) -> None:
         )
 
 
-def check_images(images: Tensor, *programs: Callable) -> None:
+def check_images(images: Any, *programs: Callable) -> None:
     """Raise an error unless images are a non-empty batch (N, …) of finite floats that the programs can process.
 
     Raises:

@@ -17,10 +17,10 @@ def or_none(value: float) -> float | None:
     return None if math.isnan(value) else value
 
 
-def counted(count: int, noun: str) -> str:
+def with_noun(count: int, noun: str) -> str:
     """Return a number and its noun.
 
-    >>> counted(1, "image"), counted(9, "image")
+    >>> with_noun(1, "image"), with_noun(9, "image")
     ('1 image', '9 images')
     """
     return f"{count} {noun}{'s' * (count != 1)}"

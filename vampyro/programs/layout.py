@@ -21,9 +21,9 @@ from vampyro.programs.traces import (
     is_auxiliary,
     is_delta,
     latents_of,
+    log_prob_of,
     sample_sites,
     trace_of,
-    unscaled,
 )
 
 Images = Float[Tensor, " images *event"]
@@ -217,7 +217,7 @@ def log_density(
     """
     names = [n for n in sample_sites(trace) if (only is None or n in only) and n not in without]
     trace.compute_log_prob(lambda name, site: name in names)
-    terms = (unscaled(trace.nodes[name], with_mask=name not in unmasked) for name in names)
+    terms = (log_prob_of(trace.nodes[name], with_mask=name not in unmasked) for name in names)
     return sum(layout.per_image(term).double() for term in terms)
 
 

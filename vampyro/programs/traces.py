@@ -93,7 +93,7 @@ def kind_of_numbers(fn: torch.distributions.Distribution) -> Any:
     return support
 
 
-def precise(fn: Any, value: torch.Tensor) -> torch.Tensor:
+def to_precise(fn: Any, value: torch.Tensor) -> torch.Tensor:
     """Return a value in float64 for `fn.log_prob`, or unchanged if `fn` has matrix products in its own precision."""
     transforms: list = []
     while isinstance(fn, WRAPPERS):
@@ -104,15 +104,15 @@ def precise(fn: Any, value: torch.Tensor) -> torch.Tensor:
     return value if any(isinstance(part, own) for part in (fn, *parts)) else value.double()
 
 
-def unscaled(site: Site, with_mask: bool = True) -> torch.Tensor:
+def log_prob_of(site: Site, with_mask: bool = True) -> torch.Tensor:
     """Return a site's log-probabilities without its scale (a plate's N/B), and by default with its mask."""
     if with_mask:
-        return masked(site["unscaled_log_prob"], site)
+        return apply_mask(site["unscaled_log_prob"], site)
     fn = site["fn"]
     return fn.base_dist.log_prob(site["value"]) if isinstance(fn, MaskedDistribution) else site["unscaled_log_prob"]
 
 
-def masked(term: torch.Tensor, site: Site, dims: int = 0) -> torch.Tensor:
+def apply_mask(term: torch.Tensor, site: Site, dims: int = 0) -> torch.Tensor:
     """Set a term, which has `dims` event dimensions, to zero where the site is masked."""
     mask = site["mask"]
     if isinstance(mask, torch.Tensor):

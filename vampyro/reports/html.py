@@ -27,7 +27,7 @@ def write_report(folder: Folder, name: str, place: Path, config: Mapping[str, An
         | {
             "name": section,
             "what": row.help,
-            "pictures": encoded(place, content["pictures"]),
+            "pictures": encode_images(place, content["pictures"]),
             "rows": flat(content["figures"]),
             "how": flat(content["settings"]),
         }
@@ -35,7 +35,9 @@ def write_report(folder: Folder, name: str, place: Path, config: Mapping[str, An
         if (content := read_measure(place / f"{section}.json")) is not None
     ]
     # Under another prior than the run's own there are other samples, which come first.
-    own = [picture for file in PICTURES for picture in (encoded(place, [file]) or encoded(folder.path, [file]))]
+    own = [
+        picture for file in PICTURES for picture in (encode_images(place, [file]) or encode_images(folder.path, [file]))
+    ]
     settings = {key.replace("_", " "): shown(config[key]) for key in SETTINGS}
     page = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(
         TEMPLATE.read_text(encoding="utf-8")
@@ -64,7 +66,7 @@ def read_measure(path: Path) -> dict[str, Any] | None:
         return None
 
 
-def encoded(folder: Path, names: Iterable[str]) -> list[tuple[str, str]]:
+def encode_images(folder: Path, names: Iterable[str]) -> list[tuple[str, str]]:
     """Return [(name, data URL)] of those files that are PNGs in the folder itself."""
     found = []
     for name in names:

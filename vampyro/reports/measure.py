@@ -17,11 +17,11 @@ from vampyro.programs.randomness import seeded
 from vampyro.reports.html import read_measure, write_report
 from vampyro.reports.sections import SECTIONS
 from vampyro.reports.subject import Measured, Subject
-from vampyro.runs.device import check_samples, find_device, joined
+from vampyro.runs.device import check_samples, find_device, join_processes
 from vampyro.runs.folder import Folder, Reader
 from vampyro.runs.results import FolderError, read_content
 from vampyro.runs.run_plots import sample_grid
-from vampyro.runs.scoring import load_other, quantity, trained
+from vampyro.runs.scoring import load_other, load_trained, quantity
 from vampyro.training.distributed import ProcessError
 
 SHARED_SETTINGS = ("split", "count", "draw_seed", "seed", "checkpoint")  # that every measure depends on
@@ -44,11 +44,11 @@ def rescore(
         {name: why} of the measures that were not possible; results.json has that too, under "not measured".
     """
     device = find_device(device)
-    processes = joined(device)
-    folder, config, checkpoint, images, model, guide = trained(run, prior, given.get("data_dir"))
+    processes = join_processes(device)
+    folder, config, checkpoint, images, model, guide = load_trained(run, prior, given.get("data_dir"))
     with memory_for(f"moving the run to {device}", "--dataset", "--hidden"):
         model, guide, images = model.to(device), guide.to(device), images.to(device)
-    if len(set(processes.gathered(checkpoint))) > 1:
+    if len(set(processes.gather(checkpoint))) > 1:
         raise ProcessError(f"{folder.path / 'checkpoint.pt'} was replaced while processes read it: start again")
     data_dir = given.pop("data_dir", config["data_dir"])
     other = load_other(given["other"], data_dir, images) if given.get("other") else None
@@ -94,7 +94,7 @@ def _measured(subject: Subject, name: str) -> dict[str, Any]:
     section = SECTIONS[name]
     settings = {key: subject.settings[key] for key in (*SHARED_SETTINGS, *section.settings) if key in subject.settings}
     before = read_measure(path)
-    before = subject.processes.shared(before) if section.distributed else before
+    before = subject.processes.broadcast(before) if section.distributed else before
     if before is not None and before["settings"] == settings:
         return before
     began = time.perf_counter()

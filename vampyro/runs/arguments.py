@@ -174,7 +174,7 @@ class Parser(argparse.ArgumentParser):
             before = "" if equals else flag
         return super().parse_known_args(args, namespace)
 
-    def named(self, argv: Sequence[str]) -> dict[str, Any]:
+    def named_settings(self, argv: Sequence[str]) -> dict[str, Any]:
         """Return {setting: value} of what argv names; one line and the end where there is no such flag."""
         self.know_parts(value_of(argv, "--parts"))
         namespace, unknown = self.parse_known_args(argv)

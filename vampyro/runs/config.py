@@ -236,7 +236,7 @@ def argument_of(setting: Field) -> dict[str, Any]:
 class RunParser(Parser):
     """The flags of a run, which --config may give in a file."""
 
-    def named(self, argv: Sequence[str]) -> dict[str, Any]:
+    def named_settings(self, argv: Sequence[str]) -> dict[str, Any]:
         file, content = value_of(argv, "--config"), {}
         try:
             if file is not None:
@@ -247,7 +247,7 @@ class RunParser(Parser):
             self.error(f"--config: {quote(file)} is not a TOML file: {error}")
         if isinstance(parts := content.get("parts"), str) and value_of(argv, "--parts") is None:
             self.know_parts(parts)
-        given = super().named(argv)
+        given = super().named_settings(argv)
         try:
             given = (read_settings(given.pop("config"), content) if file is not None else {}) | given
         except SpecError as error:
@@ -320,7 +320,7 @@ def written(value: Any) -> str:
 def read(argv: Sequence[str]) -> tuple[Config, dict[str, Any], str | None]:
     """Return every setting, those that argv names, and the folder to resume or None."""
     p = parser()
-    given = p.named(argv)
+    given = p.named_settings(argv)
     resume = given.pop("resume", None)
     if resume is not None and (extra := [name for name in given if name not in BESIDE_RESUME]):
         p.error(

@@ -22,7 +22,7 @@ ALONE = Processes()
 COMPILE_FROM = 5_000
 
 
-def joined(device: torch.device) -> Processes:
+def join_processes(device: torch.device) -> Processes:
     """`Processes.join`; a signal ends this process at once while it waits for the others to start."""
     with deadly():
         return Processes.join(device)

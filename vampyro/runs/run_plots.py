@@ -58,9 +58,9 @@ def figures(
 def sample_grid(model: nn.Module, classes: int | None = None) -> Figure:
     """Plot the means p(x | z) of 64 samples of z; for a conditional model ten of each class."""
     if classes is None:
-        return plots.image_grid(generated(model, 64).mean, title="means of p(x | z), z ~ p(z)")
+        return plots.image_grid(generate(model, 64).mean, title="means of p(x | z), z ~ p(z)")
     y = torch.arange(min(classes, ROWS)).repeat_interleave(10)
-    return plots.image_grid(generated(model, len(y), y).mean, 10, "means of p(x | z, y), a row for each y")
+    return plots.image_grid(generate(model, len(y), y).mean, 10, "means of p(x | z, y), a row for each y")
 
 
 def shoot(film: dict[str, Tensor], prior: Any, epoch: int, frames: int = 12) -> None:
@@ -76,13 +76,13 @@ def pseudo_inputs(prior: nn.Module) -> Tensor | None:
 
 def analogies(model: Any, guide: nn.Module, images: ImageSet, x: Tensor) -> Figure:
     """Plot each image, and to its right p(x | z, y) for every y, with z inferred once: what z keeps when y changes."""
-    p: Any = decoded(model, guide, x)
+    p: Any = reconstruct(model, guide, x)
     rows = [images.pictures(x), *(p.given(y).mean for y in range(min(images.classes or 0, ROWS)))]
     title = "left: x; then the means of p(x | z, y) for each y, z inferred from x and its own label"
     return plots.image_grid(torch.stack(rows, 1).flatten(0, 1), len(rows), title)
 
 
-def generated(model: nn.Module, count: int, y: Tensor | None = None) -> Any:
+def generate(model: nn.Module, count: int, y: Tensor | None = None) -> Any:
     """Return p(x | z), z ~ p(z); of a conditional model p(x | z, y) for the labels y, (count,)."""
     p: Any = poutine.trace(model).get_trace(batch=count).nodes["x"]["fn"]
     return p if y is None else p.given(y)
@@ -90,11 +90,11 @@ def generated(model: nn.Module, count: int, y: Tensor | None = None) -> Any:
 
 def reconstruction(model: nn.Module, guide: nn.Module, x: Tensor) -> Any:
     """Return p(x | z), z ~ q(z | x); of a conditional model p(x | z, y), y being x's own label."""
-    p = decoded(model, guide, x)
+    p = reconstruct(model, guide, x)
     return p.of(x) if isinstance(p, LabelledImages) else p
 
 
-def decoded(model: nn.Module, guide: nn.Module, x: Tensor) -> Any:
+def reconstruct(model: nn.Module, guide: nn.Module, x: Tensor) -> Any:
     """Return p(x | z) of z ~ q(z | x)."""
     trace = poutine.trace(guide).get_trace(x)
     return poutine.trace(poutine.replay(model, trace=trace)).get_trace(x).nodes["x"]["fn"]

@@ -22,7 +22,7 @@ from vampyro.data.image_set import ImageSet
 from vampyro.likelihood import NormalProposal, Score, score
 from vampyro.likelihood.scores import TENSORS
 from vampyro.memory import memory_for
-from vampyro.programs.estimate import counted
+from vampyro.programs.estimate import with_noun
 from vampyro.runs.arguments import as_started
 from vampyro.runs.config import Config, RunConfig
 from vampyro.runs.device import ALONE, recorded_products
@@ -51,7 +51,7 @@ def load_other(name: str, data_dir: str | None, images: ImageSet) -> ImageSet:
     if other.image_shape != images.image_shape:
         raise data.DataError(f"--other {name}: its images are {other.image_shape}, not {images.image_shape}")
     if images.binary and not other.binary:
-        return other.binarized("threshold" if images.binarize == "threshold" else "dynamic")
+        return other.with_binarisation("threshold" if images.binarize == "threshold" else "dynamic")
     return other
 
 
@@ -68,7 +68,7 @@ def products_of(run: str | Path) -> Iterator[None]:
         yield
 
 
-def trained(
+def load_trained(
     run: str | Path, prior: str = "own", data_dir: str | None = None
 ) -> tuple[Folder, RunConfig, str, ImageSet, nn.Module, nn.Module]:
     """Return (folder, config, checkpoint, images, model, guide) of a run that was trained before.
@@ -141,7 +141,7 @@ class Partial:
         self.path.unlink(missing_ok=True)
 
 
-def scored(
+def score_images(
     model: Callable,
     guide: Callable,
     test: Tensor,
@@ -164,7 +164,7 @@ def scored(
         done=partial.load() if partial else (),
         keep=partial.add if partial else None,
     )
-    return Score.cat(processes.gathered(part))[order.argsort()]
+    return Score.cat(processes.gather(part))[order.argsort()]
 
 
 def summary(result: Score, config: RunConfig, guide: Callable) -> dict[str, Any]:
@@ -189,7 +189,7 @@ def sentence(figures: dict[str, Any], result: Score, run: str | Path, split: str
     bits = f"\nbits per dimension  {figures['bits_per_dimension']:.3f}" if "bits_per_dimension" in figures else ""
     proposal = " of a Normal proposal, fitted to the validation images: the guide's points have no density"
     error = "" if figures["standard_error"] is None else f" ± {figures['standard_error']:.2f}"
-    images, samples = counted(figures["images"], "image"), counted(figures["samples"], "importance sample")
+    images, samples = with_noun(figures["images"], "image"), with_noun(figures["samples"], "importance sample")
     if result.exact:
         how = f"exact, by a sum over all {figures['samples']} codes"
     elif figures["monte_carlo_error"] is None:

@@ -19,7 +19,7 @@ from vampyro.errors import UserError, require
 from vampyro.likelihood import scoring_guide
 from vampyro.memory import Allowance, memory_for
 from vampyro.objectives import KLWeight
-from vampyro.programs.estimate import counted
+from vampyro.programs.estimate import with_noun
 from vampyro.programs.randomness import seeded
 from vampyro.runs.config import Config, RunConfig, written
 from vampyro.runs.device import (
@@ -29,7 +29,7 @@ from vampyro.runs.device import (
     find_device,
     find_engine,
     find_gemm,
-    joined,
+    join_processes,
     recorded_products,
 )
 from vampyro.runs.folder import Folder, FolderError, Reader
@@ -37,7 +37,7 @@ from vampyro.runs.remarks import as_trained, criterion, line, remarks
 from vampyro.runs.results import read_config
 from vampyro.runs.run_plots import Board, shoot
 from vampyro.runs.run_plots import figures as draw
-from vampyro.runs.scoring import Partial, check_same, drawn, load_images, scored, sentence, summary
+from vampyro.runs.scoring import Partial, check_same, drawn, load_images, score_images, sentence, summary
 from vampyro.training import Cooldown, EarlyStopping, diagnose, fit, make_update, validation
 from vampyro.training.checkpoint import digest, read_checkpoint
 from vampyro.training.checkpoint_state import check_state
@@ -48,7 +48,7 @@ COPIES = 5  # of all parameters while they are trained: gradient, two moments of
 SLOW = 30  # seconds of an epoch that a prior's density may take unsaid
 
 
-def assembled(config: Config, images: ImageSet) -> tuple[nn.Module, nn.Module, Any]:
+def assemble_run(config: Config, images: ImageSet) -> tuple[nn.Module, nn.Module, Any]:
     """Return (model, guide, objective) of such a run on an `ImageSet`."""
     what = f"training with --prior {config['prior']}, --hidden {written(config['hidden'])}, --latent {config['latent']}"
     copies = COPIES if find_device(config.device).type == "cpu" else 1  # elsewhere the device's allocator says so
@@ -79,14 +79,14 @@ class Run:
             self.images = images.to(device)
         with memory_for("building the model", *NETWORKS), seeded(config.seed, device=device):
             self.model: Any
-            self.model, self.guide, objective = assembled(config, images)
+            self.model, self.guide, objective = assemble_run(config, images)
             self.program = torch.nn.ModuleList([self.model, self.guide]).to(device)
             self.untrained = validation(self.model, self.guide, self.images.images("valid")[:500], config.beta)
         known = {
             "engine": find_engine(config, device, len(images.train), objective, processes),
             "device": device.type,
             "processes": processes.size,
-            "gemm": processes.shared(find_gemm(config, device)),
+            "gemm": processes.broadcast(find_gemm(config, device)),
             "threads": torch.get_num_threads(),
             "shape": list(images.image_shape),
             "classes": images.classes,
@@ -202,7 +202,7 @@ class Run:
             print(f"early stopping ended this run after epoch {self.epoch}")
         training = memory_for("training", "--batch-size", *NETWORKS)
         with training, tqdm(total=self.config.epochs, initial=self.epoch, unit="epoch", disable=quiet) as bar:
-            for metrics in map(self.processes.shared, epochs):
+            for metrics in map(self.processes.broadcast, epochs):
                 self.best(metrics["epoch"], as_trained(metrics, self.config.beta))
                 shoot(self.film, self.model.prior, metrics["epoch"])
                 state = {
@@ -235,14 +235,14 @@ class Run:
             {name: self.config[name] for name in decides} | {"epoch": self.best.epoch},
         )
         samples, seed = self.config.samples, self.config.seed
-        print(f"scoring epoch {self.best.epoch}: {counted(len(test), 'test image')}")
+        print(f"scoring epoch {self.best.epoch}: {with_noun(len(test), 'test image')}")
         with memory_for("scoring", "--samples", *NETWORKS):
             guide = scoring_guide(self.model, self.guide, self.images.images("valid"), seed=seed)
-            result = scored(self.model, guide, test, samples, seed, self.processes, partial)
+            result = score_images(self.model, guide, test, samples, seed, self.processes, partial)
         figures = summary(result, self.config, guide)
         by = criterion(self.metrics[0])
         said = remarks(self.metrics, self.best.epoch, self.untrained, self.config.beta, self.config.warmup)
-        seconds, epochs = sum(line["seconds"] for line in self.metrics), counted(len(self.metrics), "epoch")
+        seconds, epochs = sum(line["seconds"] for line in self.metrics), with_noun(len(self.metrics), "epoch")
         steps = len(self.metrics) * -(-len(self.images.train) // self.config.batch_size)
         checkpoint = self.folder.path / "checkpoint.pt"
         measures = self.folder.measures(digest(read_checkpoint(checkpoint))) if self.processes.leads else {}
@@ -293,7 +293,7 @@ class Run:
 def start(config: Config, given: dict[str, Any], resume: str | None) -> Run:
     """Return a new run, or the one in the folder `resume` with what is `given` beside it."""
     if resume is None:
-        processes = joined(find_device(config.device))
+        processes = join_processes(find_device(config.device))
         run = Run(config, processes)
         run.folder = _led(processes, lambda: Folder.create(run.config))
         return run
@@ -310,7 +310,7 @@ def start(config: Config, given: dict[str, Any], resume: str | None) -> Run:
     elif "gemm" not in given:
         with recorded_products(saved.gemm) as used:
             config |= {"gemm": used}
-    processes = joined(device)
+    processes = join_processes(device)
     run = Run(config, processes)
     if processes.leads:
         changes = [
@@ -338,7 +338,7 @@ def _led(processes: Processes, claim: Callable[[], Folder]) -> Folder:
         claimed = claim() if processes.leads else None
     except FolderError as error:
         claimed = error
-    shared = processes.shared(claimed)
+    shared = processes.broadcast(claimed)
     if isinstance(shared, FolderError):
         raise shared
     return claimed if isinstance(claimed, Folder) else Reader(shared.path)
@@ -348,7 +348,7 @@ def diagnosis(run: Run) -> Any:
     """Return what was first not finite in the epoch after the last whole one, or None where it is not found again."""
 
     def agree(found):
-        return next(filter(None, run.processes.gathered(found)), None)
+        return next(filter(None, run.processes.gather(found)), None)
 
     with suppress(UserError):  # data that are gone, say: then nothing can be repeated
         again = Run(run.config | {"engine": "eager"}, run.processes)

@@ -41,13 +41,13 @@ def write(
     text = table.markdown(rows, [name for name in table.shown(rows) if name != "minutes"], beside=columns)
     page, drawn = paths
     Folder(work.out).write_text("table.csv", table.as_csv(rows))
-    Folder(drawn.parent).save_figure(drawn.name, compared(recipe, rows))
+    Folder(drawn.parent).save_figure(drawn.name, draw_comparison(recipe, rows))
     link = Path(os.path.relpath(drawn, page.parent)).as_posix()
     Folder(page.parent).write_text(page.name, in_full(recipe, work, rows, changed, only, text, link))
     return text
 
 
-def compared(recipe: Recipe, rows: list[table.Row]) -> Figure:
+def draw_comparison(recipe: Recipe, rows: list[table.Row]) -> Figure:
     """Draw our bars next to the published ones where most rows have one, else our curves or bars alone."""
     names = {row.name for row in rows}
     covered = [source for source in recipe.published if 2 * len(names & set(source.values)) >= len(names)]

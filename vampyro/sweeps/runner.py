@@ -77,7 +77,7 @@ def _missing(run: Run) -> list[str]:
     return [m for m in run.measures if m not in results.measures()]
 
 
-def unmeasured(run: Run) -> dict[str, str]:
+def impossible_measures(run: Run) -> dict[str, str]:
     """Return {measure: why} of the measures that are not possible of this run, and so are not missing."""
     results = read_results(run)
     measured = results.measures() if results else {}
@@ -121,7 +121,7 @@ def execute(run: Run, threads: int | None = None, cwd: str | None = None) -> Out
             status = launch(argv, log, threads, cwd)
         except OSError as error:
             return outcome(f"{error} ({log})")
-        if status and (_missing(run) or not unmeasured(run)):
+        if status and (_missing(run) or not impossible_measures(run)):
             return outcome(f"{_reason(status, log, start)} ({log})")
     return outcome()
 

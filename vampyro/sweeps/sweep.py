@@ -15,10 +15,10 @@ from vampyro.errors import UserError
 from vampyro.runs.device import find_device, find_engine, find_gemm
 from vampyro.runs.folder import Folder
 from vampyro.runs.scoring import load_images
-from vampyro.runs.training_run import assembled
+from vampyro.runs.training_run import assemble_run
 from vampyro.sweeps import table
 from vampyro.sweeps.grid import Cell, SweepError, duration, numeric
-from vampyro.sweeps.runner import Outcome, Run, finished, read_results, run_all, unmeasured
+from vampyro.sweeps.runner import Outcome, Run, finished, impossible_measures, read_results, run_all
 from vampyro.sweeps.table import METRICS, Row
 
 
@@ -42,7 +42,7 @@ class Campaign:
         return [[cell.folder(self.out, seed) for seed in self.seeds] for cell in self.cells]
 
 
-def refused(cells: list[Cell]) -> list[tuple[Cell, str]]:
+def rejected_cells(cells: list[Cell]) -> list[tuple[Cell, str]]:
     """Load the data and assemble the programs of each cell once; return [(cell, why it cannot be run)]."""
     names = ("dataset", "data_dir", "binarize", "likelihood", "noise", "condition")
     groups: dict[tuple, list[Cell]] = {}
@@ -57,7 +57,7 @@ def refused(cells: list[Cell]) -> list[tuple[Cell, str]]:
             continue
         for cell in group:
             try:
-                _, _, objective = assembled(cell.config, images)
+                _, _, objective = assemble_run(cell.config, images)
                 device = find_device(cell.config.device)
                 find_engine(cell.config, device, len(images.train), objective)
                 find_gemm(cell.config, device)
@@ -86,7 +86,7 @@ def ready(work: Campaign, spare: bool = False) -> tuple[list[Run], list[str]]:
     Unless such cells are to be left out (`spare`), they raise a SweepError.
     """
     todo = [run for run in work.runs if not finished(run)]
-    bad = refused(list({run.cell.name: run.cell for run in todo}.values()))
+    bad = rejected_cells(list({run.cell.name: run.cell for run in todo}.values()))
     if bad and not spare:
         raise SweepError("; ".join(f"{cell.name}: {why}" for cell, why in bad))
     names = {cell.name for cell, _ in bad}
@@ -119,7 +119,7 @@ def run(
             error = "" if score.error is None else f" ± {score.error:.2f}"  # over images
             said = f"log p̂ {score.mean:.2f}{error}, ELBO {metrics.values['elbo']:.2f}"
         print(f"[{len(done)}/{len(todo)}] {outcome.run.name}: {said}   {outcome.seconds:.0f} s{left()}")
-        for measure, why in unmeasured(outcome.run).items():
+        for measure, why in impossible_measures(outcome.run).items():
             print(f"        warning: {measure} not measured: {why}")
         if results := read_results(outcome.run):
             for remark in results.remarks:

@@ -89,7 +89,7 @@ class Processes:
         if self.size > 1 and self.leads:
             self._together(dist.barrier)
 
-    def shared(self, value: Any) -> Any:
+    def broadcast(self, value: Any) -> Any:
         """Return the value of the leader in every process."""
         if self.size == 1:
             return value
@@ -97,7 +97,7 @@ class Processes:
         self._together(dist.broadcast_object_list, values)
         return values[0]
 
-    def gathered(self, value: T) -> list[T]:
+    def gather(self, value: T) -> list[T]:
         """Return the values of all processes, ordered by rank."""
         values = [value] * self.size
         if self.size > 1:

@@ -49,13 +49,13 @@ def diagnose(
             raise FloatingPointError(f"{finding}, in {when} of epoch {first}")
 
     parameters = {_in_words(name): parameter for name, parameter in update.parameters.items()}
-    step, evaluated = 0, update.evaluated
+    step, compute_loss = 0, update.compute_loss
     sites: list[str] = []
 
     def checked_loss(x):
         nonlocal sites
         with _checked_sites(update.program) as sites:
-            return evaluated(x)
+            return compute_loss(x)
 
     def checked_step(x):
         nonlocal step
@@ -79,7 +79,7 @@ def diagnose(
         return metrics
 
     update.checked = True  # Pyro's validation of a first step would stop at an argument and say less
-    update.evaluated = checked_loss  # without what learns after the step, where the guide runs again
+    update.compute_loss = checked_loss  # without what learns after the step, where the guide runs again
     try:
         report(_fault(parameters, "{}"), "what was kept, before step 1")
         list(fit(checked_step, **how, first=first, epochs=first, evaluate=evaluate and checked_validation))

@@ -12,7 +12,7 @@ from torch import Tensor
 from vampyro.programs.checks import check_images, check_latents, check_roles, check_support
 from vampyro.programs.layout import arrange, check_density, check_own, points_of, some_images
 from vampyro.programs.modes import evaluation_mode
-from vampyro.programs.traces import latents_of, sample_sites, unscaled
+from vampyro.programs.traces import latents_of, log_prob_of, sample_sites
 
 
 def elbo_parts(
@@ -37,7 +37,7 @@ def elbo_parts(
 
 
 @torch.no_grad()
-def terms(model: Any, guide: Any, images: Tensor, batch_size: int = 500, points: bool = True) -> tuple[float, float]:
+def terms(model: Any, guide: Any, images: Any, batch_size: int = 500, points: bool = True) -> tuple[float, float]:
     """Return the means over images of log p(x | z) and of log q(z | x) - log p(z).
 
     Args:
@@ -60,12 +60,12 @@ def terms(model: Any, guide: Any, images: Tensor, batch_size: int = 500, points:
             for found in (sites, proposed):
                 check_own(found, len(x), layout)
             for site in sites.values():
-                log_p = unscaled(site).sum().double()
+                log_p = log_prob_of(site).sum().double()
                 if site["is_observed"]:
                     reconstruction = reconstruction + log_p
                 else:
                     kl = kl - log_p
-            kl = kl + sum(unscaled(site).sum().double() for site in proposed.values())
+            kl = kl + sum(log_prob_of(site).sum().double() for site in proposed.values())
     return float(reconstruction) / len(images), float(kl) / len(images)
 
 

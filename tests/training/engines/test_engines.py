@@ -330,7 +330,7 @@ def test_the_recorded_epoch_is_the_eager_epoch(no_streams, monkeypatch):
     monkeypatch.setattr(_Recording, "__init__", lambda self, *a: (original(self, *a), recording.append(self))[0])
     monkeypatch.setattr(torch.cuda, "CUDAGraph", Replayed)
     monkeypatch.setattr(torch.cuda, "graph", Capture)
-    data = grey_images(23).binarized("dynamic")
+    data = grey_images(23).with_binarisation("dynamic")
     results = []
     for Step in (EagerStep, GraphStep):
         step = on_cpu(Step)
@@ -350,7 +350,7 @@ def test_graph_is_refused_away_from_cuda():
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_on_cuda_the_graph_computes_what_eager_computes():
-    data = grey_images(1050).binarized("dynamic").to("cuda")
+    data = grey_images(1050).with_binarisation("dynamic").to("cuda")
     results = []
     for engine in ("eager", "graph"):
         model, guide = programs()
@@ -373,7 +373,7 @@ def test_a_replay_that_is_not_the_step_is_refused(no_streams, monkeypatch, caplo
 
     monkeypatch.setattr(torch.cuda, "CUDAGraph", Idle)
     monkeypatch.setattr(torch.cuda, "graph", Idle)
-    data = grey_images(8).binarized("threshold")
+    data = grey_images(8).with_binarisation("threshold")
     results = []
     for eager in (True, False):
         step = on_cpu(GraphStep)
@@ -401,7 +401,7 @@ def test_a_step_that_cannot_be_recorded_is_computed_eagerly(no_streams, monkeypa
 
     monkeypatch.setattr(torch.cuda, "CUDAGraph", object)
     monkeypatch.setattr(torch.cuda, "graph", refuses)
-    data = grey_images(23).binarized("dynamic")
+    data = grey_images(23).with_binarisation("dynamic")
     results = []
     for Step in (EagerStep, GraphStep):
         step = on_cpu(Step)

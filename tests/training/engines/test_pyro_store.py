@@ -1,4 +1,4 @@
-"""Programs whose parameters are in Pyro's store: functions under engine svi, `registered` modules, saved and loaded."""
+"""Programs whose parameters are in Pyro's store: functions under engine svi, `register` modules, saved and loaded."""
 
 import copy
 import inspect
@@ -14,7 +14,7 @@ from torch import nn
 from tests import pyro_programs
 from vampyro.catalogue.assemble import assemble
 from vampyro.objectives import Trace_ELBO as OurELBO
-from vampyro.training import fit, make_update, registered
+from vampyro.training import fit, make_update, register
 from vampyro.training.checkpoint import load_checkpoint, save_checkpoint
 
 SHAPE = (1, 4, 4)
@@ -45,7 +45,9 @@ def test_engine_svi_trains_functions_as_stock_pyro_does(program):
         results.append(([loss["loss"].item() for loss in losses] if ours else losses, stored()))
     (expected_losses, expected), (losses, values) = results
     assert losses == pytest.approx(expected_losses, rel=1e-6)
-    assert values.keys() >= expected.keys() and len(expected) > 1  # a module is also there under registered's name
+    assert (
+        values.keys() >= expected.keys() and len(expected) > 1
+    )  # a module is also there under the name that register gives
     for name, value in expected.items():
         torch.testing.assert_close(values[name], value, msg=name)
 
@@ -147,27 +149,27 @@ def pair(seed=0):
 
 
 def trainer(model, guide):
-    return SVI(registered(model), registered(guide), pyro.optim.Adam({"lr": 0.01}), OurELBO())
+    return SVI(register(model), register(guide), pyro.optim.Adam({"lr": 0.01}), OurELBO())
 
 
 IN_A_NEW_PROCESS = """
 import sys, pyro, torch
 from pyro.infer import SVI, Trace_ELBO
 from vampyro.catalogue.assemble import assemble
-from vampyro.training import registered
+from vampyro.training import register
 torch.manual_seed(9)
 other = assemble(model="two-level", hidden=(8,), latent=2, shape=(1, 4, 4))[0]
 model, guide = assemble(hidden=(8,), latent=2, shape=(1, 4, 4))
-registered(other)
+register(other)
 if sys.argv[2] == "before":
     pyro.get_param_store().load(sys.argv[1])
-svi = SVI(registered(model), registered(guide), pyro.optim.Adam({"lr": 0.01}), Trace_ELBO())
+svi = SVI(register(model), register(guide), pyro.optim.Adam({"lr": 0.01}), Trace_ELBO())
 if sys.argv[2] == "after":
     pyro.get_param_store().load(sys.argv[1])
 x = torch.ones(5, 1, 4, 4)
 for program in (guide, model):  # the order in which programs first run has no part in it
     with pyro.poutine.block():
-        registered(program)(x)
+        register(program)(x)
 torch.save([p.detach().clone() for q in (model, guide) for p in q.parameters()], sys.argv[1] + ".taken")
 svi.step(x)
 torch.save([p.detach().clone() for q in (model, guide) for p in q.parameters()], sys.argv[1] + ".trained")
@@ -200,7 +202,7 @@ def test_values_of_an_earlier_program_of_that_name_are_not_taken():
     second = pair(2)
     start = copy.deepcopy(nn.ModuleList(second).state_dict())
     svi = trainer(*second)
-    registered(second[0])(x)
+    register(second[0])(x)
     assert all(torch.equal(value, start[name]) for name, value in nn.ModuleList(second).state_dict().items())
     svi.step(x)
     assert all(torch.equal(value, trained[name]) for name, value in nn.ModuleList(first).state_dict().items())
@@ -210,15 +212,15 @@ def test_values_of_an_earlier_program_of_that_name_are_not_taken():
 
 def test_a_name_is_the_callers_and_no_other_programs():
     (model, _), (other, _) = pair(1), pair(2)
-    registered(model, "mine")(torch.ones(5, *SHAPE))
-    registered(model, "mine")(torch.ones(5, *SHAPE))
+    register(model, "mine")(torch.ones(5, *SHAPE))
+    register(model, "mine")(torch.ones(5, *SHAPE))
     assert {name.split("$$$")[0] for name in pyro.get_param_store().keys()} == {"mine"}
     with pytest.raises(ValueError, match="'mine' is used by another program"):
-        registered(other, "mine")
+        register(other, "mine")
     with pytest.raises(TypeError, match="program is a function, expected an nn.Module"):
-        inspect.unwrap(registered)(lambda x: x)
+        inspect.unwrap(register)(lambda x: x)
     pyro.clear_param_store()
     name, _ = next(iter(other.named_parameters()))
     pyro.param(f"other$$${name}", torch.zeros(1, 2, 3))
     with pytest.raises(ValueError, match=r"of shape \(1, 2, 3\), expected"):
-        registered(other, "other")(torch.ones(5, *SHAPE))
+        register(other, "other")(torch.ones(5, *SHAPE))

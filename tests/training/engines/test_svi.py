@@ -8,7 +8,7 @@ from torch import nn
 
 from vampyro.catalogue.assemble import assemble
 from vampyro.catalogue.parts import FAMILIES
-from vampyro.training import make_update, registered
+from vampyro.training import make_update, register
 from vampyro.training.checkpoint import load_checkpoint, save_checkpoint
 from vampyro.training.engines.make import ENGINES as ALL
 from vampyro.training.engines.optimizers import OPTIMIZERS
@@ -33,7 +33,7 @@ def values(both):
 
 
 def stock(model, guide):
-    return SVI(registered(model), registered(guide), pyro.optim.Adam({"lr": 1e-3}), Trace_ELBO())
+    return SVI(register(model), register(guide), pyro.optim.Adam({"lr": 1e-3}), Trace_ELBO())
 
 
 @pytest.mark.parametrize(

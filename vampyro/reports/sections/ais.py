@@ -5,7 +5,7 @@ import math
 from tqdm import tqdm
 
 from vampyro.likelihood import ais, bdmc, score
-from vampyro.programs.estimate import Estimate, counted, or_none, standard_error
+from vampyro.programs.estimate import Estimate, or_none, standard_error, with_noun
 from vampyro.reports.subject import Measured, Subject
 
 IMAGES, CHAINS = 10, 8
@@ -34,9 +34,10 @@ def measure(subject: Subject) -> Measured:
         method = f"by importance sampling from the guide ({weighed.samples} samples)"
         higher = "annealed" if apart.mean() > 0 else "importance-sampling"
         verdict = f"both are lower bounds in expectation, so the {higher} estimate is the better one."
+    images = with_noun(len(x), "image")
     error = " (the error of importance sampling is unknown)" if math.isnan(noise) else f" ± {noise:.3f}"
     notes = [
-        f"log p̂(x) of {counted(len(x), 'image')}: {annealed.log_likelihood.mean():.2f} by annealed importance sampling "
+        f"log p̂(x) of {images}: {annealed.log_likelihood.mean():.2f} by annealed importance sampling "
         f"({CHAINS} chains, {annealed.temperatures} temperatures), {weighed.log_likelihood.mean():.2f} {method}. "
         f"Difference {apart.mean():+.3f} nats{error}; {verdict}",
         f"On images sampled from the model, the annealed estimate lies between bounds {bounds.gap.mean():.3f} ± "

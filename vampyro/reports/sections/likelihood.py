@@ -3,7 +3,7 @@
 from vampyro import plots
 from vampyro.likelihood.scores import sizes
 from vampyro.reports.subject import Measured, Subject
-from vampyro.runs.scoring import Partial, scored, sentence, summary
+from vampyro.runs.scoring import Partial, score_images, sentence, summary
 
 ARRAYS = ("log_likelihood", "elbo", "ess", "pareto_k", "monte_carlo_error")
 
@@ -14,7 +14,7 @@ def measure(subject: Subject) -> Measured:
         subject.folder.path / f"likelihood.partial-{processes.rank}.npz",
         settings | {"device": subject.x.device.type, "processes": processes.size},
     )
-    result = scored(subject.model, guide, subject.x, settings["samples"], settings["seed"], processes, partial)
+    result = score_images(subject.model, guide, subject.x, settings["samples"], settings["seed"], processes, partial)
     metrics = summary(result, subject.config, guide)
     subject.folder.write_arrays(
         "likelihood.npz", **{name: getattr(result, name).numpy() for name in ARRAYS}, index=subject.index

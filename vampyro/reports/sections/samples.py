@@ -17,7 +17,7 @@ from vampyro.metrics import (
 )
 from vampyro.programs.randomness import seeded
 from vampyro.reports.subject import Measured, Subject
-from vampyro.runs.run_plots import generated, reconstruction
+from vampyro.runs.run_plots import generate, reconstruction
 
 SAMPLES = 5000
 BATCH = 500  # images at a time
@@ -31,9 +31,9 @@ def measure(subject: Subject) -> Measured:
         asked: Sequence[Any] = [None] * (SAMPLES // BATCH)
         if classes is not None:  # each as often as any other
             asked = (torch.arange(BATCH * len(asked), device=device) % classes).split(BATCH)
-        samples = torch.cat([seen(generated(subject.model, BATCH, y)) for y in asked])
+        samples = torch.cat([seen(generate(subject.model, BATCH, y)) for y in asked])
         rebuilt = torch.cat([seen(reconstruction(subject.model, subject.guide, x)) for x in subject.x.split(BATCH)])
-    training = subject.images.unlabelled().images("train")
+    training = subject.images.without_labels().images("train")
     found = nearest(samples[:SHOWN], training, k=2)
     near = found.distances[:, 0].mean().item()
     own = nearest(subject.images.pictures(subject.few(SHOWN).x), training, k=1).distances[:, 0].mean().item()
@@ -89,7 +89,7 @@ def measure(subject: Subject) -> Measured:
 def labelled(subject: Subject) -> data.ImageSet | None:
     """Return the images with their labels, or labelled images of the same kind, or None."""
     if {"train", "test"} <= set(subject.images.labels):
-        return subject.images.unlabelled()
+        return subject.images.without_labels()
     row = data.DATA_SETS.get(subject.images.name)
     for name in row.labelled_as if row else ():
         try:

@@ -30,7 +30,7 @@ class CompiledStep(EagerStep):
         if self.compiled_for is None:
             before = [buffer.clone() for buffer in self.program.buffers()]  # a forward pass may update running means
             with same_noise(x.device):
-                self.validated(x)
+                self.check_loss(x)
             self.stage(x)
             for buffer, value in zip(self.program.buffers(), before):
                 buffer.copy_(value)

@@ -69,19 +69,19 @@ class EagerStep:
 
     def backward(self, x: Tensor) -> Tensor:
         """Return the loss, and store its gradients in the parameters."""
-        loss = self.evaluated(x)
+        loss = self.compute_loss(x)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         return loss.detach()
 
-    def evaluated(self, x: Tensor) -> Any:
+    def compute_loss(self, x: Tensor) -> Any:
         """Return the loss with its autograd graph."""
         if not self.checked:
-            return self.validated(x)
+            return self.check_loss(x)
         with pyro.validation_enabled(False):
             return self.loss(x, self.weight)
 
-    def validated(self, x: Tensor) -> Any:
+    def check_loss(self, x: Tensor) -> Any:
         """Return the loss, or raise an error that names a mistake in the programs."""
         model, guide = self.pair
         with pyro.validation_enabled(True), pyro.poutine.trace(param_only=True) as params:

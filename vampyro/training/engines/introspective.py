@@ -51,7 +51,7 @@ class IntrospectiveStep(EagerStep):
 
     def backward(self, x: Tensor) -> Tensor:
         """Return -ELBO of the images, and store the gradient of each loss in the parameters that follow it."""
-        of_guide, of_model, loss, self.parts = self.evaluated(x)
+        of_guide, of_model, loss, self.parts = self.compute_loss(x)
         for loss_of_player, parameters in zip((of_guide, of_model), self.players):
             gradients = torch.autograd.grad(loss_of_player, parameters, retain_graph=True, allow_unused=True)
             for parameter, gradient in zip(parameters, gradients):

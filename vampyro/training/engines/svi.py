@@ -1,4 +1,4 @@
-"""Stock Pyro's SVI as a training engine, and `registered`, which makes plain torch modules work with it."""
+"""Stock Pyro's SVI as a training engine, and `register`, which makes plain torch modules work with it."""
 
 import logging
 from collections.abc import Callable
@@ -23,7 +23,7 @@ _programs: WeakValueDictionary = WeakValueDictionary()  # by name
 _placed = WeakTensorKeyDictionary()  # parameters that a registered program has put into Pyro's store
 
 
-def registered(program: nn.Module, name: str | None = None) -> Callable[..., Any]:
+def register(program: nn.Module, name: str | None = None) -> Callable[..., Any]:
     """Return the program with its parameters in Pyro's store, for `pyro.infer.SVI`.
 
     `SVI.step` finds parameters through `pyro.module` statements. Without them it trains nothing and does not warn.
@@ -44,7 +44,7 @@ def registered(program: nn.Module, name: str | None = None) -> Callable[..., Any
     >>> from vampyro.models import VAE; from vampyro.guides import Guide; from vampyro.priors import StandardNormal
     >>> decoder = torch.nn.Sequential(nets.MLP((2,), (8,)), nets.BernoulliHead(8, (1, 4, 4)))
     >>> model, guide = VAE(StandardNormal(2), decoder), Guide(nets.MLP((1, 4, 4), (8,)), nets.NormalHead(8, 2))
-    >>> svi = SVI(registered(model), registered(guide), pyro.optim.Adam({"lr": 1e-3}), Trace_ELBO())
+    >>> svi = SVI(register(model), register(guide), pyro.optim.Adam({"lr": 1e-3}), Trace_ELBO())
     >>> svi.step(torch.zeros(5, 1, 4, 4)) > 0
     True
     """
@@ -108,7 +108,7 @@ def _take_stored_values(name: str, program: nn.Module) -> None:
 
 def _stored(program: Any) -> Callable[..., Any]:
     """Return the program with its parameters in Pyro's store. A function puts its own there."""
-    return registered(program) if isinstance(program, torch.nn.Module) else program
+    return register(program) if isinstance(program, torch.nn.Module) else program
 
 
 class SVIStep:
@@ -134,7 +134,7 @@ class SVIStep:
         self.program, self.learn = join_modules(model, guide, objective), UpdateLearners(guide)
         self.checked = False
         reference = objective.reference()
-        differentiable = registered(reference) if len(self.program) > 2 else reference.differentiable_loss
+        differentiable = register(reference) if len(self.program) > 2 else reference.differentiable_loss
         modules = all(isinstance(program, torch.nn.Module) for program in (model, guide))
 
         def loss(model, guide, x):
