@@ -52,10 +52,10 @@ def run(dataset, tmp_path_factory):
     ("where", "name", "work", "flag", "begun"),
     [
         (training, "load_images", "loading the data", "--dataset", False),
-        (training, "assembled", "building the model", "--hidden", False),
+        (training, "assemble_run", "building the model", "--hidden", False),
         (EagerStep, "__call__", "training", "--batch-size", True),
         (training, "validation", "validating", "--hidden", True),
-        (training, "scored", "scoring", "--samples", True),
+        (training, "score_images", "scoring", "--samples", True),
         (training, "draw", "drawing the plots", "--hidden", True),
     ],
 )
