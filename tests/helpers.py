@@ -45,6 +45,11 @@ def pairs(count):
     return [(prior, one) for prior in every("prior", count)] + beside
 
 
+def distinct_pairs(count):
+    """`pairs` without those that differ only in their initial values or in what a flow depends on."""
+    return [(prior, flow) for prior, flow in pairs(count) if "from-data" not in prior and "shared" not in flow]
+
+
 def gap(a, b):
     """The largest distance between two tensors of one shape."""
     assert a.shape == b.shape

@@ -1,18 +1,22 @@
 """Wrong shapes: refused by name, in the REPL by the parts themselves and in tests by the annotations."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from jaxtyping import TypeCheckError
 
 from vampyro.catalogue.assemble import assemble
-from vampyro.distributions import DiagonalNormal
 from vampyro.distributions.shapes import plate_size
 from vampyro.likelihood import ais, score
 from vampyro.likelihood.scores import log_mean
 from vampyro.nets import ConvEncoder
 from vampyro.training import elbo_parts, make_update
 
+ROOT = Path(__file__).parents[2]
 WRONG = [(784,), (5, 784), (28, 28), (5, 28, 28), (5, 1, 14, 14), (5, 28, 28, 1)]
 PARTS = [
     {"net": "mlp"},
@@ -65,9 +69,33 @@ def test_encoders_refuse_them_by_name(shape):
 def test_annotations_are_checked_here():
     with pytest.raises(TypeCheckError, match="images"):
         elbo_parts(*assemble(hidden=(8,), latent=2), torch.zeros(5, 1, 28, 28, dtype=torch.int64))
-    with pytest.raises(TypeCheckError, match='"z"|z:'):
-        DiagonalNormal(torch.zeros(3, 2), torch.ones(3, 2)).pairwise_log_prob(torch.zeros(5, 2).long())
     with pytest.raises(TypeCheckError, match="log_w"):
         log_mean(torch.zeros(()))
-    with pytest.raises(TypeCheckError, match="scale"):
-        DiagonalNormal(torch.zeros(3, 2), torch.ones(3, 3))
+
+
+def test_annotations_of_distributions():
+    """In a process of its own, on the examples of the docstrings: checks in every call would slow all other tests."""
+    code = """if True:
+        from jaxtyping import TypeCheckError, install_import_hook
+        install_import_hook("vampyro.distributions", "beartype.beartype")
+        import torch
+        from tests.test_doctests import DOCTESTED, test_examples_in_docstrings
+        from vampyro.distributions import DiagonalNormal
+        for name in DOCTESTED:
+            if name.startswith("vampyro.distributions."):
+                test_examples_in_docstrings(name)
+        def reject(call):
+            try:
+                call()
+            except TypeCheckError as error:
+                print(error)
+            else:
+                raise AssertionError("wrong shapes were accepted")
+        normal = DiagonalNormal(torch.zeros(3, 2), torch.ones(3, 2))
+        normal.pairwise_log_prob(torch.zeros(5, 2))
+        reject(lambda: normal.pairwise_log_prob(torch.zeros(5, 2).long()))
+        reject(lambda: DiagonalNormal(torch.zeros(3, 2), torch.ones(3, 3)))
+    """
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    assert "z" in done.stdout and "scale" in done.stdout

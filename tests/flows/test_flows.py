@@ -152,7 +152,7 @@ def test_gradient_at_a_point_it_did_not_sample(spec, build):
     z = 1.5 * torch.randn(2, BATCH, 3, dtype=torch.float64)
     inputs = [t.detach().requires_grad_() for t in (z, h, normal.loc, normal.scale, *parameters)]
     # Of flows with networks the Jacobian along random directions, in a hundredth of the time.
-    fast = sum(parameter.numel() for parameter in parameters) > 500
+    fast = sum(parameter.numel() for parameter in parameters) > 100
     assert gradcheck(log_prob, inputs, eps=1e-5, atol=1e-7, rtol=1e-6, fast_mode=fast)
 
 
@@ -204,7 +204,7 @@ def test_a_point_that_is_moved_in_place_is_scored_anew(spec, build):
         assert q.log_prob(x.detach() + 0).isfinite().all()
 
 
-@every_flow
+@pytest.mark.parametrize("spec", [spec for spec in every("flow", 3) if spec != "none" and "shared" not in spec])
 def test_density_integrates_to_one(spec, build, plane):
     flow, h, normal = build(spec, latent=2, norm=0.5), features(), base(latent=2)
     q = FlowDistribution(normal, flow(h))

@@ -11,7 +11,7 @@ from vampyro.guides import Guide
 from vampyro.models import VAE
 from vampyro.priors import StandardNormal
 
-from tests.helpers import as_trained, pairs
+from tests.helpers import as_trained, distinct_pairs
 from vampyro.catalogue.assemble import assemble
 from vampyro.distributions import DiagonalNormal
 from vampyro.nets import MLP, BernoulliHead
@@ -21,7 +21,7 @@ from vampyro.training.engines.optimizers import OPTIMIZERS
 
 SHAPE, LATENT = (1, 4, 5), 3
 
-each_pair = pytest.mark.parametrize(("prior", "flow"), pairs(3))
+each_pair = pytest.mark.parametrize(("prior", "flow"), distinct_pairs(3))
 
 
 def programs(prior="standard", flow="none", dtype=torch.float64):

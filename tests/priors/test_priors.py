@@ -8,7 +8,7 @@ from torch import nn
 from vampyro.guides import Guide
 from vampyro.priors import FlowPrior, VampPrior
 
-from tests.helpers import every, gap, grid_error, pairs
+from tests.helpers import distinct_pairs, every, gap, grid_error
 from vampyro.catalogue import specs
 from vampyro.catalogue.assemble import assemble
 from vampyro.flows import CouplingFlow
@@ -39,7 +39,7 @@ def points(*shape):
 # Every prior
 
 
-@pytest.mark.parametrize(("prior", "flow"), pairs(COUNT))
+@pytest.mark.parametrize(("prior", "flow"), distinct_pairs(COUNT))
 def test_log_prob_integrates_to_one_and_samples_follow_it(prior, flow, build, plane):
     """Mean and second moments of 10,000 samples, within 5 standard errors of the grid's."""
     p = build(prior, flow, norm=0.7)[0].prior()

@@ -102,9 +102,9 @@ def test_a_part_that_fits_but_not_its_training_is_refused_before_it_is_made(data
     with pytest.raises(
         capacity.CapacityError, match="training with --prior mog:1000, --hidden 16,12, --latent 3 needs"
     ):
-        training.assembled(config, images)
+        training.assemble_run(config, images)
     monkeypatch.setattr(capacity, "available_bytes", lambda: 10**8)
-    model, *_ = training.assembled(config, images)
+    model, *_ = training.assemble_run(config, images)
     assert sum(p.numel() for p in model.prior.parameters()) >= 3000
 
 
@@ -120,7 +120,7 @@ def test_samples_that_do_not_fit_are_rejected_and_sums_over_codes_are_not(datase
     config, *_ = flags.read(["--dataset", str(dataset), *SMALL, "--prior", "standard", "--flow", "none"])
     config |= {"posterior": "bernoulli", "latent": latent}
     images = load_images(config)
-    model, guide, _ = training.assembled(config, images)
+    model, guide, _ = training.assemble_run(config, images)
     x = images.images("test")
     with capacity.MadeBytes() as allocated:
         score(model, guide, x[:1], 10_000, compiled=False)

@@ -215,7 +215,10 @@ def test_without_a_rate_there_is_no_such_curve():
 
 
 def test_cells_that_differ_in_their_labels_alone_have_images_of_their_own():
-    assert campaign.refused(cells.cells([cells.vary("condition=none,label")], {"hidden": "8", "device": "cpu"})) == []
+    assert (
+        campaign.rejected_cells(cells.cells([cells.vary("condition=none,label")], {"hidden": "8", "device": "cpu"}))
+        == []
+    )
 
 
 def test_one_that_fails_stops_no_other(dataset, tmp_path, here, monkeypatch, capsys):

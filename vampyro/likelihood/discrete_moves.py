@@ -74,7 +74,7 @@ class DiscreteTarget(BaseTarget):
         uniform = torch.full_like(informed, math.log(UNIFORM / others))
         return torch.logaddexp(informed + math.log(1 - UNIFORM), uniform).masked_fill(still, -math.inf)
 
-    def transition(self, point: Point, beta: float, step: Tensor, moves: int) -> tuple[Point, Tensor]:
+    def transition(self, point: Point, beta: float, step: Tensor | None, moves: int) -> tuple[Point, Tensor]:
         """Make `moves` Metropolis moves that leave p(z) p(x | z)^β invariant; return also their acceptance rate."""
         rate = torch.zeros_like(point.prior)
         if len(self.row) == point.z.shape[-1]:  # every position has one value, so there are no moves

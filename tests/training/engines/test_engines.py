@@ -9,7 +9,7 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from tests.helpers import as_trained, build_part, every, pairs, posterior_for
+from tests.helpers import as_trained, build_part, distinct_pairs, every, posterior_for
 from vampyro.catalogue import specs
 from vampyro.catalogue.assemble import assemble
 from vampyro.data import ImageSet
@@ -22,7 +22,7 @@ from vampyro.training.engines.eager import EagerStep
 from vampyro.training.engines.make import ENGINES
 
 SHAPE = (1, 4, 5)
-each_pair = pytest.mark.parametrize(("prior", "flow"), pairs(2))
+each_pair = pytest.mark.parametrize(("prior", "flow"), distinct_pairs(2))
 
 
 def images(count=7):

@@ -66,10 +66,10 @@ class Still(nn.Module):
         super().__init__()
         self.model, self.guide = model, guide
 
-    def forward(self, batch: Tensor) -> Any:
+    def forward(self, batch: int) -> Any:
         return self.model(batch=batch)
 
-    def draw(self, batch: Tensor) -> Any:
+    def draw(self, batch: int) -> Any:
         """Run the model on a batch, with every parameter detached."""
         # torch.no_grad would not suffice: the samples of a mixture refer to its parameters later.
         return functional_call(self, {name: p.detach() for name, p in self.named_parameters()}, batch)
