@@ -118,9 +118,9 @@ def test_the_verdict_counts_a_single_sample_in_the_singular(samples, words):
 def test_the_verdict_says_that_a_mean_fell():
     curve = torch.tensor([[-3.0], [-2.0], [-2.5]]).double()
     one = torch.ones(1).double()
-    assert "From 2 to 4 samples the mean fell by 0.50 nats." in Score(one, one, one, one, curve, 0 * one, 4).verdict
+    assert "From 2 to 4 samples the mean decreased by 0.50 nats." in Score(one, one, one, one, curve, 0 * one, 4).verdict
     assert (
-        "From 2 to 4 samples the mean rose by 0.25 nats." in Score(one, one, one, one, -curve / 2, 0 * one, 4).verdict
+        "From 2 to 4 samples the mean increased by 0.25 nats." in Score(one, one, one, one, -curve / 2, 0 * one, 4).verdict
     )
 
 

@@ -23,10 +23,10 @@ from vampyro.programs.modes import constant_parts, evaluation_mode, without_grad
 from vampyro.programs.randomness import same_noise, seeded
 from vampyro.programs.traces import sample_sites
 
-ACCEPTANCE = 0.65  # of the proposals, where Hamiltonian Monte Carlo goes farthest for its price
-GAIN = 0.2  # how far the logarithm of a step size follows the acceptance rate, at each transition
-JITTER = 0.2  # of a step size, either way, so that no trajectory comes round to its start again and again
-STEEPNESS = 4.0  # the schedule is a sigmoid's piece from -4 to 4
+ACCEPTANCE = 0.65  # the acceptance rate at which Hamiltonian Monte Carlo is most efficient
+GAIN = 0.2  # change of a log step size per transition, times the difference from that rate
+JITTER = 0.2  # relative, of a step size: without it a trajectory can return to its start every time
+STEEPNESS = 4.0  # the schedule is a sigmoid on [-4, 4]
 
 Progress = Callable[[list], Iterable]
 
@@ -37,8 +37,8 @@ class AnnealedScore:
 
     Attributes:
         log_likelihood: log p̂(x), (N,).
-        error: its Monte Carlo error, from the spread of the chains' weights, (N,). Near 1 it says only that one chain
-            has all the weight; NaN for a single chain.
+        error: its Monte Carlo error, from the variation of the chains' weights, (N,). A value near 1 means only that
+            one chain has all the weight. NaN for a single chain.
         ess: effective sample size, 1 … chains, (N,).
         acceptance: acceptance rate over the last tenth of the transitions, (N,).
     """
@@ -61,7 +61,7 @@ class AnnealedScore:
         return Estimate(self.log_likelihood, self.error).error.item()
 
     def summary(self) -> dict:
-        """Return the metrics for JSON; None for an error of a single image or chain."""
+        """Return the metrics for JSON; an error of a single image or chain is None."""
         return {
             "log_likelihood": self.log_likelihood.mean().item(),
             "standard_error": or_none(self.standard_error),
@@ -89,7 +89,7 @@ class Bounds:
     Attributes:
         lower, upper: in expectation lower ≤ log p(x) ≤ upper, (N,).
         lower_error, upper_error: their Monte Carlo errors over chains, (N,).
-        images: these images, (N, …); other estimates of their log p(x) belong between the bounds.
+        images: the images, (N, …). Any other estimate of their log p(x) should be between the bounds.
     """
 
     lower: Float64[Tensor, " images"]
@@ -102,7 +102,7 @@ class Bounds:
 
     @property
     def gap(self) -> Float64[Tensor, " images"]:
-        """upper - lower, (N,): in expectation no less than the error of either."""
+        """upper - lower, (N,): in expectation an upper bound on the error of either."""
         return self.upper - self.lower
 
     @property
@@ -111,7 +111,7 @@ class Bounds:
         return standard_error(self.gap)
 
     def summary(self) -> dict:
-        """Return the metrics for JSON; None for the standard error of a single image."""
+        """Return the metrics for JSON; the standard error for a single image is None."""
         return {
             "lower": self.lower.mean().item(),
             "upper": self.upper.mean().item(),
@@ -126,7 +126,7 @@ class Bounds:
     def __repr__(self) -> str:
         return (
             f"Bounds({self.lower.mean():.2f} ≤ log p(x) ≤ {self.upper.mean():.2f} nats per image, gap "
-            f"{self.gap.mean():.3f} ± {self.standard_error:.3f}, {len(self.gap)} images of the model's own, "
+            f"{self.gap.mean():.3f} ± {self.standard_error:.3f}, {len(self.gap)} sampled images, "
             f"{self.chains} chains, {self.temperatures} temperatures)"
         )
 
@@ -146,32 +146,31 @@ def ais(
 ) -> AnnealedScore:
     """log p̂(x) = log 1/C Σ_c w_c, w = Π_t p(x | z_{t-1})^(β_t - β_{t-1})   (Neal 2001, arXiv:physics/9803008).
 
-    A chain starts at z_0 ~ p(z), and z_t comes from z_{t-1} by a Hamiltonian transition that leaves p(z) p(x | z)^β_t
-    as it is, 0 = β_0 < … < β_T = 1 (Wu et al. 2017, arXiv:1611.04273). E[w] = p(x) whatever T is, so that log p̂(x) is
-    a lower bound in expectation, which rises with T and with C. No guide has a part in it: a check of `score` from
-    outside.
+    A chain starts at z_0 ~ p(z). A Hamiltonian transition that leaves p(z) p(x | z)^β_t invariant moves z_{t-1} to z_t,
+    with 0 = β_0 < … < β_T = 1 (Wu et al. 2017, arXiv:1611.04273). E[w] = p(x) for every T, so log p̂(x) is a lower bound
+    in expectation, which increases with T and C. No guide is used, so this is an independent check of `score`.
 
-    Latents that all have finitely many values (bits, codes, categories) move by `DiscreteTarget`'s Metropolis moves in
-    place of Hamiltonian transitions, `leapfrog` of them at each temperature.
+    If all latents have finitely many values (bits, codes, categories), the chains make Metropolis moves instead
+    (`DiscreteTarget`), `leapfrog` of them at each temperature.
 
-    A few more chains, the scouts, are not weighed: the step size, each image's own, follows their acceptance
-    rate to 0.65. With step sizes that follow its own past a chain's E[w] would not be p(x).
+    The step size is adapted for each image to an acceptance rate of 0.65. Additional chains, the scouts, measure this
+    rate and get no weight: with a step size adapted to its own past, a chain would not have E[w] = p(x).
 
     Args:
-        model: a Pyro program over a batch of images; an `nn.Module` is put in evaluation mode meanwhile.
-        images: (N, channels, height, width), as the model observes them: draws of x, not their means.
+        model: a Pyro program over a batch of images; an `nn.Module` is in evaluation mode during the call.
+        images: (N, channels, height, width), as the model observes them: samples of x, not means.
         chains: C.
-        temperatures: T; the price is T·leapfrog gradients of log p(x, z), (C + scouts)·N rows each.
+        temperatures: T. The cost is T·leapfrog gradients of log p(x, z) for (C + scouts)·N rows.
         leapfrog: steps of a trajectory, or moves of discrete latents.
-        step_size: the first transition's.
-        scouts: how many; without any the step size stays what it is.
-        seed: of the chains; the result depends on it, on the arguments above, on `rows` and on the kind of device.
-        rows: chains × images computed at a time, of one image at least; unless given, as many as half of the free
-            memory holds, but no more than the device is fast with.
-        progress: wraps the loop over temperatures, of each block of images anew, `tqdm` say; it gets a list.
+        step_size: the step size of the first transition.
+        scouts: the number of scouts; without any, the step size is constant.
+        seed: the result depends on it, on the arguments above, on `rows` and on the kind of device.
+        rows: chains × images to compute at a time, at least one image. By default as many as half of the free memory
+            holds and the device computes efficiently.
+        progress: wraps the list of temperatures for each block of images, for example `tqdm`.
 
     Raises:
-        ValueError: where there are no images, a number is too small, or the model has no latents for it (`Target`).
+        ValueError: if there are no images, a count is too small, or the latents cannot be annealed (`Target`).
 
     >>> from vampyro.models import VAE; from vampyro.priors import StandardNormal; from vampyro import nets
     >>> decoder = torch.nn.Sequential(nets.MLP((2,), (8,)), nets.BernoulliHead(8, (1, 4, 4)))
@@ -207,21 +206,21 @@ def bdmc(
 ) -> Bounds:
     """log 1/C Σ_c w_c ≤ log p(x) ≤ -log 1/C Σ_c v_c, each in expectation   (Grosse et al. 2015, arXiv:1511.02543).
 
-    The model draws (z*, x) ~ p(z) p(x | z). Given x, z* is a sample of the posterior p(z | x), and an exact one. From
-    the prior chains go to the posterior as in `ais`, E[w] = p(x); from z* they go the same way back, with the same
-    step sizes, v = Π_t p(x | z_t)^(β_{t-1} - β_t), E[v] = 1/p(x). By Jensen's inequality the logarithms are bounds.
-    What the gap is on the model's own images is a measure of `ais` with these arguments on real ones.
+    The model samples (z*, x) ~ p(z) p(x | z), so z* is an exact sample of the posterior p(z | x). Chains from the prior
+    to the posterior are those of `ais`, with E[w] = p(x). Chains from z* back to the prior use the same step sizes, and
+    have v = Π_t p(x | z_t)^(β_{t-1} - β_t), E[v] = 1/p(x). By Jensen's inequality the logarithms are bounds. The gap on
+    sampled images indicates how accurate `ais` is on real images with the same arguments.
 
-    The chains of one image all start back from the same z*: v of each is unbiased, but their spread
-    (`upper_error`) has no part of what another z* would have changed.
+    All backward chains of an image start at the same z*. Each v is unbiased, but `upper_error` does not include the
+    variation between different z*.
 
     Args:
-        model: a Pyro program; `model(batch=N)` draws N images and returns them, `model(x)` observes them.
+        model: a Pyro program; `model(batch=N)` samples N images and returns them, `model(x)` observes them.
         images: N.
-        chains, temperatures, leapfrog, step_size, scouts, seed, rows, progress: as of `ais`, in either direction.
+        chains, temperatures, leapfrog, step_size, scouts, seed, rows, progress: as in `ais`, for each direction.
 
     Raises:
-        ValueError: as `ais` does; where `model(batch=N)` returns no batch of N images.
+        ValueError: as `ais`, or if `model(batch=N)` does not return N images.
 
     >>> from vampyro.models import VAE; from vampyro.priors import StandardNormal; from vampyro import nets
     >>> decoder = torch.nn.Sequential(nets.MLP((2,), (8,)), nets.BernoulliHead(8, (1, 4, 4)))
@@ -238,12 +237,12 @@ def bdmc(
             simulation = poutine.trace(model).get_trace(batch=images)
         except TypeError as error:
             raise TypeError(
-                f"model(batch={images}) failed ({str(error).splitlines()[0]}): bdmc needs a model that draws images "
-                "itself and returns them, model(x=None, *, batch=1), with obs=None where x is None"
+                f"model(batch={images}) failed ({str(error).splitlines()[0]}): bdmc needs a model that samples and "
+                "returns images when it is called without x: model(x=None, *, batch=1), with obs=None where x is None"
             ) from error
         simulated, drawn = simulation.nodes["_RETURN"]["value"], sample_sites(simulation)
         if not isinstance(simulated, torch.Tensor) or len(simulated) != images:
-            raise ValueError(f"model(batch={images}) is expected to return the {images} images that it drew")
+            raise ValueError(f"model(batch={images}) must return {images} images")
         check_images(simulated, model)
         size, layout = images_at_once(model, simulated, chains + scouts, rows)
         for part in (slice(start, start + size) for start in range(0, images, size)):
@@ -268,7 +267,7 @@ def from_prior(
     scouts: int = 0,
     progress: Progress = iter,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Anneal chains from samples of p(z); return as `anneal`, and the step sizes (T - 1, batch) from the scouts."""
+    """Anneal chains from samples of p(z); return the results of `anneal` and the adapted step sizes, (T - 1, batch)."""
     scouts = scouts if target.adapts else 0
     steps = torch.full((len(betas) - 2, len(target.x)), step_size, dtype=torch.float64, device=target.x.device)
     z = target.draw(scouts + chains)
@@ -286,14 +285,14 @@ def anneal(
 ) -> tuple[Tensor, Tensor]:
     """Move chains from z through p(z) p(x | z)^β, from the first β to the last.
 
-    E[w] is the last density's integral over the first one's, if that is where z is from: p(x) for β from 0 to 1, and
-    1/p(x) for β from 1 to 0 and z ~ p(z | x).
+    If z is a sample of the first density, E[w] is the ratio of the last density's integral to the first one's: p(x) for
+    β from 0 to 1 and z ~ p(z), 1/p(x) for β from 1 to 0 and z ~ p(z | x).
 
     Args:
         target: a `Target`.
         z: (scouts + chains, batch, dimension).
         betas: T + 1 numbers.
-        steps: the transitions' step sizes, (T - 1, batch); with scouts, what they find is written into it.
+        steps: step sizes of the transitions, (T - 1, batch); with scouts, the adapted ones are written into it.
 
     Returns:
         log w, (chains, batch) float64, and the acceptance rate of the last tenth of the transitions, (batch,).
@@ -302,7 +301,7 @@ def anneal(
     log_w, rates = torch.zeros_like(point.likelihood), torch.zeros_like(steps)
     for t, (before, beta) in enumerate(progress(list(pairwise(betas)))):
         log_w += (beta - before) * point.likelihood
-        if t == len(steps):  # where another transition led to would not be weighed
+        if t == len(steps):  # another transition would not change the weights
             break
         size = steps[t] * (1 + JITTER * (2 * torch.rand_like(log_w) - 1))
         point, acceptance = target.transition(point, beta, size, leapfrog)
@@ -329,18 +328,18 @@ def with_error(log_w: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def target_of(model: Callable, x: Tensor, layout: Layout) -> Target | DiscreteTarget:
-    """log p(z) and log p(x | z) as chains see them: over ℝⁿ, or over codes where latents have finitely many values."""
+    """Return the target for the chains: over ℝⁿ, or over codes if all latents have finitely many values."""
     supports = finite_latents(model, x, layout)
     return Target(model, x, layout) if supports is None else DiscreteTarget(model, x, supports, layout)
 
 
 def images_at_once(model: Callable, images: Tensor, chains: int, rows: int | None) -> tuple[int, Layout]:
-    """Return for how many images `chains` chains each are `rows` rows, and the model's layout.
+    """Return the number of images whose chains are `rows` rows in total, and the model's layout.
 
-    All images where the model does not run on a part of them.
+    All images if the model does not run on some of them.
     """
-    (x, *_), layout = arrange(images, 2, model)  # of two images, so that a latent which both share shows
-    target = target_of(model, x, layout)  # raises its errors before anything is measured
+    (x, *_), layout = arrange(images, 2, model)  # two images, to detect a latent that they share
+    target = target_of(model, x, layout)  # raises errors before memory is measured
     if len(x) > 2:
         return len(images), layout
     if rows is None:

@@ -1,4 +1,4 @@
-"""Importance weights, and with them log p(x) of each image; summed over codes where latents have few values."""
+"""Estimate log p(x) of each image by importance sampling, or sum over all values of discrete latents."""
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -32,8 +32,8 @@ from vampyro.programs.randomness import same_noise, seeded
 from vampyro.programs.traces import is_masked, latents_of, sample_sites
 
 COMPILE_FROM = 1_000_000  # rows on a CPU; for fewer, compiling takes more time than it saves
-DRAWN = 8  # the guide samples at most so many times the rows that are decoded at a time
-# Tensors as large as the samples of one image, and as their weights, that `score` holds at the same time, at least.
+DRAWN = 8  # rows that the guide samples at a time, as a multiple of the rows that are decoded at a time
+# At least so many tensors of the size of one image's samples, and of their weights, are in memory at the same time.
 VALUES, WEIGHTS = 5, 4
 
 
@@ -54,16 +54,16 @@ def log_weights(
     Args:
         x: (batch, channels, height, width).
         samples: S.
-        rows: samples × images decoded at a time; where memory runs out, the rest goes on with half as many.
-        joint: the model's `Joint`, where one serves many x.
-        layout: where images lie in the programs (`vampyro.programs.layout`); found by running each once unless given.
+        rows: samples × images to decode at a time; halved if memory runs out.
+        joint: the model's `Joint`, to use one for many x.
+        layout: the batch dimensions of the programs (`vampyro.programs.layout`). By default they are found by running
+            each program once.
 
     Yields:
-        (chunk, batch) float64; the chunks' sizes sum to S.
+        (chunk, batch) float64; the sizes of the chunks sum to S.
 
     Raises:
-        ValueError: where the guide has a Delta site (a point has no density to weigh by), or a latent site
-            that the model has not, or the reverse.
+        ValueError: if the guide has a Delta site, which has no density, or if model and guide have different latents.
     """
     if layout is None:
         check_images(x, model, guide)
@@ -78,14 +78,14 @@ def propose(
 ) -> tuple[dict[str, Tensor], Tensor, Tensor | None]:
     """Sample the guide.
 
-    Auxiliary sites count in log q, and so does the log-density of the Delta sites that follow from them.
+    log q includes auxiliary sites and the log-density of the Delta sites that follow from them.
 
     Returns:
-        z_s ~ q(z | x), {site: (samples, *batch, *event)}; log q(z_s | x), (samples, images) float64; and how many
-        different values the discrete sites had, (images,), or None without discrete sites.
+        z_s ~ q(z | x), {site: (samples, *batch, *event)}; log q(z_s | x), (samples, images) float64; and the
+        number of different values of the discrete sites, (images,), or None without discrete sites.
 
     Raises:
-        ValueError: where the guide has a Delta site that does not follow from an auxiliary site.
+        ValueError: if the guide has a Delta site that does not follow from an auxiliary site.
     """
     with pyro.validation_enabled(False):
         trace, latents = trace_guide(guide, samples, x, layout)
@@ -98,18 +98,18 @@ def propose(
 
 
 def weigh(joint: Joint, x: Tensor, values: dict[str, Tensor], log_q: Tensor, rows: int) -> Iterator[Tensor]:
-    """Yield log p(x, z_s) - log q(z_s | x) for what `propose` returns, as many rows at a time as memory holds."""
+    """Yield log p(x, z_s) - log q(z_s | x) for samples of `propose`; if memory runs out, with fewer rows at a time."""
     samples = len(log_q)
-    # Gradients and validation are off within each piece of work, never across a yield: that is the caller's time.
+    # Gradients and validation are off only between two yields, because the caller runs during a yield.
     with torch.no_grad(), pyro.validation_enabled(False):
         joint.check(x, values)
     most = max(1, rows // len(x))
-    start, chunk = 0, -(-samples // -(-samples // most))  # as few chunks as possible, of one size
+    start, chunk = 0, -(-samples // -(-samples // most))  # as few chunks as possible, all of one size
     while start < samples:
         stop = min(start + chunk, samples)
         try:
             with torch.no_grad(), pyro.validation_enabled(False):
-                # The last chunk repeats a few samples of the one before, so that all have one shape.
+                # The last chunk repeats samples of the one before, so that all chunks have the same shape.
                 part = slice(max(0, stop - chunk), stop)
                 log_w = joint(x, {name: value[part] for name, value in values.items()}) - log_q[part]
         except RuntimeError as error:
@@ -122,13 +122,13 @@ def weigh(joint: Joint, x: Tensor, values: dict[str, Tensor], log_q: Tensor, row
 
 
 def check_weights(log_w: Float64[Tensor, "samples images"], log_q: Tensor | None = None, first: int = 0) -> None:
-    """Raise a FloatingPointError that names the images with a weight of NaN or +∞, and which density is at fault.
+    """Raise a FloatingPointError that names the images with a weight of NaN or +∞, and the density that causes it.
 
     A weight of 0 (log w = -∞) is valid: the model excludes that z.
 
     Args:
         log_w: log p(x, z) - log q(z | x).
-        log_q: log q(z | x), (samples, images), where the weights have that part.
+        log_q: log q(z | x), (samples, images), if the weights contain it.
         first: the number of the first image.
     """
     invalid = log_w.isnan() | (log_w == math.inf)
@@ -147,7 +147,7 @@ def check_weights(log_w: Float64[Tensor, "samples images"], log_q: Tensor | None
 def blocks_of(
     model: Callable, guide: Callable, images: Tensor, samples: int, rows: int, exact: bool | None = None
 ) -> tuple[list[Tensor], Layout, dict[str, Tensor] | None]:
-    """Return the images in blocks that memory holds, the programs' layout, and the latents' `few_codes` or None."""
+    """Return the images in blocks that fit into memory, the layout, and `few_codes` of the latents or None."""
     blocks, layout = arrange(images, DRAWN * rows // samples, model, guide)
     codes = None if exact is False else few_codes(model, blocks[0], layout, exact)
     if codes is not None:
@@ -159,18 +159,18 @@ def blocks_of(
 def weigh_block(
     joint: Joint, guide: Callable, x: Tensor, samples: int, rows: int, codes: dict[str, Tensor] | None, first: int
 ) -> tuple[dict[str, Tensor], Tensor, Score]:
-    """Weigh samples of the guide or, given `codes`, sum over these.
+    """Compute the weights of samples from the guide or, with `codes`, sum over all codes.
 
-    The sums are log p(x) = log Σ_z p(x, z) and E_q[log p(x, z) - log q(z | x)]. A code that the guide excludes counts
-    for log p(x) all the same. A latent that the model masks has its prior in log p(x): without its density every value
-    would count as 1. The ELBO is masked as it is in training.
+    The sums are log p(x) = log Σ_z p(x, z) and E_q[log p(x, z) - log q(z | x)]. log p(x) includes codes to which the
+    guide gives probability 0. It also includes the prior of a latent that the model masks, because otherwise every
+    value would count as 1. The ELBO is masked as in training.
 
     Args:
         codes: {site: (C, *shape)}, or None.
         first: the number of the block's first image.
 
     Returns:
-        {site: (S, *batch, *event)}; the log-weights, which are log p(x, z) of codes, (S, images); and the score.
+        {site: (S, *batch, *event)}; the log-weights, or log p(x, z) for codes, (S, images); and the score.
     """
     layout = joint.layout
     if codes is None:
@@ -214,32 +214,33 @@ def score(
 ) -> Score:
     """log p̂(x) = log 1/S Σ_s p(x, z_s) / q(z_s | x), z_s ~ q(z | x)   (Burda et al. 2016, arXiv:1509.00519).
 
-    A lower bound in expectation, biased low and rising with S: report S, compare only at equal S. Weights are
-    float64; what grows with S is the guide's draw of one block of images, and their weights.
+    log p̂(x) is a lower bound in expectation that increases with S, so report S, and compare only scores with equal S.
+    Weights are float64. Memory for the samples of one block of images increases with S.
 
-    Where all latents are discrete and have at most 4,096 values together, log p(x) = log Σ_z p(x, z) is computed
-    exactly instead, and no sample is drawn. Discrete latents with more values are sampled, and the error of log p̂ is
-    then unknown: see `Score`.
+    If all latents are discrete and have at most 4,096 values in total, log p(x) = log Σ_z p(x, z) is computed exactly
+    instead, without samples. Discrete latents with more values are sampled, and the error of log p̂ is then unknown:
+    see `Score`.
 
     Args:
-        model, guide: Pyro programs over a batch of images; `nn.Module`s are put in evaluation mode meanwhile.
-        images: (N, channels, height, width), as the model should see them.
+        model, guide: Pyro programs over a batch of images; an `nn.Module` is in evaluation mode during the call.
+        images: (N, channels, height, width), as the model observes them.
         samples: S.
-        seed: of the samples; the result depends on it, on S, on `rows` and on the kind of device.
-        rows: samples × images decoded at a time; unless given, as many as half of the free memory holds, but no
-            more than the device is fast with. Where memory runs out all the same, the rest goes on with half as many.
-        compiled: whether to compile the model's density (`Joint`); unless given, on a CPU where there is enough to do.
-        exact: False samples discrete latents in any case; True demands the sum over all codes.
-        progress: wraps the loop over blocks of images, `tqdm` say; it gets a list.
-        done: the first blocks' scores, from a call that was interrupted: only the others are computed.
+        seed: the result depends on it, on S, on `rows` and on the kind of device.
+        rows: samples × images to decode at a time. By default as many as half of the free memory holds and the device
+            computes efficiently. It is halved if memory runs out.
+        compiled: whether to compile the model's density (`Joint`). By default it is compiled on a CPU if that saves
+            time.
+        exact: False samples discrete latents in any case; True requires the sum over all codes.
+        progress: wraps the list of blocks of images, for example `tqdm`.
+        done: scores of the first blocks, from an interrupted call; these blocks are not computed again.
         keep: called with the score of each block.
 
     Raises:
-        ValueError: where S < 1, there are no images, the guide has a Delta site without a density, model and guide do
-            not have the same latent sites, a site is shared between images, or `exact` is True and the latents have
-            infinitely many values, or more than 4,096.
-        TypeError: where the images are not a tensor of floats of the programs' precision.
-        FloatingPointError: where a weight is NaN or infinite.
+        ValueError: if S < 1, if there are no images, if the guide has a Delta site without a density, if model and
+            guide have different latents, if images share a site, or if `exact` is True and the latents have more than
+            4,096 values.
+        TypeError: if the images are not a tensor of floats of the programs' precision.
+        FloatingPointError: if a weight is NaN or infinite.
 
     >>> from vampyro import VAE, Guide, StandardNormal, nets
     >>> decoder = torch.nn.Sequential(nets.MLP((2,), (8,)), nets.BernoulliHead(8, (1, 4, 4)))
@@ -258,7 +259,7 @@ def score(
         count = samples if codes is None else len(next(iter(codes.values())))
         if any(len(a) != len(b) or a.samples != count for a, b in zip(results, blocks)) or len(results) > len(blocks):
             raise ValueError(
-                f"done holds scores of other blocks than {count} samples of {len(images)} images are cut into"
+                f"done contains scores of other blocks: expected those of {len(images)} images with {count} samples"
             )
         if rows is None:
             with same_noise(images.device):
@@ -276,7 +277,7 @@ def score(
 
 
 def least_bytes(model: Callable, images: Tensor, samples: int) -> int:
-    """Return how many bytes `score` needs at least for the samples of one image; 0 where it sums over all codes."""
+    """Return the bytes that `score` needs at least for the samples of one image; 0 if it sums over all codes."""
     x = some_images(images, model)
     with evaluation_mode(model), torch.no_grad(), pyro.validation_enabled(False), same_noise(x.device):
         layout = layout_of(x, model)

@@ -23,13 +23,13 @@ from vampyro.programs.randomness import seeded
 class PosteriorDraws:
     """Approximate samples z ~ p(z | x) for each of N images.
 
-    Discrete latents with at most 4,096 codes are sampled from p(z | x) itself: then `score` is exact.
+    Discrete latents with at most 4,096 codes are sampled exactly from p(z | x), and `score` is then exact.
 
     Attributes:
         values: {site: (S, N, *event)}.
-        log_weights: log p(x, z) - log q(z | x) of each sample, (S, N); log p(x, z) where `score` is exact.
+        log_weights: log p(x, z) - log q(z | x) of each sample, (S, N); log p(x, z) if `score` is exact.
         log_likelihood: log p(x | z), (S, N).
-        score: the images' score by all proposals; its `ess` and `pareto_k` show how far to trust the samples.
+        score: the score of the images from all proposals; its `ess` and `pareto_k` show how reliable the samples are.
     """
 
     values: dict[str, Tensor]
@@ -56,21 +56,21 @@ def posterior_draws(
 ) -> PosteriorDraws:
     """z_1 … z_S ~ p(z | x), for each image   (sampling importance resampling: Rubin 1987, JASA 82).
 
-    The guide proposes S' values; each draw is one of them, with probability w_s / Σ w, w = p(x, z_s) / q(z_s | x). As
-    S' grows the draws become the posterior's. The same proposal may be drawn again and again: of the S draws about
-    as many are different as the effective sample size allows, and where k̂ > 0.7 no S' is enough.
+    The guide proposes S' values. Each sample is one of them, with probability w_s / Σ w, w = p(x, z_s) / q(z_s | x), and
+    its distribution converges to the posterior as S' increases. A proposal can be chosen several times, so the number
+    of different samples is limited by the effective sample size. For k̂ > 0.7 no S' is sufficient.
 
     Args:
-        model, guide: Pyro programs over a batch of images; `nn.Module`s are put in evaluation mode meanwhile.
-        images: (N, channels, height, width), as the model should see them.
+        model, guide: Pyro programs over a batch of images; an `nn.Module` is in evaluation mode during the call.
+        images: (N, channels, height, width), as the model observes them.
         samples: S.
-        proposals: S'; unless given, ten times S.
-        seed: of the proposals and of the choice among them.
-        rows: proposals × images decoded at a time.
+        proposals: S', by default 10 S.
+        seed: determines the proposals and the choice among them.
+        rows: proposals × images to decode at a time.
 
     Raises:
-        ValueError: where S or S' < 1, there are no images, the guide has a Delta site (then
-            `scoring_guide(model, guide, images)` has none), or model and guide do not have the same latent sites.
+        ValueError: if S or S' < 1, if there are no images, if model and guide have different latents, or if the guide
+            has a Delta site (use `scoring_guide(model, guide, images)` instead).
 
     >>> from vampyro import assemble
     >>> model, guide = assemble(prior="vamp:3", hidden=(8,), latent=2, shape=(1, 4, 4))
@@ -102,9 +102,9 @@ def posterior_draws(
 
 
 def _draw(joint, x, values, log_w, samples, rows):
-    """Choose among the proposals by weight: values, log-weights and log p(x | z) of the chosen."""
+    """Choose proposals by weight; return their values, log-weights and log p(x | z)."""
     if not values:
-        raise ValueError("model and guide have no latent site: there is no posterior to draw from")
+        raise ValueError("model and guide have no latent site, so there is no posterior")
     if (excluded := (log_w == -math.inf).all(0)).any():
         raise ValueError(
             f"images have no posterior where log p(x, z) is -inf at each of the {len(log_w)} values of z, as for "

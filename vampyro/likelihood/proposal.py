@@ -1,4 +1,4 @@
-"""A guide with a density in place of points, which have no importance weights."""
+"""A proposal with a density for guides of points, which have no importance weights."""
 
 from collections.abc import Callable
 from typing import Any
@@ -19,7 +19,7 @@ from vampyro.programs.traces import is_delta, kind_of_numbers, latents_of, sampl
 
 HIDDEN = 100
 INITIAL_SCALE = 0.3  # in units of the prior's standard deviation
-MAX_IMAGES = 2000  # whose points standardise the heads' inputs, and samples of the model for its standard deviations
+MAX_IMAGES = 2000  # to standardise the inputs of the heads, and to estimate standard deviations under the model
 
 
 def scoring_guide(
@@ -32,23 +32,23 @@ def scoring_guide(
     batch: int = 100,
     lr: float = 3e-3,
 ) -> Callable:
-    """Return the guide to score a model with: `guide` itself where it has a density, otherwise a `NormalProposal`.
+    """Return `guide` itself if it has a density, otherwise a `NormalProposal` that is fitted to it.
 
-    A guide of points has no density, so there are no importance weights. Any density serves in its place, since
-    E_q'[p(x, z) / q'(z | x)] = p(x) for each; ESS and k̂ show how well it serves. The proposal is fitted by the ELBO
-    of the model as it is, which does not change. The `elbo` of a score with the proposal is the proposal's ELBO.
+    A guide of points has no density, and therefore no importance weights. Any density q' can replace it, because
+    E_q'[p(x, z) / q'(z | x)] = p(x); ESS and k̂ show how suitable it is. The proposal maximises the ELBO, while the
+    model stays as it is. The `elbo` of a score with the proposal is the proposal's ELBO.
 
     Args:
         model: an `nn.Module` or another Pyro program over a batch of images.
-        guide: likewise; is not changed.
-        images: (N, channels, height, width), of the data; best such as the guide was not trained on, where its points
-            are off as they are on test images.
-        seed: of the fit; on one kind of device the proposal depends on it and on the arguments above and below alone.
-        steps, batch, lr: of Adam, whose learning rate falls to zero.
+        guide: a Pyro program; it is not changed.
+        images: (N, channels, height, width), preferably images on which the guide was not trained, because there its
+            points are as inaccurate as on test images.
+        seed: on a given kind of device, the proposal depends only on it and on the other arguments.
+        steps, batch, lr: settings of Adam, whose learning rate decreases to zero.
 
     Raises:
-        ValueError: where there are no images, model and guide do not have the same latents, or the model's latent at
-            a point is not one on ℝⁿ.
+        ValueError: if there are no images, if model and guide have different latents, or if the support of a latent
+            with points is not ℝⁿ.
 
     >>> from vampyro import assemble
     >>> from vampyro.likelihood import score
@@ -91,19 +91,19 @@ def scoring_guide(
 
 
 class NormalProposal(nn.Module):
-    """q'(z | x) = N(z; c + u·a(c), diag(u·b(c))²), c = c(x) the point where the guide puts z.
+    """q'(z | x) = N(z; c + u·a(c), diag(u·b(c))²), where c = c(x) is the guide's point.
 
-    A small network for each site sees the point and says a and log b: the posterior's mean is not the point, which is
-    at best its mode, and how sharp it is there depends on where that is. Of the two a is worth more: without it the
-    points of a plain auto-encoder, far out under the prior, leave a few weights all the rest (see
-    docs/systems/autoencoder.md). Of several levels the lower one's point is given the upper one's draw.
+    A small network for each site computes a and log b from the point. The shift a is needed because the point is at
+    best the mode of the posterior, not its mean. For the points of a plain auto-encoder, which are far from the prior's
+    mode, a improves the weights more than b does (docs/systems/autoencoder.md). With several levels, the point of the
+    lower level depends on the sample of the upper one.
 
     Args:
         guide: a Pyro program over a batch of images; sites that have a density stay as they are.
-        points: {site: (N, *event)}, typical ones.
-        deviations: {site: (*event)}, u: the model's own deviation of each latent.
+        points: {site: (N, *event)}, points of typical images.
+        deviations: {site: (*event)}, u: standard deviations of the latents under the model.
 
-    forward: x (batch, …), as the guide.
+    forward: x (batch, …) → the guide's value.
     """
 
     guide: Callable
@@ -124,7 +124,7 @@ class NormalProposal(nn.Module):
 
 
 class _Head(nn.Module):
-    """point → Normal near it, of the same event."""
+    """point → Normal near it, with the same event shape."""
 
     unit: Tensor
     centre: Tensor
@@ -151,7 +151,7 @@ class _Head(nn.Module):
 
 
 class _Normals(Messenger):
-    """Puts a Normal in the place of each point."""
+    """Replaces each point by a Normal."""
 
     def __init__(self, heads):
         super().__init__()
@@ -164,11 +164,11 @@ class _Normals(Messenger):
 
 @torch.no_grad()
 def _deviations(model, images):
-    """{latent: (*event)}, standard deviations under the model, from MAX_IMAGES samples even for fewer images."""
+    """{latent: (*event)}, standard deviations under the model, estimated from MAX_IMAGES samples."""
     repeated = images[torch.arange(MAX_IMAGES, device=images.device) % len(images)]
     with pyro.validation_enabled(False):
         latents = latents_of(sample_sites(trace_of(model, repeated)))
     for name, site in latents.items():
         if (support := kind_of_numbers(site["fn"])) is not constraints.real:
-            raise ValueError(f"a Normal proposal is for latents on ℝⁿ, and the model's {name!r} lives on {support}")
+            raise ValueError(f"a Normal proposal is for latents on ℝⁿ, and the support of {name!r} is {support}")
     return {name: site["value"].std(0, correction=0) for name, site in latents.items()}

@@ -1,4 +1,4 @@
-"""Estimates of log p(x) and how far they can be trusted: statistics of the weights that `importance.py` computes."""
+"""Estimates of log p(x) from importance weights, with their errors and diagnostics."""
 
 import math
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ MIN_SAMPLES = 25  # to fit a tail of five weights
 MAX_PARETO_K = 0.7  # above it, no affordable number of samples suffices
 RISES = 4  # doublings of the number of samples from which `extrapolate` continues
 RESAMPLES = 1000  # of the images, for its interval
-MAX_RATIO = 0.999  # of two rises; from it on `extrapolate` gives no upper limit
+MAX_RATIO = 0.999  # of two successive increases; above it `extrapolate` gives no upper limit
 MIN_IMAGES = 10  # for an interval over images
 
 
@@ -31,30 +31,30 @@ class Missing(NamedTuple):
     def __str__(self) -> str:
         if math.isinf(self.estimate):
             return (
-                f"The mean is probably at least {self.low:.2f} nats too low: its rise with the number of samples is "
-                "not slowing down."
+                f"The mean is probably at least {self.low:.2f} nats too low: it increases with the number of samples "
+                "without slowing down."
             )
         high = "∞" if math.isinf(self.high) else f"{self.high:.2f}"
         return (
-            f"Extrapolated from its rise with the number of samples, the mean is probably {self.estimate:.2f} nats too "
-            f"low (90 % interval {self.low:.2f} to {high})."
+            f"Extrapolated to infinitely many samples, the mean is probably {self.estimate:.2f} nats too low "
+            f"(90 % interval {self.low:.2f} to {high})."
         )
 
 
 @dataclass(frozen=True)
 class Score:
-    """log p̂(x) of N images, nats per image, with what its importance weights say; float64 tensors.
+    """log p̂(x) of N images, nats per image, with diagnostics of the importance weights; float64 tensors.
 
     Attributes:
         log_likelihood: log p̂(x), (N,).
-        elbo: the mean of the same log weights, (N,).
+        elbo: the mean of the log weights, (N,).
         ess: the effective sample size, 1 … samples, (N,).
-        pareto_k: the weights' tail index k̂ (`pareto_k`), (N,).
+        pareto_k: the tail index k̂ of the weights (`pareto_k`), (N,).
         curve: log p̂(x) from 1, 2, 4, … of the samples, (len(sizes(samples)), N).
-        distinct: how many different values discrete latents had among the samples, (N,); 0 without discrete latents.
-        samples: S; where `exact`, how many codes were summed.
-        exact: log p(x) is a sum over all codes of discrete latents and `elbo` an exact expectation. There are no
-            weights then: `ess` and `pareto_k` are NaN, and `curve` is empty.
+        distinct: number of different values of discrete latents among the samples, (N,); 0 without discrete latents.
+        samples: S; if `exact`, the number of codes.
+        exact: whether log p(x) is a sum over all codes of discrete latents, and `elbo` an exact expectation. Then there
+            are no weights: `ess` and `pareto_k` are NaN, and `curve` is empty.
     """
 
     log_likelihood: Float64[Tensor, " images"]
@@ -70,10 +70,10 @@ class Score:
     def of(
         cls, log_w: Float64[Tensor, "samples images"], distinct: Float64[Tensor, " images"] | None = None
     ) -> "Score":
-        """Summarise log weights, (samples, N); `distinct` where latents are discrete (`count_distinct`)."""
+        """Summarise log weights, (samples, N); `distinct` is for discrete latents (`count_distinct`)."""
         if distinct is None:
             distinct = torch.zeros(log_w.shape[1:], dtype=torch.float64)
-        # Equal weights of few codes are not a light tail.
+        # A few codes with equal weights do not show that the tail is light.
         k = pareto_k(log_w).masked_fill((distinct > 0) & (distinct < MIN_SAMPLES), math.nan)
         statistics = log_mean(log_w), log_w.mean(0), effective_sample_size(log_w), k, convergence(log_w), distinct
         log_likelihood, elbo, ess, k, curve, distinct = (tensor.cpu() for tensor in statistics)
@@ -81,7 +81,7 @@ class Score:
 
     @classmethod
     def from_sum(cls, log_likelihood: Tensor, elbo: Tensor, codes: int) -> "Score":
-        """A score that is exact: a sum over so many codes."""
+        """Return an exact score, a sum over `codes` codes."""
         log_likelihood, elbo = log_likelihood.cpu(), elbo.cpu()
         unknown = torch.full_like(log_likelihood, math.nan)
         empty = log_likelihood.new_zeros(0, len(log_likelihood))
@@ -106,15 +106,15 @@ class Score:
 
     @property
     def discrete(self) -> bool:
-        """True where latents are discrete and were sampled: codes may be missing, and the weights do not show it."""
+        """Whether latents are discrete and were sampled. Codes may then be missing without a trace in the weights."""
         return not self.exact and bool((self.distinct > 0).any())
 
     @property
     def monte_carlo_error(self) -> Float64[Tensor, " images"]:
-        """The standard error of each log p̂(x), from the spread of its own weights; reliable where k̂ < 0.5.
+        """The standard error of each log p̂(x), from the variation of its weights; reliable for k̂ < 0.5.
 
-        Zero where the score is exact, NaN where discrete latents were sampled: equal weights only say that no other
-        code was sampled.
+        Zero if the score is exact. NaN if discrete latents were sampled, because their weights do not show which codes
+        are missing.
         """
         if self.exact:
             return torch.zeros_like(self.log_likelihood)
@@ -129,7 +129,7 @@ class Score:
 
     @property
     def pareto_limit(self) -> float:
-        """The k̂ above which this number of samples does not suffice."""
+        """The limit of k̂ above which this number of samples does not suffice."""
         return pareto_limit(self.samples)
 
     @property
@@ -139,11 +139,11 @@ class Score:
 
     @property
     def missing(self) -> Missing | None:
-        """Amount by which the mean is probably too low (`extrapolate`); None where unknown."""
+        """Amount by which the mean is probably too low (`extrapolate`); None if unknown."""
         return None if self.exact else extrapolate(self.curve, self.samples)
 
     def summary(self) -> dict:
-        """The numbers that `results.json` keeps; None for what is not known."""
+        """Return the metrics for `results.json`; unknown ones are None."""
         known = not self.exact and not self.pareto_k.isnan().any()
         missing = self.missing
         return {
@@ -165,7 +165,7 @@ class Score:
 
     @property
     def suffices(self) -> bool:
-        """True where k̂ is within its limit for every image; always False for discrete latents that were sampled."""
+        """Whether k̂ is within its limit for every image; False if discrete latents were sampled."""
         return self.exact or bool(not self.discrete and (self.pareto_k <= self.pareto_limit).all())
 
     @property
@@ -202,7 +202,7 @@ class Score:
             half = next(i for i, size in enumerate(steps) if 2 * size >= self.samples)
             rise = means[-1] - means[half]
             if rise.isfinite():
-                how = "rose" if rise >= 0 else "fell"
+                how = "increased" if rise >= 0 else "decreased"
                 yield f"From {steps[half]} to {samples} the mean {how} by {abs(rise):.2f} nats."
 
     def __repr__(self) -> str:
@@ -234,10 +234,10 @@ def log_mean(log_w: Float[Tensor, " samples *images"]) -> Float[Tensor, "*images
 
 
 def convergence(log_w: Float[Tensor, "samples images"]) -> Float[Tensor, "sizes images"]:
-    """The mean of log p̂(x) had it been made of fewer samples: (S, N) → (len(sizes(S)), N).
+    """The mean of log p̂(x) for each number of samples in `sizes(S)`: (S, N) → (len(sizes(S)), N).
 
-    Of s samples there are S // s disjoint groups, over which the estimate is averaged: its expectation rises with s to
-    log p(x)   (Burda et al. 2016, arXiv:1509.00519, theorem 1), and at s = 1 is the ELBO.
+    The samples contain S // s disjoint groups of s samples, and the estimate is averaged over them. Its expectation is
+    the ELBO for s = 1 and increases with s to log p(x)   (Burda et al. 2016, arXiv:1509.00519, theorem 1).
     """
     count = len(log_w)
     return torch.stack(
@@ -248,20 +248,20 @@ def convergence(log_w: Float[Tensor, "samples images"]) -> Float[Tensor, "sizes 
 def extrapolate(curve: Float64[Tensor, "sizes images"], samples: int) -> Missing | None:
     """Estimate log p(x) - E[log p̂(x)], the mean over images, from the convergence in the number of samples.
 
-    Between s/2 and s samples the mean rises by r(s). Where the weights have a variance, the rises are halved by every
-    doubling, and what is missing equals the last rise. With heavier tails they shrink by a factor ρ in (½, 1), and
-    ρ/(1 - ρ) times the last rise is missing. The last four rises give ρ. The interval resamples the images; its lower
-    end assumes ρ = ½, so that it holds whatever comes after the largest s. Sampled from tails of known index
-    (log-normal, Gaussian, Pareto), it contained the true value in 80 to 100 % of cases up to k = 0.7; for heavier tails
-    the estimate is too small more often than not, so read it as "at least".
+    The mean increases by r(s) from s/2 to s samples. If the weights have a finite variance, each doubling halves r, and
+    the difference to the limit equals the last r. With heavier tails r shrinks by a factor ρ in (½, 1), and the
+    difference is ρ/(1 - ρ) times the last r. ρ is estimated from the last four values. The interval is a bootstrap over
+    images. Its lower end assumes ρ = ½, the fastest possible convergence. In simulations with known tails (log-normal,
+    Gaussian, Pareto) the interval contained the true value in 80 to 100 % of cases up to k = 0.7. For heavier tails the
+    estimate is usually too small, so read it as "at least".
 
     Args:
-        curve: as `convergence` returns it.
+        curve: the result of `convergence`.
         samples: the number of samples of its last row.
 
     Returns:
-        None for fewer than 10 images or 16 samples, or where one of the last rises is not finite: of all samples or
-        a group of them, every weight was 0.
+        None for fewer than 10 images or 16 samples, or if one of the last values is not finite because all weights of
+        a group were 0.
     """
     doublings = samples.bit_length() - 1  # 2^doublings ≤ samples
     if curve.shape[1] < MIN_IMAGES or doublings < RISES:
@@ -271,7 +271,7 @@ def extrapolate(curve: Float64[Tensor, "sizes images"], samples: int) -> Missing
         return None
     images, generator = len(rises), torch.Generator().manual_seed(0)
     resampled = [rises[torch.randint(images, (images,), generator=generator)].mean(0) for _ in range(RESAMPLES)]
-    rises = torch.stack([rises.mean(0), *resampled])  # the first row is the estimate's
+    rises = torch.stack([rises.mean(0), *resampled])  # the first row is not resampled
     before, after = rises[:, :-1].sum(1), rises[:, 1:].sum(1)
     ratio = torch.where(before > 0, after / before, 0.5).clamp(0.5, 1)
     # The last rise of a geometric series with the same sum, continued from 2^doublings to all samples.
@@ -284,14 +284,14 @@ def extrapolate(curve: Float64[Tensor, "sizes images"], samples: int) -> Missing
 
 
 def effective_sample_size(log_w: Float[Tensor, "samples images"]) -> Float[Tensor, " images"]:
-    """(Σ w)² / Σ w², 1 … S: (S, N) → (N,); 0 where all weights are 0."""
+    """(Σ w)² / Σ w², 1 … S: (S, N) → (N,); 0 if all weights are 0."""
     return (2 * log_w.logsumexp(0) - (2 * log_w).logsumexp(0)).exp().nan_to_num(0.0)
 
 
 def relative_error(ess: Tensor, samples: int) -> Tensor:
     """((S/ESS - 1)/(S - 1))^½: the relative standard error of a mean of S weights.
 
-    To first order it is the standard error of the mean's logarithm.
+    To first order this is the standard error of the logarithm of the mean.
 
     >>> relative_error(torch.tensor([100.0, 50.0]), 100)
     tensor([0.0000, 0.1005])
@@ -304,8 +304,8 @@ def pareto_k(log_w: Float[Tensor, "samples images"]) -> Float64[Tensor, " images
 
     Moments of the weights above 1/k̂ do not exist. From k̂ = 0.5 on this includes the variance, on which the error is
     based; `pareto_limit` is the largest k̂ for which S samples suffice   (Vehtari et al. 2024, arXiv:1507.02646).
-    NaN for fewer than 25 samples; 0 where the largest weights are all the same, ∞ where fewer than five of them are
-    positive next to the largest.
+    NaN for fewer than 25 samples, 0 if the largest weights are all equal, and ∞ if fewer than five of them are not
+    negligible relative to the largest.
 
     >>> pareto_k(torch.zeros(100, 2))
     tensor([0., 0.], dtype=torch.float64)
@@ -323,9 +323,9 @@ def pareto_k(log_w: Float[Tensor, "samples images"]) -> Float64[Tensor, " images
 def pareto_limit(samples: int) -> float:
     """Return the largest k̂ with which S samples suffice: min(1 - 1/log₁₀ S, 0.7); arviz calls it `good_k`.
 
-    A mean of heavier weights needs at least 10^(1/(1 - k)) samples: 100 at k = 0.5, 2,154 at k = 0.7, and above it
-    soon more than are affordable   (Vehtari et al. 2024, arXiv:1507.02646). For fewer than 25 samples, which have no
-    k̂, the limit is that of 25.
+    A mean of weights with shape k needs at least 10^(1/(1 - k)) samples: 100 for k = 0.5, 2,154 for k = 0.7, and for
+    larger k soon more than are affordable   (Vehtari et al. 2024, arXiv:1507.02646). Fewer than 25 samples have no k̂;
+    their limit is that of 25.
 
     >>> [round(pareto_limit(samples), 2) for samples in (30, 100, 1000, 5000)]
     [0.32, 0.5, 0.67, 0.7]
@@ -334,7 +334,7 @@ def pareto_limit(samples: int) -> float:
 
 
 def _shape(x):
-    """Fit k to a tail of weights, the largest 1, from which the smallest is subtracted."""
+    """Fit k to a tail of weights, scaled to a maximum of 1, minus the smallest of them."""
     if x.max() < 1e-12:
         return 0.0
     x = x[x > 1e-30]  # the fit cannot tell smaller ones from 0
@@ -352,7 +352,7 @@ def count_distinct(values: list[Tensor]) -> Float64[Tensor, " images"]:
     tensor([1., 2.], dtype=torch.float64)
     """
     flat = torch.cat([value.reshape(*value.shape[:2], -1).double() for value in values], -1)
-    # One number for each sample: two different samples share it with probability 0.
+    # One number for each sample, which two different samples share with probability 0.
     generator = torch.Generator().manual_seed(0)
     key = (flat @ torch.rand(flat.shape[-1], generator=generator, dtype=torch.float64).to(flat.device)).sort(0).values
     return 1 + (key.diff(dim=0) != 0).sum(0).double().cpu()
