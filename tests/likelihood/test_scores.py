@@ -118,10 +118,8 @@ def test_the_verdict_counts_a_single_sample_in_the_singular(samples, words):
 def test_the_verdict_says_that_a_mean_fell():
     curve = torch.tensor([[-3.0], [-2.0], [-2.5]]).double()
     one = torch.ones(1).double()
-    assert "From 2 to 4 samples the mean decreased by 0.50 nats." in Score(one, one, one, one, curve, 0 * one, 4).verdict
-    assert (
-        "From 2 to 4 samples the mean increased by 0.25 nats." in Score(one, one, one, one, -curve / 2, 0 * one, 4).verdict
-    )
+    for curve, change in ((curve, "decreased by 0.50"), (-curve / 2, "increased by 0.25")):
+        assert f"From 2 to 4 samples the mean {change} nats." in Score(one, one, one, one, curve, 0 * one, 4).verdict
 
 
 def test_scores_join_and_part():

@@ -56,8 +56,8 @@ def posterior_draws(
 ) -> PosteriorDraws:
     """z_1 … z_S ~ p(z | x), for each image   (sampling importance resampling: Rubin 1987, JASA 82).
 
-    The guide proposes S' values. Each sample is one of them, with probability w_s / Σ w, w = p(x, z_s) / q(z_s | x), and
-    its distribution converges to the posterior as S' increases. A proposal can be chosen several times, so the number
+    The guide proposes S' values. Each sample is one of them, with probability w_s / Σ w, w = p(x, z_s) / q(z_s | x).
+    Its distribution converges to the posterior as S' increases. A proposal can be chosen several times, so the number
     of different samples is limited by the effective sample size. For k̂ > 0.7 no S' is sufficient.
 
     Args:
