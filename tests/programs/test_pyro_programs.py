@@ -61,7 +61,7 @@ REASONS = {
     "a": "trains the parameters of nn.Modules",
     "b": "is shared between images.*vectorized_importance_weights",
     "c": "is discrete|has no gradient|needs reparameterised sites",
-    "d": "is a Delta, a point or a function|has batch shape",
+    "d": "is a Delta|has batch shape",
     "e": "sample the model's first latent first",
     "f": "leave out subsample_size",
     "g": "replace the loop over a plate",
@@ -174,7 +174,7 @@ def test_a_point_beside_an_autoguide_has_no_density():
     guide.append(pyro.infer.autoguide.AutoDelta(pyro.poutine.block(model, expose=["s"])))
     guide(x)
     for evaluate in (elbo_parts, partial(score, samples=3), partial(score, samples=1), partial(decompose, samples=3)):
-        with pytest.raises(ValueError, match="'s' is a Delta, a point"):
+        with pytest.raises(ValueError, match="'s' is a Delta"):
             evaluate(model, guide, x)
 
 

@@ -456,7 +456,7 @@ def test_the_perplexity_of_a_codebook():
     assert torch.allclose(use.use, nearest) and use.use.sum().item() == pytest.approx(1)
     assert use.effective == pytest.approx(math.exp(torch.special.entr(nearest).sum()))
     plain = assemble(hidden=(8,), latent=3, shape=SHAPE)
-    with pytest.raises(ValueError, match="no codes"):
+    with pytest.raises(ValueError, match="expects a prior over codes"):
         code_use(*plain, x)
 
 

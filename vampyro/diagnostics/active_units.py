@@ -22,7 +22,7 @@ class ActiveUnits:
 
     Attributes:
         variance: sample variance over images, minus `noise`, of the event shape; it may be slightly negative.
-        noise: the part that sampling adds to the variance, of the event shape; 0 where means are exact.
+        noise: the variance due to sampling, of the event shape; 0 if the means are exact.
         threshold: variance above which a unit is active.
     """
 
@@ -32,7 +32,7 @@ class ActiveUnits:
 
     @property
     def active(self) -> Tensor:
-        """True for each active unit, (*event)."""
+        """Whether each unit is active, (*event)."""
         return self.variance > self.threshold
 
     @property
@@ -57,24 +57,25 @@ def active_units(
 ) -> dict[str, ActiveUnits]:
     """Find units with Var_x(E_{z ~ q(z | x)}[z_d]) > 0.01 at each latent site   (Burda et al. 2016, arXiv:1509.00519).
 
-    Where a site's distribution knows its mean, that is used; elsewhere (behind a flow) a sample in its place. What is
-    left to chance is averaged over S draws: for a diagonal Normal given x alone nothing is, of q(z1 | x, z2) it is
-    z2. The variance of that average is subtracted, without which every unit would look active by Var(z)/S.
+    The mean of each site's distribution is used if it has a closed form, otherwise (after a flow) a sample. It is
+    averaged over S samples of the guide: of z itself after a flow, of z2 for q(z1 | x, z2). The average of a diagonal
+    Normal that depends only on x is exact. The variance of the average is subtracted; otherwise it would add up to
+    Var(z)/S to the variance of every unit.
 
     Args:
-        model, guide: Pyro programs over a batch of images; `nn.Module`s are put in evaluation mode meanwhile.
+        model, guide: Pyro programs over a batch of images; an `nn.Module` is in evaluation mode during the call.
         images: (N, channels, height, width), N ≥ 2.
         samples: S ≥ 2.
-        threshold: above which a unit is active.
+        threshold: variance above which a unit is active.
         seed: of the samples.
-        rows: samples × images at a time.
+        rows: samples × images to compute at a time.
 
     Returns:
         {site: ActiveUnits}, without sites whose values are labels (Categorical).
 
     Raises:
-        ValueError: where there are fewer than two images or samples, or model and guide do not have the same latents.
-        TypeError: where the images are not a tensor of floats, as in `active_units(guide, images, 100)`.
+        ValueError: for fewer than two images or samples, or if model and guide have different latents.
+        TypeError: if the images are not a tensor of floats, as in `active_units(guide, images, 100)`.
 
     >>> from vampyro import assemble
     >>> model, guide = assemble(hidden=(8,), latent=3, shape=(1, 4, 4))

@@ -18,18 +18,18 @@ BLOCK = 2**24  # points × components
 
 @dataclass(frozen=True, eq=False)
 class ComponentUse:
-    """`use` (K,) float64: each component's share of the posteriors' samples, adding up to 1."""
+    """`use` (K,) float64: the share of each component in the samples of the posteriors; the shares sum to 1."""
 
     site: str
     use: torch.Tensor
 
     @property
     def effective(self) -> float:
-        """exp(entropy) of the shares: K where all are equal, 1 where one serves every image."""
+        """exp(entropy) of the shares: K if all are equal, 1 if every image uses the same component."""
         return torch.special.entr(self.use).sum().exp().item()
 
     def dead(self, share: float | int = 0.1) -> Tensor:
-        """Indices of the components that get less than `share`/K."""
+        """Indices of the components with a share below `share`/K."""
         return (self.use < share / len(self.use)).nonzero().squeeze(-1)
 
     def __repr__(self) -> str:
@@ -42,18 +42,18 @@ def component_use(
 ) -> ComponentUse:
     """1/(NS) Σ_n Σ_s p(k | z_ns), z_ns ~ q(z | x_n), p(k | z) = π_k p_k(z) / p(z): component k's mean responsibility.
 
-    For any prior that is a `Mixture`; of several levels for the top one. A component that no posterior
-    reaches costs nothing but was paid for in training.
+    The prior must be a `Mixture`. With several levels, this is the prior of the top level. A dead component does not
+    change the likelihood, but it costs time in training.
 
     Args:
-        model, guide: Pyro programs over a batch of images; `nn.Module`s are put in evaluation mode meanwhile.
+        model, guide: Pyro programs over a batch of images; an `nn.Module` is in evaluation mode during the call.
         images: (N, channels, height, width).
-        samples: S of z for each image.
+        samples: S, for each image.
         seed: of the samples.
         batch_size: images encoded at a time.
 
     Raises:
-        ValueError: where the prior is no mixture or depends on the image, S < 1, or as `top_level`.
+        ValueError: if the prior is not a mixture or depends on the image, if S < 1, or as `top_level`.
 
     >>> from vampyro import assemble
     >>> model, guide = assemble(prior="mog:4", hidden=(8,), latent=2, shape=(1, 4, 4))
@@ -65,8 +65,7 @@ def component_use(
         check_one_prior(model, name, images, batch_size)
         if not isinstance(p, Mixture):
             raise ValueError(
-                f"the prior of {name!r} is a {type(p).__name__} and no Mixture: "
-                "component_use is for a model whose prior is a mixture"
+                f"component_use expects a prior that is a Mixture, and the prior of {name!r} is a {type(p).__name__}"
             )
         points = to_precise(p, torch.cat([q.sample((samples,)).flatten(0, 1) for q in posteriors]))
         size = p.component_log_prob(points[:1]).shape[-1]
@@ -79,14 +78,14 @@ def component_use(
 def code_use(
     model: Callable, guide: Callable, images: Images, samples: int = 10, *, seed: int = 0, batch_size: int = 500
 ) -> ComponentUse:
-    """1/(NSM) Σ_n Σ_s Σ_m 1(z_nsm = e_k), z_ns ~ q(z | x_n): each code's share, M codes a latent vector.
+    """1/(NSM) Σ_n Σ_s Σ_m 1(z_nsm = e_k), z_ns ~ q(z | x_n): the share of each code; a vector has M codes.
 
-    `effective` of the result, exp of the shares' entropy, is the codebook's perplexity.
+    `effective` of the result is the perplexity of the codebook, exp of the entropy of the shares.
 
-    Args: as of `component_use`.
+    Args: as `component_use`.
 
     Raises:
-        ValueError: where the prior's distribution is no `CodeDistribution`, S < 1, or as `top_level`.
+        ValueError: if the prior is not a `CodeDistribution`, if S < 1, or as `top_level`.
 
     >>> from vampyro import assemble
     >>> model, guide = assemble(posterior="vq:16", hidden=(8,), latent=8, shape=(1, 4, 4))
@@ -96,6 +95,6 @@ def code_use(
     check_counts(samples=samples)
     with examine(model, guide, images, seed, batch_size) as (name, p, posteriors):
         if not isinstance(p, CodeDistribution):
-            raise ValueError(f"the prior of {name!r} is a {type(p).__name__}: no codes to count")
+            raise ValueError(f"code_use expects a prior over codes, and the prior of {name!r} is a {type(p).__name__}")
         shares = [p.one_hot(q.sample((samples,))).double().mean((0, -2)) for q in posteriors]
     return ComponentUse(name, torch.cat(shares).mean(0))

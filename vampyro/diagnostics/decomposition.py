@@ -1,4 +1,4 @@
-"""The ELBO taken apart: reconstruction, and the KL of every latent and of every dimension."""
+"""Decompose the ELBO into the reconstruction and the KL of each latent and each dimension."""
 
 from collections.abc import Callable
 from contextlib import suppress
@@ -22,15 +22,15 @@ from vampyro.programs.traces import apply_mask, auxiliaries_of, is_delta, sample
 class Decomposition:
     """ELBO = reconstruction - Σ kl, nats per image; each an `Estimate` over the same images.
 
-    Latents that follow from a guide's auxiliary sites, as in Pyro's autoguides, have one KL together, under
+    Latents that are computed from auxiliary sites of a guide, as in Pyro's autoguides, have one joint KL with the key
     "NAME, NAME".
 
     Attributes:
         elbo: the ELBO.
         reconstruction: E_q[log p(x | z)].
-        kl: the KL of every latent site; of a latent that is given others (z1 given z2) the mean over those.
-        kl_per_dimension: the same for every dimension, or None where q or p is not a product over dimensions, as
-            with flows and mixtures.
+        kl: the KL of each latent site. For a latent that depends on others (z1 on z2), the mean over these.
+        kl_per_dimension: the same for each dimension, or None if q or p does not factorise over dimensions, as flows
+            and mixtures do not.
         samples: S.
     """
 
@@ -42,7 +42,7 @@ class Decomposition:
 
     @property
     def rate(self) -> float:
-        """R = E_x KL(q(z | x) ‖ p(z)), of all latents together."""
+        """R = E_x KL(q(z | x) ‖ p(z)), the sum over all latents."""
         return sum(kl.mean.item() for kl in self.kl.values())
 
     @property
@@ -62,20 +62,20 @@ def decompose(
 ) -> Decomposition:
     """L(x) = E_q[log p(x | z)] - Σ_l E_q[KL(q(z_l | …) ‖ p(z_l | …))]   (Kingma & Welling 2014, arXiv:1312.6114).
 
-    A KL is in closed form where torch has one for the two distributions, and then only what they are given is
-    sampled; otherwise it is the mean of log q - log p. The same for each dimension. A masked site counts as the
-    program says, as in `score`; scales are for training alone.
+    A KL is in closed form if torch has one for the two distributions, and then only the latents on which it depends are
+    sampled. Otherwise it is the mean of log q - log p. The same holds for each dimension. Masks of the programs apply,
+    as in `score`. Scales do not, because they are for training only.
 
     Args:
-        model, guide: Pyro programs over a batch of images; `nn.Module`s are put in evaluation mode meanwhile.
-        images: (N, channels, height, width), as the model should see them.
-        samples: S of z for each image, from which the errors follow.
+        model, guide: Pyro programs over a batch of images; an `nn.Module` is in evaluation mode during the call.
+        images: (N, channels, height, width), as the model observes them.
+        samples: S, for each image.
         seed: of the samples.
-        rows: samples × images decoded at a time.
+        rows: samples × images to decode at a time.
 
     Raises:
-        ValueError: where S < 2, there are no images, a site of the guide is a Delta, or model and guide do not have the
-            same latent sites.
+        ValueError: if S < 2, if there are no images, if the guide has a Delta site, or if model and guide have
+            different latents.
 
     >>> from vampyro import assemble
     >>> parts = decompose(*assemble(hidden=(8,), latent=3, shape=(1, 4, 4)), torch.zeros(5, 1, 4, 4), samples=10)
@@ -114,8 +114,9 @@ def rate_distortion(
 ) -> tuple[float, float]:
     """Return (R, D): the rate E_x KL(q(z | x) ‖ p(z)) and the distortion -E_x E_q[log p(x | z)].
 
-    Alemi et al. 2018, arXiv:1711.00464: -ELBO = D + R, training with weight β of the KL minimises D + βR, and runs with
-    several β draw the curve of what a model can reach. Nats per image; of all latents together. Raises as `decompose`.
+    -ELBO = D + R, and training with the KL weight β minimises D + βR. Runs with several β show which pairs (R, D) a
+    model can reach (Alemi et al. 2018, arXiv:1711.00464). Nats per image, summed over all latents. Raises the errors of
+    `decompose`.
 
     >>> from vampyro import assemble
     >>> rate, distortion = rate_distortion(*assemble(hidden=(8,), latent=3, shape=(1, 4, 4)), torch.zeros(5, 1, 4, 4))
@@ -149,7 +150,7 @@ def _terms(joint, guide, x, samples):
         if None not in factors and joint.layout.rank == 1:
             kl = _kl(latent, sites[name], closed, factors)
             terms["dimensions", name] = kl.expand(*shape, *latent["fn"].event_shape)
-    if together:  # they follow from auxiliary sites, and have one density together
+    if together:  # computed from auxiliary sites, with one joint density
         drawn = {**{name: latents[name] for name in together}, **auxiliaries_of(sample_sites(trace))}
         kl = sum(per_image(_log_prob(site)) for site in drawn.values())
         kl = kl - sum(per_image(_log_prob(sites[name], latents[name]["value"])) for name in together)
@@ -159,9 +160,9 @@ def _terms(joint, guide, x, samples):
 
 
 def _kl(latent, site, closed, factors=None):
-    """KL(q ‖ p) of a latent's two sites, or of every element by their `factors`; with masks.
+    """KL(q ‖ p) of the two sites of a latent, or of each element of their `factors`; with masks.
 
-    In closed form where there is one and it may be used, otherwise log q(z) - log p(z).
+    In closed form if there is one and `closed` allows it, otherwise log q(z) - log p(z).
     """
     (q, p), dims = factors or (latent["fn"], site["fn"]), len(latent["fn"].event_shape) if factors else 0
     z = latent["value"]
@@ -180,7 +181,7 @@ def _log_prob(site, value=None):
 
 
 def _factors(fn):
-    """The distribution of every element by itself, None where they are not independent."""
+    """The distribution of each element, or None if the elements are not independent."""
     while isinstance(fn, torch.distributions.Independent):
         fn = fn.base_dist
     return None if fn.event_shape else fn

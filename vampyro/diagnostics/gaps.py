@@ -1,4 +1,4 @@
-"""What the ELBO loses to the posterior's family, and what to one network inferring it for all images."""
+"""The approximation gap (of the family of posteriors) and the amortisation gap (of the guide's network)."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,12 +22,12 @@ from vampyro.programs.randomness import seeded
 
 @dataclass(frozen=True, eq=False)
 class Gaps:
-    """log p̂(x) ≥ L[q*] ≥ L[q] and the gaps between; `Estimate`s over images, nats.
+    """log p̂(x) ≥ L[q*] ≥ L[q] and the two gaps; an `Estimate` over images each, nats.
 
     Attributes:
         log_likelihood: log p̂(x), by importance sampling from q*.
-        optimised: L[q*], q* the best posterior found for each single image.
-        amortised: L[q], of the guide as it is.
+        optimised: L[q*], where q* is the best posterior that was found for each image.
+        amortised: L[q], of the guide.
         approximation: log p̂(x) - L[q*].
         amortisation: L[q*] - L[q].
         ess: effective sample size of log p̂(x), (N,).
@@ -63,22 +63,22 @@ def gaps(
     """log p(x) - L[q] = (log p(x) - L[q*]) + (L[q*] - L[q]): approximation and amortisation gap   (Cremer et al. 2018,
     arXiv:1801.03558).
 
-    q* is found by Adam for each image by itself, all at once, from the guide's q(z | x) and within its family: see
-    `LocalGuide`. The model stands still, a prior that borrows the guide too. What Adam misses counts as approximation,
-    so that gap is at most as large as given, and the amortisation gap at least: on MNIST with 40 latents, 500 steps
-    end within 0.05 nats of 2,000. log p̂ is a lower bound too; where `ess` is low it is a loose one, and its error
-    understated.
+    Adam finds q* for each image separately, starting at the guide's q(z | x) and within its family (`LocalGuide`). The
+    model and its prior do not change, even if the prior uses the guide. If Adam does not converge, the approximation
+    gap is too large and the amortisation gap too small. On MNIST with 40 latents, 500 steps end within 0.05 nats of
+    2,000 steps. log p̂ is a lower bound; if `ess` is small, it is loose and its error is underestimated.
 
     Args:
-        model, guide: Pyro programs over a batch of images; `nn.Module`s are put in evaluation mode meanwhile.
-        images: (N, channels, height, width), a few, as the model should see them.
-        samples: S for each of the three estimates.
-        steps, particles, lr: of Adam, whose learning rate falls to zero; samples of z a step and image.
-        seed: of all samples.
-        rows: samples × images decoded at a time.
+        model, guide: Pyro programs over a batch of images; an `nn.Module` is in evaluation mode during the call.
+        images: (N, channels, height, width), as the model observes them; a few are enough.
+        samples: S, for each of the three estimates.
+        steps, lr: settings of Adam, whose learning rate decreases to zero.
+        particles: samples of z per step and image.
+        seed: determines all samples.
+        rows: samples × images to decode at a time.
 
     Raises:
-        ValueError: where there are no images, S < 2, steps or particles < 1, or as `log_weights` and `LocalGuide`.
+        ValueError: if there are no images, if S < 2, if steps or particles < 1, or as `log_weights` and `LocalGuide`.
 
     >>> from vampyro import assemble
     >>> model, guide = assemble(prior="vamp:3", hidden=(8,), latent=2, shape=(1, 4, 4))
@@ -107,7 +107,7 @@ def gaps(
 
 
 def _weights(joint, guide, x, samples, rows, first):
-    """log p(x, z_s) - log q(z_s | x): (samples, batch), the guide drawing no more at a time than memory should hold."""
+    """log p(x, z_s) - log q(z_s | x): (samples, batch), in parts of the guide's samples that fit into memory."""
     parts = torch.arange(samples).split(max(1, DRAWN * rows // len(x)))
     log_w = torch.cat([w for part in parts for w in log_weights(joint.model, guide, x, len(part), rows, joint)])
     check_weights(log_w, first=first)
@@ -115,7 +115,7 @@ def _weights(joint, guide, x, samples, rows, first):
 
 
 def _optimise(joint, local, x, steps, particles, lr):
-    """Maximise Σ_n L_n; each offset is in one image's ELBO only, and Adam treats each number separately."""
+    """Maximise Σ_n L_n. Each offset changes the ELBO of one image only, and Adam treats each number separately."""
     optimizer = torch.optim.Adam(local.offsets, lr=lr)
     with torch.enable_grad(), pyro.validation_enabled(False):
         for step in range(steps):
@@ -123,7 +123,7 @@ def _optimise(joint, local, x, steps, particles, lr):
             log_q = log_density(trace, joint.layout)
             elbo = (joint(x, {name: site["value"] for name, site in latents.items()}) - log_q).mean(0)
             for offset, gradient in zip(local.offsets, torch.autograd.grad(-elbo.sum(), local.offsets)):
-                offset.grad = gradient  # and none for the programs' parameters
+                offset.grad = gradient  # the parameters of the programs get none
             optimizer.param_groups[0]["lr"] = lr * (1 - step / steps)
             optimizer.step()
 

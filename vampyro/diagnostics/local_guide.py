@@ -1,4 +1,4 @@
-"""A guide that adds offsets of each image's own to what its networks give."""
+"""A guide with an offset for each image on the outputs of its networks."""
 
 import inspect
 from collections.abc import Callable
@@ -58,9 +58,9 @@ def _wraps(fn):
 
 
 def _arguments(fn):
-    """Return {name: value} of what makes this distribution.
+    """Return {name: value} of the arguments that define this distribution.
 
-    Arguments that are None by default (`probs` and `logits`) are alternatives: the last is taken.
+    Arguments that are None by default (`probs` and `logits`) are alternatives, of which the last is used.
     """
     names: list[str] = []
     alternatives: list[str] = []
@@ -71,35 +71,34 @@ def _arguments(fn):
 
 
 def _bijection(fn, name):
-    """Return torch's bijection from ℝⁿ to a parameter's values, or None where there is none."""
+    """Return torch's bijection from ℝⁿ to a parameter's values, or None without one."""
     with suppress(NotImplementedError, KeyError):
         return transform_to(fn.arg_constraints[name])
     return None
 
 
 class LocalGuide:
-    """q(z | x_n) with parameters of its own for each image, within the guide's family.
+    """q(z | x_n) with parameters for each image, within the guide's family.
 
-    The parameters are offsets, zero at first: then this is the guide. One is added to each tensor that q(z | x) is
-    computed from and that depends on x: to what a head's linear map returns, to what conditions a flow. They are
-    found in the graph of the guide's own log-probability, as the last outputs of modules with parameters on the way
-    to it, so that the guide needs to know nothing of them; what it has the same for all x (a shared flow, a network's
-    weights) stays the same. Of two levels q(z1 | x, z2) gets offsets for every x, and keeps how it depends on z2.
+    The parameters are offsets, initially zero, where this equals the guide. One is added to each tensor that depends on
+    x and from which q(z | x) is computed: the output of a head's linear map, or the context of a flow. These tensors
+    are the last outputs of modules in the autograd graph of the guide's log-probability, so any guide works. Tensors
+    that are the same for all x (a shared flow, weights) do not change. With two levels, q(z1 | x, z2) gets an offset
+    for each x and still depends on z2.
 
-    A guide that is computed without modules, from `pyro.param` sites for example, or of which images have parameters
-    of their own, as under Pyro's AutoNormal, gets offsets on the parameters of its distributions themselves, in ℝⁿ.
+    If the guide does not use modules, for example only `pyro.param`, or if images have their own parameters, as in
+    Pyro's AutoNormal, then the offsets are on the unconstrained parameters of its distributions.
 
-    Offsets are added inside calls of this program only. A prior that borrows the guide's encoder calls the
-    encoder itself, in the model, and never sees them.
+    Offsets apply only inside calls of this program. A prior that uses the guide's encoder does not see them.
 
     Args:
-        guide: a Pyro program over a batch of images; what it computes with modules can be freed.
-        x: (batch, channels, height, width), the images that the offsets belong to, and that it may be called with.
+        guide: a Pyro program over a batch of images.
+        x: (batch, channels, height, width), the images of the offsets; the program can only be called with these.
 
-    `offsets`: a list of tensors (batch, …), each wanting a gradient.
+    `offsets`: a list of tensors (batch, …) that require a gradient.
 
     Raises:
-        ValueError: where a site of the guide is not reparameterised, or there is nothing to add offsets to.
+        ValueError: if a site of the guide is not reparameterised, or if no tensor can have an offset.
 
     >>> from vampyro import assemble
     >>> model, guide = assemble(flow="planar:2", hidden=(8,), latent=3, shape=(1, 4, 4))

@@ -26,14 +26,14 @@ BLOCK = 2**24  # points × components × dimensions
 
 @dataclass(frozen=True, eq=False)
 class Surgery:
-    """kl = mutual_information + marginal_kl, for each sample; `Estimate`s over images, nats.
+    """kl = mutual_information + marginal_kl, for each sample; an `Estimate` over images each, nats.
 
     Attributes:
-        site: the latent's name.
+        site: the name of the latent.
         kl: E_x KL(q(z | x) ‖ p(z)).
-        mutual_information: I_q(n; z) of image and code.
+        mutual_information: I_q(n; z) of the image's index and z.
         marginal_kl: KL(q(z) ‖ p(z)) of the aggregated posterior.
-        log_images: log N, the upper limit of the mutual information; near it, N images are too few to measure it.
+        log_images: log N, the upper limit of the mutual information. If I is close to it, N images are too few.
         samples: S.
     """
 
@@ -59,19 +59,18 @@ def surgery(
     """1/N Σ_n KL(q(z | x_n) ‖ p(z)) = I_q(n; z) + KL(q(z) ‖ p(z)), q(z) = 1/N Σ_n q(z | x_n)   (Hoffman & Johnson 2016,
     *ELBO surgery*).
 
-    q(z) is the exact mixture over the given images, so nothing is biased for want of images but the question itself:
-    I is at most log N. Of several levels it is done for the top one, whose posterior is given x alone (z2). Densities
-    in float64, N² S of them.
+    q(z) is the mixture over the given images, without further approximation. I is therefore at most log N. With
+    several levels, z is the top one (z2), whose posterior depends only on x. This evaluates N² S densities in float64.
 
     Args:
-        model, guide: Pyro programs over a batch of images; `nn.Module`s are put in evaluation mode meanwhile.
-        images: (N, channels, height, width), as the model should see them.
-        samples: S of z for each image.
+        model, guide: Pyro programs over a batch of images; an `nn.Module` is in evaluation mode during the call.
+        images: (N, channels, height, width), as the model observes them.
+        samples: S, for each image.
         seed: of the samples.
-        batch_size: images encoded at a time.
+        batch_size: images to encode at a time.
 
     Raises:
-        ValueError: where S < 2, the guide's first latent is a Delta, its prior depends on the image, or as
+        ValueError: if S < 2, if the guide's first latent is a Delta, if its prior depends on the image, or as
             `top_level`.
 
     >>> from vampyro import assemble
@@ -84,9 +83,8 @@ def surgery(
         check_one_prior(model, name, images, batch_size)
         if is_delta(posteriors[0]):
             raise ValueError(
-                f"the guide's latent {name!r} is a Delta, a point or a function of an auxiliary site, and surgery "
-                "compares the density q(z | x) of all images: write a guide with a density at that site, or take "
-                "scoring_guide(model, guide, images) for points"
+                f"surgery needs a density q(z | x), and the guide's latent {name!r} is a Delta: write a guide with a "
+                "density at that site, or use scoring_guide(model, guide, images) if it is a guide of points"
             )
         draws = [to_precise(q, q.sample((samples,))) for q in posteriors]
         given_x = torch.cat([q.log_prob(z).double() for q, z in zip(posteriors, draws)], 1)  # (S, N)
@@ -104,7 +102,7 @@ def surgery(
 
 
 def aggregated_log_prob(posteriors: list, z: Tensor) -> Tensor:
-    """log 1/N Σ_n q(z | x_n), the N in blocks: z (..., *event) → (...), in the precision of z."""
+    """log 1/N Σ_n q(z | x_n): z (..., *event) → (...), in the precision of z."""
     event = posteriors[0].event_shape
     count = sum(q.batch_shape[0] for q in posteriors)
     points = z.reshape(-1, *event)
@@ -117,27 +115,27 @@ def aggregated_log_prob(posteriors: list, z: Tensor) -> Tensor:
 
 @contextmanager
 def examine(model: Callable, guide: Callable, images: Any, seed: int = 0, batch_size: int = 500) -> Iterator[TopLevel]:
-    """Check the images; inside, `top_level` of programs in evaluation mode, seeded and without validation."""
+    """Check the images and yield `top_level`, inside evaluation mode, seeded and without Pyro's validation."""
     check_images(images, model, guide)
     with evaluation_mode(model, guide), seeded(seed, device=images.device), pyro.validation_enabled(False):
         yield top_level(model, guide, images, batch_size)
 
 
 def top_level(model: Callable, guide: Callable, images: Tensor, batch_size: int = 500) -> TopLevel:
-    """(name, p(z), [q(z | x) for each block of images]) of the first latent, which is given nothing but x in the guide.
+    """(name, p(z), [q(z | x) for each block of images]) of the first latent, which depends only on x in the guide.
 
-    z of a model with one level, z2 of one with two.
+    This is z in a model with one level and z2 with two.
 
     Args:
         images: (N, channels, height, width).
-        batch_size: images encoded at a time.
+        batch_size: images to encode at a time.
 
     Returns:
-        the site's name, p(z) of batch shape (1,), and a list of distributions of batch shape (block,).
+        the name of the site, p(z) of batch shape (1,), and a list of distributions of batch shape (block,).
 
     Raises:
-        ValueError: where there are no images, the programs do not have the same latents or begin with different ones,
-            a site is shared between images, or the guide's first latent does not have one distribution for each image.
+        ValueError: if there are no images, if the programs have different latents or begin with different ones, if
+            images share a site, or if the guide's first latent does not have one distribution for each image.
     """
     blocks, _ = arrange(images, batch_size, model, guide)
     guide_sites = [latents_of(sample_sites(trace_of(guide, x))) for x in blocks]
@@ -145,11 +143,11 @@ def top_level(model: Callable, guide: Callable, images: Tensor, batch_size: int 
     names, model_names = list(guide_sites[0]), list(model_sites)
     check_latents(model_names, names)
     if not names:
-        raise ValueError("model and guide have no latent site, and this is about p(z) and q(z | x)")
+        raise ValueError("model and guide have no latent site, so there is no p(z) and no q(z | x)")
     if names[0] != model_names[0]:
         raise ValueError(
-            f"the guide begins with the latent {names[0]!r} and the model with {model_names[0]!r}: of no latent "
-            "are both p(z) and q(z | x) known; sample the model's first latent first"
+            f"the guide begins with the latent {names[0]!r} and the model with {model_names[0]!r}, so no latent has "
+            "both a known p(z) and a known q(z | x): sample the model's first latent first in the guide, too"
         )
     posteriors = [sites[names[0]]["fn"] for sites in guide_sites]
     for q, x in zip(posteriors, blocks):
@@ -162,7 +160,7 @@ def top_level(model: Callable, guide: Callable, images: Tensor, batch_size: int 
 
 
 def check_one_prior(model: Callable, name: str, images: Tensor, batch_size: int = 500) -> None:
-    """Raise a ValueError where the prior of a latent differs between images of the first batch."""
+    """Raise a ValueError if the prior of a latent differs between images of the first batch."""
     [x, *_], _ = arrange(images, batch_size, model)
     with same_noise(x.device):
         site = sample_sites(trace_of(model, x))[name]
@@ -170,6 +168,6 @@ def check_one_prior(model: Callable, name: str, images: Tensor, batch_size: int 
     log_prob = site["fn"].log_prob(to_precise(site["fn"], z))
     if not torch.allclose(log_prob, log_prob[:1], rtol=1e-4, atol=1e-4):
         raise ValueError(
-            f"the prior of {name!r} depends on the image, and all codes together are compared with one p(z): "
-            "decompose(model, guide, images) gives the KL of each image from its own prior"
+            f"this function compares the samples of all images with one p(z), and the prior of {name!r} depends on the "
+            "image: decompose(model, guide, images) computes the KL of each image to its own prior"
         )

@@ -1,4 +1,4 @@
-"""What a training objective is."""
+"""The base class of training objectives."""
 
 from collections.abc import Callable
 from typing import Any, Protocol, runtime_checkable
@@ -9,16 +9,16 @@ from torch import Tensor
 
 @runtime_checkable
 class Differentiable(Protocol):
-    """What every engine but `svi` asks for, as Pyro's own estimators have it too."""
+    """An objective for every engine except `svi`; Pyro's own estimators are such objectives, too."""
 
     def differentiable_loss(self, model: Callable, guide: Callable, *args: Any, **kwargs: Any) -> Tensor: ...
 
 
 class Objective:
-    """What training minimises: a scalar loss whose gradient is that of the parameters of model and guide.
+    """A scalar loss that training minimises, differentiable with respect to the parameters of model and guide.
 
-    A subclass computes `differentiable_loss`, summed over images. One with parameters of its own (a baseline) is an
-    `nn.Module` too, and they are trained and saved with the others.
+    A subclass computes `differentiable_loss`, summed over images. A subclass with parameters (a baseline) is also an
+    `nn.Module`; its parameters are trained and saved with those of model and guide.
 
     >>> import torch; from pyro import poutine; from vampyro import assemble
     >>> class Reconstruction(Objective):
@@ -30,11 +30,11 @@ class Objective:
     torch.Size([])
     """
 
-    engines: tuple[str, ...] | None = None  # those that can train it; None: all
+    engines: tuple[str, ...] | None = None  # the engines that can train it; None for all
 
     def differentiable_loss(self, model: Callable, guide: Callable, *args: Any, **kwargs: Any) -> Tensor:
         raise NotImplementedError
 
     def reference(self) -> "Objective | pyro.infer.ELBO | None":
-        """Its counterpart in stock Pyro, for engine `svi`; None: there is none."""
+        """Return the corresponding estimator of stock Pyro, for engine `svi`, or None."""
         return None

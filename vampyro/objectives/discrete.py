@@ -1,4 +1,4 @@
-"""The ELBO's gradient where a latent is discrete: through it all the same, by its score, or by summing it out."""
+"""Gradients of the ELBO for discrete latents: straight-through, score function, or a sum over all values."""
 
 import math
 from collections.abc import Callable
@@ -21,9 +21,9 @@ from vampyro.programs.traces import sample_sites
 
 
 class StraightThrough(Messenger):
-    """Round a guide: a distribution without `rsample` gives way to its `straight_through()` version, where it has one.
+    """Replace each distribution of a guide that has no `rsample` by its `straight_through()` version.
 
-    Values and log-probabilities stay what they are; the gradient passes through the value, with a bias.
+    Values and log-probabilities do not change. The gradient passes through the value and is biased.
     """
 
     def _pyro_sample(self, msg):
@@ -32,9 +32,9 @@ class StraightThrough(Messenger):
 
 
 class Relaxed(Objective):
-    """An objective whose guide is `StraightThrough`: every latent counts as reparameterised.
+    """An objective with a `StraightThrough` guide, so that every latent counts as reparameterised.
 
-    The gradient of the model's parameters is unbiased as ever, the guide's biased and of little variance.
+    The gradient for the model's parameters is unbiased. That for the guide's is biased and has little variance.
 
     Args:
         objective: `Trace_ELBO()`, or `TraceMeanField_ELBO()` for closed-form KLs.
@@ -52,7 +52,7 @@ class Relaxed(Objective):
     def differentiable_loss(self, model: Callable, guide: Callable, x: Tensor) -> Tensor:
         return self.objective.differentiable_loss(model, StraightThrough()(guide), x)
 
-    __call__ = differentiable_loss  # what stock SVI asks for
+    __call__ = differentiable_loss  # for stock SVI
 
     def reference(self) -> Any:
         return Relaxed(self.objective.reference())
@@ -62,12 +62,12 @@ class TraceGraph_ELBO(Objective, nn.Module):
     """∇E_q[f] = E_q[(f - b(x)) ∇log q + ∇f], f = log p(x, z) - log q(z | x): the score function with a learned baseline
     (Mnih & Gregor 2014, arXiv:1402.0030), unbiased for any b.
 
-    Pyro's `TraceGraph_ELBO`: of each latent's f only what depends on it. b is fitted to f by least squares, in the same
-    steps; its parameters belong to this module, so that a step which trains it trains b.
+    This is Pyro's `TraceGraph_ELBO`, which uses for each latent only the terms of f that depend on it. b is fitted to f
+    by least squares in the same steps. Its parameters are part of this module and are trained with it.
 
     Args:
-        baseline: x → (batch, latents), nats; a column for each latent that is not reparameterised.
-        analytic: closed-form KLs, where there are some, are differentiated and not sampled.
+        baseline: x → (batch, latents), nats, with a column for each latent that is not reparameterised.
+        analytic: whether to use closed-form KLs where they exist.
 
     >>> from vampyro import assemble; import torch
     >>> model, guide = assemble(posterior="bernoulli", hidden=(8,), latent=3, shape=(1, 4, 4))
@@ -98,7 +98,7 @@ class _ClosedForms(pyro.infer.TraceGraph_ELBO):
 
 
 class _Baselines(Messenger):
-    """Round a guide: column i of `baseline(x)` is the baseline of its i-th latent that is not reparameterised."""
+    """Use column i of `baseline(x)` as the baseline of a guide's i-th latent that is not reparameterised."""
 
     def __init__(self, baseline, x):
         super().__init__()
@@ -109,7 +109,7 @@ class _Baselines(Messenger):
             return
         column, self.latents = self.latents, self.latents + 1
         shape = list(msg["fn"].batch_shape)
-        while shape and shape[0] == 1:  # Pyro's cost is without these, and the baseline must have the cost's shape
+        while shape and shape[0] == 1:  # Pyro removes these from its cost, whose shape the baseline must have
             del shape[0]
 
         def baseline(x):
@@ -120,13 +120,13 @@ class _Baselines(Messenger):
 
 
 class TraceEnum_ELBO(Objective, pyro.infer.TraceEnum_ELBO):
-    """Σ_z q(z | x) (log p(x, z) - log q(z | x)), over all values of every discrete latent: the others' oracle.
+    """Σ_z q(z | x) (log p(x, z) - log q(z | x)), over all values of each discrete latent.
 
-    The traces are those of Pyro's `TraceEnum_ELBO`, the guide's latents enumerated in parallel, and so is the sum, but
-    for its waits for the device. Two levels are summed over all pairs.
+    The traces are those of Pyro's `TraceEnum_ELBO`, with the guide's latents enumerated in parallel. The sum is the
+    same, without synchronisation with the device. With two levels it is over all pairs.
 
     Raises:
-        ValueError: where a latent has too many values.
+        ValueError: if a latent has too many values.
 
     >>> from vampyro import assemble; import torch
     >>> model, guide = assemble(posterior="bernoulli", hidden=(8,), latent=3, shape=(1, 4, 4))
@@ -137,7 +137,7 @@ class TraceEnum_ELBO(Objective, pyro.infer.TraceEnum_ELBO):
 
     def __init__(self):
         super().__init__(max_plate_nesting=1)
-        self.layout = None  # of the programs that it first meets
+        self.layout = None  # of the programs, found in the first call
 
     def differentiable_loss(self, model: Callable, guide: Callable, x: Tensor) -> Tensor:
         if self.layout is None:
@@ -154,16 +154,16 @@ class TraceEnum_ELBO(Objective, pyro.infer.TraceEnum_ELBO):
                     log_q = log_q + site["unscaled_log_prob"]
         return -(log_q.exp() * elbo).sum()
 
-    loss, loss_and_grads = Trace_ELBO.loss, Trace_ELBO.loss_and_grads  # what stock SVI asks for
+    loss, loss_and_grads = Trace_ELBO.loss, Trace_ELBO.loss_and_grads  # for stock SVI
 
     def reference(self) -> Any:
         return _StockEnum()
 
 
 def summable(model_trace: Trace, guide_trace: Trace, images: int) -> bool:
-    """Return whether Σ_z q (log p - log q) is a sum of products: sites are each image's own, sums over the guide's z.
+    """Return whether the ELBO is Σ_z q (log p - log q) for each image, with sums over the guide's latents only.
 
-    A latent that only the model enumerates is summed inside the logarithm, which Pyro's contraction does. A latent that
+    A latent that only the model enumerates is summed inside the logarithm, as Pyro does. A latent that
     is sampled and not reparameterised (Poisson) needs a score-function term, which Pyro adds.
     """
     by_the_model, by_the_guide = sample_sites(model_trace), sample_sites(guide_trace)

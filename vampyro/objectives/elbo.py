@@ -16,13 +16,12 @@ from vampyro.programs.traces import Sites, sample_sites
 
 
 class Trace_ELBO(Objective, pyro.infer.Trace_ELBO):
-    """Pyro's Trace_ELBO without its waits for the device.
+    """Pyro's Trace_ELBO without synchronisation with the device.
 
-    Stock `Trace_ELBO` asks the device for a number (`.item()`) at every site of every step. This one
-    adds the same log-probabilities in the same order and asks for none: at equal seed its gradients are the
-    same bits, and so is its loss but for the rounding of a float32 sum, which stock adds up in double. It
-    applies where every site of the guide is reparameterised; any other guide gets the stock estimator with
-    its score-function terms.
+    Pyro's `Trace_ELBO` reads a number from the device (`.item()`) at every site of every step. This class adds the same
+    log-probabilities in the same order without reading any. With equal seeds the gradients are bit-identical, and the
+    loss differs only by the rounding of a float32 sum, which Pyro computes in float64. A guide with a site that is not
+    reparameterised uses Pyro's estimator, with its score-function terms.
 
     >>> from vampyro import VAE, Guide, StandardNormal, nets
     >>> decoder = torch.nn.Sequential(nets.MLP((2,), (8,)), nets.BernoulliHead(8, (1, 4, 4)))
@@ -45,18 +44,18 @@ class Trace_ELBO(Objective, pyro.infer.Trace_ELBO):
         return loss
 
     def loss(self, model: Callable, guide: Callable, *args: Any, **kwargs: Any) -> float:
-        """As `SVI.evaluate_loss` asks for it: a float."""
+        """Return the loss as a float, for `SVI.evaluate_loss`."""
         with torch.no_grad():
             return float(self.differentiable_loss(model, guide, *args, **kwargs))
 
     def loss_and_grads(self, model: Callable, guide: Callable, *args: Any, **kwargs: Any) -> float:
-        """As `SVI.step` asks for it: a float, the gradients left with the parameters."""
+        """Return the loss as a float and add the gradients to the parameters, for `SVI.step`."""
         loss = self.differentiable_loss(model, guide, *args, **kwargs)
         loss.backward()
         return loss.item()
 
     def elbo(self, sites: Sites, latents: Sites) -> Any:
-        """Σ log p - Σ log q of one particle, from the model's sites and the guide's, by name."""
+        """Σ log p - Σ log q of one particle, from the sites {name: site} of the model and of the guide."""
         total = 0.0
         for site in sites.values():
             total = total + site["log_prob_sum"]
@@ -70,12 +69,13 @@ class Trace_ELBO(Objective, pyro.infer.Trace_ELBO):
 
 
 class TraceMeanField_ELBO(Trace_ELBO):
-    """E_q[log p(x | z)] - KL(q(z | x) ‖ p(z)), the KL in closed form where there is one.
+    """E_q[log p(x | z)] - KL(q(z | x) ‖ p(z)), with closed-form KLs where they exist.
 
-    Between diagonal Normals, that is, and between vectors of bits; a latent with a flow posterior or a mixture as its
-    prior is sampled as in `Trace_ELBO`, and so is one that the guide draws before what the model draws it from
-    (`downward`). Of two levels, the KL of the lower is exact given the sampled upper one.
-    The same expectation as `Trace_ELBO`'s, with less noise; as `pyro.infer.TraceMeanField_ELBO`, without its waits.
+    They exist between diagonal Normals and between vectors of bits. A latent with a flow as its posterior or a mixture
+    as its prior is sampled as in `Trace_ELBO`. So is a latent that the guide samples before the latents on which it
+    depends in the model (`downward`). With two levels, the KL of the lower one is exact given the sample of the upper
+    one. The expectation is that of `Trace_ELBO`, with less variance. This is `pyro.infer.TraceMeanField_ELBO` without
+    synchronisation with the device.
     """
 
     def _get_trace(self, model, guide, args, kwargs):
@@ -88,21 +88,20 @@ class TraceMeanField_ELBO(Trace_ELBO):
 class IWAE(Trace_ELBO):
     """Σ_x E[log 1/K Σ_k p(x, z_k) / q(z_k | x)], z_k ~ q(z | x)   (Burda et al. 2016, arXiv:1509.00519).
 
-    The mean is taken over the K weights of each image, before the sum over images. K = 1 is the ELBO.
-    A KL weight other than 1 tempers the weights: p(x | z) (p(z)/q(z | x))^β. The scale N/B of a plate that is given
-    B of N images multiplies each image's term: it stands outside the logarithm.
+    The mean is over the K weights of each image, inside the sum over images. K = 1 is the ELBO. A KL weight β changes
+    the weights to p(x | z) (p(z)/q(z | x))^β. The scale N/B of a plate with B of N images multiplies the logarithm.
 
     Args:
         samples: K.
 
     Raises:
-        ValueError: where a site of the guide is not reparameterised, a site is shared between images, or a plate
-            other than that of the images is subsampled.
+        ValueError: if a site of the guide is not reparameterised, if images share a site, or if a plate other than
+            that of the images is subsampled.
     """
 
     def __init__(self, samples: int):
         super().__init__(num_particles=samples, vectorize_particles=True, max_plate_nesting=1)
-        self.layout: Any = None  # a Layout, of the programs that it first meets
+        self.layout: Any = None  # the Layout of the programs, found in the first call
 
     def differentiable_loss(self, model: Callable, guide: Callable, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         several = self.num_particles > 1
@@ -119,7 +118,7 @@ class IWAE(Trace_ELBO):
             for name, site in sites.items():
                 if trace is guide_trace and not site["fn"].has_rsample:
                     raise ValueError(f"iwae needs reparameterised sites, and the guide's {name!r} is not one")
-                scale = self.plate_scale(site)  # in the end that of the model's plate
+                scale = self.plate_scale(site)  # at last the scale of a plate in the model
                 log_prob = site["log_prob"] if scale == 1 else site["log_prob"] / scale
                 log_w = log_w + sign * self.layout.per_image(log_prob)
         if not several:

@@ -1,4 +1,4 @@
-"""Encoder against decoder: an objective with a loss for each."""
+"""Introspective training, in which guide and model have different losses."""
 
 from collections.abc import Callable
 from typing import Any
@@ -16,41 +16,40 @@ from vampyro.programs.traces import Sites, kind_of_numbers, sample_sites, trace_
 
 
 class Introspective(Objective):
-    """The guide tells images from the model's own by their KL, which the model then lowers (arXiv:1807.06358).
+    """Introspective training (IntroVAE, Huang et al. 2018, arXiv:1807.06358), with the losses
 
         guide:  -ELBO(x) + α Σ_s [m - K(x_s)]₊        model:  -ELBO(x) + α Σ_s K(x_s)
 
-    With K(x) = KL(q(z | x) ‖ p(z)), and images s that the model makes, as many of a kind as there are x: samples
-    x_p ~ p(x) and, if asked for, reconstructions x_r ~ p(x | z), z ~ q(z | x). The guide pushes their KL up to m nats,
-    beyond which it has no more to gain, and the model makes images whose KL is lower. No discriminator is added
-    (IntroVAE, Huang et al. 2018, who use both kinds).
+    where K(x) = KL(q(z | x) ‖ p(z)), and x_s are images from the model, as many of each kind as there are images x:
+    samples x_p ~ p(x) and, optionally, reconstructions x_r ~ p(x | z), z ~ q(z | x). The guide increases K(x_s) up to
+    the margin of m nats, and the model decreases it. So the guide acts as the discriminator of a GAN.
 
-    Who trains what: the guide's parameters follow the first loss, the model's the second, at once. The model's include
-    the prior's: pseudo-inputs, mixture weights, a flow. In K, p(z) stands still: its density is learned from data, by
-    the ELBO's KL. Otherwise a prior would drift to where the guide banishes the model's samples, and, under a
-    VampPrior, whose components are the guide's own posteriors, the guide could win by moving the prior.
-    The game reaches the model through the images x_s alone. Their pixels, where they can only be 0 and 1, are drawn,
-    with the gradient of their means (straight-through, arXiv:1308.3432): beside black and white data, grey means would
-    give themselves away. Of other likelihoods x_s is the mean of p(x | z). Latents of x_p carry a gradient where they
-    are reparameterised: under a flow as the prior and in a second level, not in a mixture.
+    Gradients: the guide's parameters follow the first loss and the model's the second, in the same step. The model's
+    parameters include those of the prior. In K(x_s), p(z) is constant, so the prior is learned from data only, by the
+    ELBO. Otherwise the prior would move to where the guide maps the model's samples; and with a VampPrior, whose
+    components are posteriors of the guide, the guide could increase K by moving the prior.
 
-    K is in closed form where there is one, and log q(z | x) - log p(z) of one z where there is none, site by site. The
-    KL weight multiplies the ELBO's KL and α, so that a ramp brings in the game as it brings in the KL; m and K are
-    nats of the whole KL. With α = 0 this is `TraceMeanField_ELBO`.
+    The model's gradient of K(x_s) passes through the images x_s. With a likelihood for 0 and 1, x_s is a sample with
+    the gradient of its mean (straight-through, arXiv:1308.3432), because grey means are easy to distinguish from binary
+    data. With other likelihoods x_s is the mean of p(x | z). The latents of x_p have a gradient if they are
+    reparameterised, as under a flow prior or in a second level, but not in a mixture.
+
+    K is in closed form for each site where that exists, otherwise log q(z | x) - log p(z) for one z. The KL weight
+    multiplies the KL of the ELBO and α, so a warm-up applies to both, but not m and K. With α = 0 this is
+    `TraceMeanField_ELBO`.
 
     Args:
-        margin: m, nats per image. It must exceed the KL of data, or nothing is told apart.
+        margin: m, nats per image. It must be larger than the KL of the data.
         strength: α.
-        reconstructions: whether they are in the sums. Where they are as good as data, a guide that pushes them away
-            pushes the data too, whose KL rises towards m.
+        reconstructions: whether to include them. If they are as good as the data, the guide cannot increase their KL
+            without increasing that of the data.
 
     Raises:
-        ValueError: for a margin or a strength that makes no sense.
+        ValueError: if the margin is not positive or the strength is negative.
 
-    Trained by `make_update(model, guide, objective=Introspective(40))`, whose steps return, as means over images:
-    `loss`, the -ELBO of data; `kl_data`, `kl_samples`, and `kl_reconstructions` where they play; and `below_margin`,
-    the share of the model's images that the guide still pushes away. Where that is 0 the guide has won for now; where
-    the KLs are alike, the model.
+    Each step of `make_update(model, guide, objective=Introspective(40))` returns means over images: `loss`, the -ELBO
+    of the data; `kl_data`, `kl_samples` and, if they are included, `kl_reconstructions`; and `below_margin`, the
+    proportion of the model's images with K < m.
 
     >>> from vampyro import assemble; from vampyro.training import make_update
     >>> model, guide = assemble(hidden=(8,), latent=2, shape=(1, 4, 4))
@@ -69,18 +68,18 @@ class Introspective(Objective):
     def losses(
         self, model: Callable, guide: Callable, still: Callable, x: Tensor, weight: Tensor
     ) -> tuple[Tensor, Tensor, Tensor, dict[str, Tensor]]:
-        """What each player minimises, per image.
+        """Return the losses of guide and model, per image.
 
         Args:
             model, guide: weighted programs over a batch, `model(x)` and `model(batch=n)`.
-            still: the model with constants for parameters, unweighted: n → a program's run of n images.
-            weight: of the KL term.
+            still: the model with constant parameters and without the KL weight, called with a number of images.
+            weight: the weight of the KL term.
 
         Returns:
-            the guide's loss, the model's, their common part -ELBO(x), and a dict of detached parts.
+            the guide's loss, the model's loss, their common part -ELBO(x), and a dictionary of detached metrics.
 
         Raises:
-            ValueError: where a site of the guide is not reparameterised, or the model observes more or less than x.
+            ValueError: if a site of the guide is not reparameterised, or if the model observes other sites than x.
         """
         traces = with_closed_forms(*get_importance_trace("flat", 1, model, guide, (x,), {}))
         sites, latents = map(sample_sites, traces)
@@ -99,6 +98,7 @@ class Introspective(Objective):
 
 
 def check_sites(sites: Sites, latents: Sites) -> None:
+    """Raise a ValueError if the programs cannot be trained introspectively."""
     for name, site in latents.items():
         if not site["fn"].has_rsample:
             raise ValueError(f"introspective training needs reparameterised sites; the guide's {name!r} is not one")
@@ -107,7 +107,7 @@ def check_sites(sites: Sites, latents: Sites) -> None:
 
 
 def own_images(model: Callable, sites: Sites, latents: Sites, count: int, reconstructions: bool) -> dict[str, Tensor]:
-    """{kind: (count, …)} of samples, and reconstructions, by the model's parameters; the guide's have no part."""
+    """Return {kind: (count, …)}, samples and reconstructions, with gradients for the model's parameters only."""
     [name] = [name for name, site in sites.items() if site["is_observed"]]
     programs = {"samples": model}
     if reconstructions:
@@ -117,13 +117,13 @@ def own_images(model: Callable, sites: Sites, latents: Sites, count: int, recons
 
 
 def as_image(site: Any) -> Tensor:
-    """A draw of pixels 0 and 1, with their means' gradient; of others the means."""
+    """Return a sample of binary pixels with the gradient of their means, or the means of other pixels."""
     mean, drawn = site["fn"].mean, kind_of_numbers(site["fn"]) is constraints.boolean
     return site["value"].detach() + (mean - mean.detach()) if drawn else mean
 
 
 def kl(model: Callable, guide: Callable, x: Tensor) -> Tensor:
-    """KL(q(z | x) ‖ p(z)) of each image, without the density of x, which grey means may not have: (images,)."""
+    """KL(q(z | x) ‖ p(z)) of each image, (images,). x is not observed, because its density may be undefined."""
     guide_trace = trace_of(guide, x)
     model_trace = poutine.trace(poutine.replay(model, trace=guide_trace)).get_trace(len(x))
     return divergence(sample_sites(model_trace), sample_sites(guide_trace))

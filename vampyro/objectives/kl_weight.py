@@ -1,4 +1,4 @@
-"""The weight of the KL term: a constant β, reached by a ramp."""
+"""The weight β of the KL term, with a warm-up."""
 
 import torch
 from pyro.poutine.messenger import Messenger
@@ -7,8 +7,8 @@ from pyro.poutine.messenger import Messenger
 class KLWeight:
     """weight(epoch) = β · min(1, epoch / warmup), epoch = 1, 2, …
 
-    One scalar tensor that lives where the program does; calling it with an epoch's number sets it.
-    The ramp never starts at 0, where the posterior would lose its scale.
+    `value` is a scalar tensor on the program's device; a call with the number of an epoch sets it. The weight is never
+    0, because without the KL term nothing determines the scale of the posterior.
 
     >>> weight = KLWeight(beta=1.0, warmup=10)
     >>> weight(3); weight
@@ -27,10 +27,10 @@ class KLWeight:
 
 
 class ScaleLatents(Messenger):
-    """Multiplies the log-probability of every unobserved site by a weight.
+    """Multiply the log-probability of every unobserved site by a weight.
 
-    Round model and guide alike it weighs E_q[log p(z) - log q(z | x)], the KL term of the ELBO, and
-    leaves log p(x | z) alone; `poutine.scale` would weigh both.
+    Applied to model and guide, this multiplies the KL term of the ELBO, E_q[log q(z | x) - log p(z)], but not
+    log p(x | z); `poutine.scale` would multiply both.
 
     >>> model = ScaleLatents(torch.tensor(0.5))(lambda: None)
     """
