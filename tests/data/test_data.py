@@ -138,13 +138,13 @@ def test_values_are_what_the_model_sees():
 
 
 def test_labels_that_a_source_has_not_are_refused_by_name():
-    with pytest.raises(DataError, match="ramp has no labels of 'test', of no split: its source has none"):
+    with pytest.raises(DataError, match="ramp has no labels for 'test': use"):
         ramp().labels_of("test")
     some = ramp(labels={"valid": torch.arange(256)})
     assert some.labels_of("valid").tolist() == list(range(256))
-    with pytest.raises(DataError, match="ramp has no labels of 'train', only of valid"):
+    with pytest.raises(DataError, match="ramp has no labels for 'train', only for valid"):
         some.labels_of("train")
-    with pytest.raises(DataError, match="no split 'tset'"):
+    with pytest.raises(DataError, match="the split is 'tset'"):
         some.labels_of("tset")
 
 
@@ -197,9 +197,9 @@ def test_a_set_that_cannot_be_learned_from_says_why(change, message):
 def test_bad_requests_of_a_set_are_errors():
     with pytest.raises(DataError, match="size must be 1 or more"):
         next(ramp().batches(0))
-    with pytest.raises(DataError, match="no split 'tset': there are train, valid, test"):
+    with pytest.raises(DataError, match="the split is 'tset', expected one of train, valid, test"):
         ramp().images("tset")
-    with pytest.raises(DataError, match="'thresh': it can be dynamic, threshold or none"):
+    with pytest.raises(DataError, match="'thresh', expected dynamic, threshold or none"):
         ramp().with_binarisation("thresh")
 
 

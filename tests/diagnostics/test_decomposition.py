@@ -334,7 +334,9 @@ def test_of_two_levels_the_prior_of_the_upper_is_looked_at():
 
 def test_a_prior_that_is_no_mixture_has_no_components():
     model, guide, x = programs()
-    with pytest.raises(ValueError, match="component_use expects a prior that is a Mixture, and the prior of 'z' is a DiagonalNormal"):
+    with pytest.raises(
+        ValueError, match="component_use expects a prior that is a Mixture, and the prior of 'z' is a DiagonalNormal"
+    ):
         component_use(model, guide, x)
 
 

@@ -236,7 +236,7 @@ def test_the_users_cache_folder_is_the_default(striped, tmp_path, monkeypatch):
 
 def test_data_without_labels_have_no_classifier(tmp_path):
     x = torch.rand(3, 1, 2, 2)
-    with pytest.raises(DataError, match="plain has no labels of 'train'"):
+    with pytest.raises(DataError, match="plain has no labels for 'train'"):
         cached_classifier(ImageSet("plain", x, x, x), root=tmp_path)
 
 

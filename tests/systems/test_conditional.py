@@ -192,7 +192,7 @@ def test_binarisation_and_noise_are_the_pixels_alone(binarize, noise):
 
 
 def test_data_without_labels_are_refused():
-    with pytest.raises(DataError, match="ramp has no labels of train, valid, test"):
+    with pytest.raises(DataError, match="ramp has none for train, valid, test"):
         ramp(labels=False).labelled()
     with pytest.raises(DataError, match="no labels of valid"):
         ImageSet("some", *[ramp().train] * 3, labels={s: ramp().labels[s] for s in ("train", "test")}).labelled()
@@ -291,4 +291,4 @@ def test_a_run_without_labels_draws_too_but_no_class(dataset, tmp_path):
     assert "not trained with labels" in call("sample", tmp_path / "a", "--label", "1")
     assert "no config.json" in call("sample", tmp_path / "b")
     status = call("--dataset", dataset, *SMALL, "--condition", "label", "--out", tmp_path / "b")
-    assert "has no labels of train, valid, test" in status and not (tmp_path / "b").exists()
+    assert "has none for train, valid, test" in status and not (tmp_path / "b").exists()

@@ -26,18 +26,18 @@ def __getattr__(name: str) -> object:
 def load(
     name: str | os.PathLike[str], root: str | os.PathLike[str] | None = None, binarize: str | None = None
 ) -> "ImageSet":
-    """Return the data set of that name, downloaded first where it has to be.
+    """Return a data set by its name, and download it if necessary.
 
     Args:
         name: one of `DATA_SETS`, or the path of a FILE.npz (see `data.npz`).
-        root: folder of the data sets; the user's cache folder unless given. mnist5k and FILE.npz do not use it.
-        binarize: "dynamic", "threshold" or "none" (see `ImageSet`); unless given, grey images are binarised
-            dynamically, and all others stay as they are: binary images, and those of several channels.
+        root: folder of the data sets, by default the user's cache folder. mnist5k and FILE.npz do not use it.
+        binarize: "dynamic", "threshold" or "none" (see `ImageSet`). By default grey images are binarised
+            dynamically, and binary images and images with several channels stay as they are.
 
     Raises:
-        DataError: the name or the binarisation is unknown, or a file is missing or not what it should be, and cannot
-            be downloaded or written.
-        CapacityError: a FILE.npz is larger than the memory that is left.
+        DataError: if the name or the binarisation is unknown, or if a file is missing or damaged and cannot be
+            downloaded or written.
+        CapacityError: if FILE.npz is larger than the available memory.
 
     >>> load("mnist5k")
     ImageSet(mnist5k: 4000 / 500 / 500 images of 1×28×28, dynamic binarisation)

@@ -16,17 +16,17 @@ from vampyro import files
 from vampyro.errors import DataError
 
 Arrays = dict[str, np.ndarray]
-TIMEOUT = (5, 30)  # seconds to connect, and between two pieces: without a network, it shows at once
+TIMEOUT = (5, 30)  # seconds to connect, and to wait for more data
 
 
 def contents(path: Path, checksum: str) -> bytes:
-    """Return the bytes of a file, uncompressed where its name ends in .gz.
+    """Return the bytes of a file, uncompressed if its name ends in .gz.
 
     Args:
         checksum: "sha256:…" or "md5:…", of the uncompressed contents.
 
     Raises:
-        DataError: the file is damaged, or another one.
+        DataError: if the file is damaged, or is another file.
     """
     try:
         raw = path.read_bytes()
@@ -46,22 +46,22 @@ def folder() -> Path:
 
 
 def remember(name: str, sha256: Mapping[str, str], parse: Callable[[], Arrays]) -> Arrays:
-    """Return the arrays that `parse` returns; from the cache if it has been called before.
+    """Return the arrays of `parse()`, from the cache if they are there.
 
-    A file of the cache is named by the digests of the sources it was made from, so it is never stale, and it is enough:
-    the sources need not be there any more.
+    The name of a file in the cache contains the digests of its sources. So it is never out of date, and the sources are
+    no longer needed.
 
     Args:
-        name: of the data set.
-        sha256: file → hexadecimal digest, of the sources.
-        parse: () → dict of arrays.
+        name: the name of the data set.
+        sha256: {file: hexadecimal digest} of the sources.
+        parse: () → {name: array}.
     """
     path = folder() / ("-".join([name, *(digest[:8] for digest in sha256.values())]) + ".npz")
     with suppress(Exception), np.load(path, allow_pickle=False) as archive:
         return dict(archive)
-    # It is missing, or damaged in any of the ways of zip files and arrays.
+    # The file is missing or damaged.
     arrays: dict[str, Any] = parse()
-    with suppress(OSError), files.writing(path) as file:  # a folder that cannot be written costs time only
+    with suppress(OSError), files.writing(path) as file:  # without a cache this only takes longer
         np.savez(file, **arrays)
     return arrays
 
@@ -69,18 +69,18 @@ def remember(name: str, sha256: Mapping[str, str], parse: Callable[[], Arrays]) 
 def provide(
     path: Path, urls: Iterable[str], checksum: str, unpacked: str | None = None, first: Iterable[Path] = ()
 ) -> bytes:
-    """Return the `contents` of a published file, downloaded where it is missing or damaged.
+    """Return the `contents` of a published file, and download it if it is missing or damaged.
 
-    A damaged file stays until its successor is complete.
+    A damaged file is replaced when the download is complete.
 
     Args:
         urls, checksum: as in `fetch`.
-        unpacked: checksum of the contents where the file is compressed.
+        unpacked: checksum of the contents if the file is compressed.
         first: other paths that may have the contents, tried before `path`.
 
     Raises:
-        DataError: no copy can be read and none can be downloaded; says why for each.
-        OSError: `path` is missing and cannot be written.
+        DataError: if no copy can be read or downloaded, with the reason for each.
+        OSError: if `path` is missing and cannot be written.
     """
     faults = []
     for copy in (*first, path):
@@ -99,19 +99,18 @@ def provide(
 
 
 def fetch(path: Path, urls: Iterable[str], checksum: str) -> None:
-    """Download `path` from the first of `urls` that has it, unless a file of that checksum is there.
+    """Download `path` from the first of `urls` that has it, unless a file with this checksum exists.
 
-    The file appears complete and checked, in place of any other of its name, or not at all. A progress bar shows on
-    a terminal.
+    The file is written only if it is complete and has the right checksum. A terminal shows a progress bar.
 
     Args:
-        checksum: "sha256:…" or "md5:…", of the file as it is served.
+        checksum: "sha256:…" or "md5:…", of the file on the server.
 
     Raises:
-        DataError: no address has the file.
-        OSError: `path` cannot be written.
+        DataError: if no address has the file.
+        OSError: if `path` cannot be written.
     """
-    import pooch  # only here: data that are on disk already need neither package
+    import pooch  # imported here, because data on disk need neither package
     from requests import RequestException
 
     pooch.get_logger().setLevel("WARNING")
@@ -121,7 +120,7 @@ def fetch(path: Path, urls: Iterable[str], checksum: str) -> None:
             downloader = pooch.HTTPDownloader(progressbar=sys.stderr.isatty(), timeout=TIMEOUT)
             pooch.retrieve(url, checksum, fname=path.name, path=path.parent, downloader=downloader)
             return
-        except (RequestException, ValueError) as error:  # the file is not there, or not what it should be
+        except (RequestException, ValueError) as error:  # the file is missing or has another checksum
             tried.append(f"  {url}: {error}")
     raise DataError(
         f"cannot download {path.name}, tried\n" + "\n".join(tried) + f"\nPut the file at {path.absolute()} by hand, "

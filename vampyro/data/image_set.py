@@ -13,7 +13,7 @@ from vampyro.data.validate import check_shape, check_values
 from vampyro.errors import DataError
 
 LABELLED = f"a data set with labels ({', '.join(row.name for row in DATA_SETS.values() if row.classes)})"
-# Not the run's seed: validation and test images have to be the same in every run for the runs to compare.
+# Independent of the run's seed, so that all runs have the same validation and test images.
 SEEDS = {"train": 1, "valid": 2, "test": 3}
 # binarize → the splits that hold 0 and 255 only.
 BLACK_AND_WHITE = {"none": (), "dynamic": ("valid", "test"), "threshold": SPLITS, "fixed": SPLITS}
@@ -34,9 +34,9 @@ def as_bytes(bits: Tensor) -> Tensor:
 
 
 def sample_once(images: Tensor, split: str) -> Tensor:
-    """Return one sample of 255 with probability the intensity, else 0; the same at every call.
+    """Return 255 with a probability equal to the intensity, otherwise 0; the result is always the same.
 
-    It is sampled on the CPU, because each kind of device would give other pixels from the same seed.
+    It is sampled on the CPU, because the same seed gives other pixels on another kind of device.
     """
     generator = torch.Generator().manual_seed(SEEDS[split])
     return as_bytes(torch.bernoulli(rescale(images.cpu()), generator=generator)).to(images.device)
@@ -50,28 +50,28 @@ def split_arrays(images: np.ndarray, labels: np.ndarray, indices: Mapping[str, n
 
 @dataclass(frozen=True, eq=False, repr=False)
 class ImageSet:
-    """Training, validation and test images, whole in memory, on one device.
+    """Training, validation and test images in memory, on one device.
 
-    Images are uint8 grey levels 0..255, a quarter of their size as floats, and become floats in [0, 1] a batch
-    at a time. What the model sees depends on `binarize`:
+    Images are stored as uint8 grey levels 0..255 and converted to floats in [0, 1] batch by batch. What the model
+    observes depends on `binarize`:
 
     - "fixed": the source is binary.
-    - "dynamic": training images are grey, and each pixel of intensity p is drawn from Ber(p) every time its image
-      is; validation and test images were drawn once, the same for every run.
+    - "dynamic": each pixel of a training image with intensity p is sampled from Ber(p) in every epoch. Validation and
+      test images are sampled once and are the same for every run.
     - "threshold": pixels above 1/2 are 1, the others 0.
-    - "none": grey, or colour.
+    - "none": grey or colour.
 
     Attributes:
-        name: what `data.load` was given.
-        train, valid, test: (N, channels, height, width), uint8 in 0..255, or float32 in [0, 1] where the source is.
-        labels: split → int64 (N,); empty where the source has none.
-        binarize: as above. Splits that are binary hold 0 and 255 only.
-        noise: of training images, see `noisy`.
-        classes: how many labels there are, where the model is given them beside the images (see `labelled`), else None.
-        sha256: file → hex digest of its (uncompressed) contents.
+        name: the name in `data.load`.
+        train, valid, test: (N, channels, height, width), uint8 in 0..255, or float32 in [0, 1] like the source.
+        labels: {split: int64 (N,)}; empty without labels.
+        binarize: as above. Binary splits contain only 0 and 255.
+        noise: noise on training images, see `noisy`.
+        classes: number of classes if the model also observes labels (see `labelled`), otherwise None.
+        sha256: {file: hexadecimal digest} of the (uncompressed) contents.
 
     Raises:
-        DataError: where these do not hold, a split is empty, or the splits' images differ in shape.
+        DataError: if these conditions do not hold, if a split is empty, or if the splits differ in image shape.
 
     >>> grey = torch.arange(256, dtype=torch.uint8).reshape(4, 1, 8, 8)
     >>> ImageSet("ramp", train=grey, valid=grey, test=grey[:1])
@@ -115,9 +115,9 @@ class ImageSet:
 
     @classmethod
     def from_arrays(cls, name: str, arrays: Mapping[str, np.ndarray], sha256: Mapping[str, str]) -> "ImageSet":
-        """Return the set of the arrays train, valid and test, and their labels train_labels, … where there are any.
+        """Return the data set with the arrays train, valid and test, and train_labels, … if there are any.
 
-        Boolean images become the bytes 0 and 255 of a set that is binary.
+        Boolean images become the bytes 0 and 255, and the data set is binary.
         """
         tensors = {key: torch.from_numpy(array) for key, array in arrays.items()}
         binary = tensors["train"].dtype == torch.bool
@@ -132,21 +132,21 @@ class ImageSet:
 
     @property
     def input_shape(self) -> tuple[int, ...]:
-        """Of what the model sees of one image: the image's, or (pixels + classes,) with its label beside it."""
+        """The shape of what the model observes of an image: `image_shape`, or (pixels + classes,) with labels."""
         return self.image_shape if self.classes is None else (math.prod(self.image_shape) + self.classes,)
 
     @property
     def binary(self) -> bool:
-        """Whether the model sees nothing but 0 and 1."""
+        """Whether the model observes only 0 and 1."""
         return self.binarize != "none"
 
     @property
     def values(self) -> str:
-        """What the model sees, for a likelihood to agree or refuse:
+        """The values that the model observes, for which a likelihood must be suitable:
 
-            "binary": nothing but 0 and 1.
-            "levels": bytes, k/255.
-            "unit": any floats in [0, 1]; the set's tensors are float32.
+            "binary": 0 and 1.
+            "levels": k/255, from bytes.
+            "unit": floats in [0, 1].
 
         >>> grey = torch.arange(256, dtype=torch.uint8).reshape(4, 1, 8, 8)
         >>> ramp = ImageSet("ramp", train=grey, valid=grey, test=grey)
@@ -180,17 +180,17 @@ class ImageSet:
         return replace(self, train=train, valid=valid, test=test, labels=labels)
 
     def with_binarisation(self, how: str) -> "ImageSet":
-        """A grey data set with the binarisation "dynamic", "threshold" or "none"; "none" changes no data set.
+        """Return a grey data set with the binarisation "dynamic" or "threshold"; "none" returns any data set as it is.
 
         Raises:
-            DataError: for another word, or where the data are binary already.
+            DataError: for another word, or if the data are already binary.
 
         >>> half = torch.full((2, 1, 2, 2), 128, dtype=torch.uint8)
         >>> ImageSet("half", half, half, half).with_binarisation("threshold").train[0, 0].tolist()
         [[255, 255], [255, 255]]
         """
         if how not in ("dynamic", "threshold", "none"):
-            raise DataError(f"binarize is {how!r}: it can be dynamic, threshold or none")
+            raise DataError(f"binarize is {how!r}, expected dynamic, threshold or none")
         if how == "none":
             return self
         if self.binary:
@@ -203,26 +203,26 @@ class ImageSet:
         return replace(self, binarize=how, train=train, valid=valid, test=test)
 
     def batches(self, size: int) -> Iterator[Tensor]:
-        """One epoch: every training image once, in random order, as float32 in [0, 1] of shape (size, *input_shape).
+        """Yield every training image once, in random order, as float32 in [0, 1] of shape (size, *input_shape).
 
-        The last batch is smaller where `size` does not divide the number of images. The order, and the pixels of
-        a dynamic binarisation, come from the device's global generator, so `torch.manual_seed` decides them.
+        The last batch is smaller if `size` does not divide the number of images. The order and the pixels of a dynamic
+        binarisation come from the device's global generator (`torch.manual_seed`).
 
         >>> from vampyro import data
         >>> [len(batch) for batch in data.load("mnist5k").batches(1500)]
         [1500, 1500, 1000]
         """
         if size < 1:
-            raise DataError(f"a batch of {size} images: the size must be 1 or more")
+            raise DataError(f"the batch size is {size}, expected 1 or more")
         for indices in self.order().split(size):
             yield self.batch(indices)
 
     def order(self) -> Tensor:
-        """The training images' indices in random order: an epoch."""
+        """Return the indices of the training images in random order."""
         return torch.randperm(len(self.train), device=self.device)
 
     def batch(self, indices: Tensor | Sequence[int]) -> Tensor:
-        """Training images as the model sees them; a dynamic binarisation draws their pixels anew."""
+        """Return training images as the model observes them; a dynamic binarisation samples their pixels again."""
         batch = rescale(self.train[indices])
         if self.binarize == "dynamic":
             batch = torch.bernoulli(batch)
@@ -234,14 +234,14 @@ class ImageSet:
         return batch if self.classes is None else self.inputs(batch, self.labels["train"][indices])
 
     def noisy(self, noise: float) -> "ImageSet":
-        """The same data with noise on every training image each time it is drawn; `images` stay as they are.
+        """Return the same data with new noise on every training image in every epoch; `images` does not change.
 
         Args:
-            noise: where pixels are binary the probability that one is flipped; where they are grey the standard
-                deviation of a Normal that is added, and what leaves [0, 1] is cut off.
+            noise: for binary pixels, the probability that a pixel is flipped. For others, the standard deviation of a
+                Normal that is added; the sum is clipped to [0, 1].
 
         Raises:
-            DataError: where it is not in [0, 1].
+            DataError: if it is not in [0, 1].
 
         >>> from vampyro import data
         >>> images = data.load("mnist5k", binarize="threshold")
@@ -249,16 +249,16 @@ class ImageSet:
         True
         """
         if not 0 <= noise <= 1:
-            raise DataError(f"a noise of {noise}: it must be in [0, 1]")
+            raise DataError(f"the noise is {noise}, expected a number in [0, 1]")
         return replace(self, noise=noise)
 
     def labelled(self) -> "ImageSet":
         """Return the same data, with each image as one vector of its pixels and its one-hot label.
 
-        Binarisation and noise concern the pixels only.
+        Binarisation and noise apply to the pixels only.
 
         Raises:
-            DataError: where a split has no labels, or one is negative or larger than there are images.
+            DataError: if a split has no labels, or if a label is negative or larger than the number of images.
 
         >>> from vampyro import data
         >>> images = data.load("mnist5k").labelled()
@@ -270,29 +270,29 @@ class ImageSet:
         missing = ", ".join(split for split in SPLITS if split not in self.labels)
         if missing:
             raise DataError(
-                f"{self.name} has no labels of {missing}, and a model that is given labels needs those of every split: "
+                f"a model with --condition label needs labels for every split, and {self.name} has none for {missing}: "
                 f"use {LABELLED}, or an .npz file with train_labels, valid_labels and test_labels"
             )
         labels = torch.cat(list(self.labels.values()))
         low, high = int(labels.min()), int(labels.max())
-        if low < 0 or high >= len(labels):  # most classes would be empty, and each takes a place next to every image
+        if low < 0 or high >= len(labels):  # most classes would be empty, and each takes memory for every image
             found = f"a label {low if low < 0 else high}, and only {len(labels)} images"
             raise DataError(f"{self.name} has {found}: number the classes from 0 without gaps")
         return replace(self, classes=high + 1)
 
     def without_labels(self) -> "ImageSet":
-        """The same data, of which the model is given images alone."""
+        """Return the same data, of which the model observes only images."""
         return replace(self, classes=None)
 
     def inputs(self, pictures: Tensor, labels: Tensor) -> Tensor:
-        """Any images (N, *image_shape), with labels (N,), as the model is given them: (N, *input_shape)."""
+        """Join images (N, *image_shape) and labels (N,) to what the model observes, (N, *input_shape)."""
         if self.classes is None:
             return pictures
         places = torch.arange(self.classes, device=pictures.device)
         return torch.cat([pictures.flatten(1), (labels.unsqueeze(1) == places).to(pictures.dtype)], 1)
 
     def pictures(self, inputs: Tensor) -> Tensor:
-        """The images in what the model is given: (N, *input_shape) to (N, *image_shape).
+        """Return the images in what the model observes: (N, *input_shape) → (N, *image_shape).
 
         >>> from vampyro import data
         >>> images = data.load("mnist5k")
@@ -304,10 +304,10 @@ class ImageSet:
         return inputs[:, : math.prod(self.image_shape)].unflatten(1, self.image_shape)
 
     def labels_of(self, split: str) -> Tensor:
-        """The labels of a split's images, in their order: int64 (N,), as `labels` has them.
+        """Return the labels of a split, int64 (N,), in the order of its images.
 
         Raises:
-            DataError: for another word, or where the source gives that split no labels.
+            DataError: for another word, or if the split has no labels.
 
         >>> from vampyro import data
         >>> data.load("mnist5k").labels_of("test")[:12]
@@ -315,12 +315,12 @@ class ImageSet:
         """
         self._check_split(split)
         if split not in self.labels:
-            others = f"only of {', '.join(self.labels)}" if self.labels else "of no split: its source has none"
-            raise DataError(f"{self.name} has no labels of {split!r}, {others}; use {LABELLED}")
+            others = f", only for {', '.join(self.labels)}" if self.labels else ""
+            raise DataError(f"{self.name} has no labels for {split!r}{others}: use {LABELLED}")
         return self.labels[split]
 
     def images(self, split: str) -> Tensor:
-        """A whole split as the model is evaluated on it: float32 in [0, 1], (N, *input_shape), always the same.
+        """Return a whole split for evaluation, float32 in [0, 1], (N, *input_shape); it is always the same.
 
         >>> from vampyro import data
         >>> data.load("mnist5k").images("test").unique()
@@ -334,4 +334,4 @@ class ImageSet:
 
     def _check_split(self, split: str) -> None:
         if split not in SPLITS:
-            raise DataError(f"no split {split!r}: there are {', '.join(SPLITS)}")
+            raise DataError(f"the split is {split!r}, expected one of {', '.join(SPLITS)}")

@@ -1,4 +1,4 @@
-"""MATLAB files of 28×28 pictures, read by scipy behind a checksum."""
+"""MATLAB files of 28×28 images, read by scipy after a check of their checksum."""
 
 import hashlib
 import io
@@ -12,11 +12,11 @@ from vampyro.data.image_set import ImageSet
 
 
 def load(name: str, path: Path, urls: Sequence[str], md5: str, parse: Callable[[Arrays], Arrays]) -> ImageSet:
-    """Return the data set of a published file, downloaded where it is missing or where another file is at `path`.
+    """Return the data set of a published file, and download it if `path` is missing or another file.
 
     Args:
-        md5: of the file. scipy never sees another one: a damaged file can crash its parser, and Python with it.
-        parse: the file's arrays → those of `ImageSet.from_arrays`.
+        md5: checksum of the file. It is checked first, because a damaged file can crash scipy's parser and Python.
+        parse: arrays of the file → arrays for `ImageSet.from_arrays`.
     """
     raw = provide(path, urls, f"md5:{md5}")
     sha256 = {path.name: hashlib.sha256(raw).hexdigest()}
@@ -25,7 +25,7 @@ def load(name: str, path: Path, urls: Sequence[str], md5: str, parse: Callable[[
 
 def read(raw: bytes) -> Arrays:
     """Return the arrays of a .mat file."""
-    from scipy.io import loadmat  # only here: data that are in the cache do not need it
+    from scipy.io import loadmat  # imported here, because data in the cache do not need it
 
     return loadmat(io.BytesIO(raw))
 

