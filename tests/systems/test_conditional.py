@@ -194,7 +194,7 @@ def test_binarisation_and_noise_are_the_pixels_alone(binarize, noise):
 def test_data_without_labels_are_refused():
     with pytest.raises(DataError, match="ramp has none for train, valid, test"):
         ramp(labels=False).labelled()
-    with pytest.raises(DataError, match="no labels of valid"):
+    with pytest.raises(DataError, match="has none for valid"):
         ImageSet("some", *[ramp().train] * 3, labels={s: ramp().labels[s] for s in ("train", "test")}).labelled()
     with pytest.raises(DataError, match="a label -1"):
         ImageSet("some", *[ramp().train] * 3, labels={s: y - 1 for s, y in ramp().labels.items()}).labelled()
