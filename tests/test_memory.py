@@ -69,7 +69,7 @@ def test_a_run_says_what_it_was_doing_and_how_to_go_on(where, name, work, flag, 
     assert status.startswith(f"error: out of memory while {work}: a smaller ") and flag in status
     assert folder.exists() == begun == (f"run.py --resume {folder}" in status)
     if begun:
-        assert ("keeps epoch 1" in status) == (work in ("scoring", "drawing the plots"))
+        assert ("contains epoch 1" in status) == (work in ("scoring", "drawing the plots"))
         assert (folder / "results.json").exists() == (work == "drawing the plots")
         assert call("--resume", folder) is None
         assert json.loads((folder / "results.json").read_text())["test"]["images"] == 25

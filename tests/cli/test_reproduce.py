@@ -147,7 +147,7 @@ def test_the_command_on_the_page_repeats_it(tmp_path, monkeypatch):
 
 def test_an_unknown_recipe_is_named():
     assert "did you mean 'vampprior'?" in call("reproduce", "vamprior")
-    assert "--list says more" in call("reproduce")
+    assert "--list describes them" in call("reproduce")
 
 
 @pytest.mark.parametrize("text", ["title = 1", "not toml", RECIPE + "\n[extra]\n"])

@@ -169,7 +169,7 @@ def test_nan_weights_end_in_an_error_and_lose_no_training(dataset, tmp_path, cap
     assert re.search(f"not measured: {expected}", capsys.readouterr().out)
     (out / "results.json").unlink()
     error = call("--resume", out, "--device", "cpu")
-    assert re.match(f"error: scoring failed: {expected}", error) and "keeps epoch 1" in error
+    assert re.match(f"error: scoring failed: {expected}", error) and "contains epoch 1" in error
     assert not (out / "results.json").exists()
 
 
@@ -217,7 +217,10 @@ def test_an_unknown_measure_is_named(capsys):
 @pytest.mark.parametrize("flag, value, measure", [("--other", "mnist5k", "outliers"), ("--temperatures", "50", "ais")])
 def test_a_setting_of_a_measure_that_was_not_asked_for_is_refused(flag, value, measure, capsys):
     assert call("score", "somewhere", flag, value, "--measures", "likelihood,elbo") == 2
-    assert f"error: {flag} is for the measure {measure}" in (said := capsys.readouterr().err) and said.count("\n") == 1
+    assert (
+        f"error: {flag} is only for the measure {measure}" in (said := capsys.readouterr().err)
+        and said.count("\n") == 1
+    )
     for measures in (measure, "all"):
         assert "no run in somewhere" in call("score", "somewhere", flag, value, "--measures", measures)
 

@@ -85,7 +85,7 @@ def test_kill_9_of_a_sweep_ends_its_runs_and_the_same_command_goes_on(dataset, t
     sweep.wait()
     until(lambda: is_free(run), 20)
     log = (run / "log.txt").read_text()
-    assert log.rstrip().splitlines()[-1].startswith(f"stopped; {run} keeps epoch ")
+    assert log.rstrip().splitlines()[-1].startswith(f"stopped; {run} contains epoch ")
     assert (run / "checkpoint.pt").exists() and not list(run.glob("*.part"))
     assert call("--resume", run, "--epochs", log.count("\nepoch ") + 2) is None
 

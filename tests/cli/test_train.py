@@ -289,7 +289,7 @@ def test_diverging_run_keeps_its_last_good_epoch(dataset, tmp_path, monkeypatch)
 
     monkeypatch.setattr(Trace_ELBO, "differentiable_loss", breaks_in_the_third_epoch)
     error = train(dataset, tmp_path / "a")
-    assert "the loss is not finite (nan), in step 1 of epoch 3" in error and "keeps epoch 2" in error
+    assert "the loss is not finite (nan), in step 1 of epoch 3" in error and "contains epoch 2" in error
     assert torch.load(tmp_path / "a" / "checkpoint.pt")["epoch"] == 2
 
 
@@ -406,7 +406,7 @@ def test_a_scoring_that_is_stopped_has_a_shells_exit_status(dataset, tmp_path, m
     for number, expected in [(signal.SIGTERM, 143), (signal.SIGINT, 130)]:
         monkeypatch.setattr("vampyro.reports.measure.rescore", lambda *_, **__: signal.raise_signal(number))
         assert call("score", tmp_path / "a") == expected
-        assert "the same command goes on" in capsys.readouterr().err
+        assert "run the same command again" in capsys.readouterr().err
 
 
 def test_cuda_where_there_is_none(dataset, tmp_path):
@@ -465,7 +465,9 @@ def test_resume_of_a_checkpoint_that_is_none(dataset, tmp_path, content):
 def test_epoch_whose_last_step_breaks_the_weights_is_not_kept(dataset, tmp_path):
     """Its training loss is finite: only the validation after it shows."""
     status = train(dataset, tmp_path / "a", "--epochs", 1, "--batch-size", 100, "--lr", 1e38)
-    assert "of epoch 1" in status and "no whole epoch yet" in status and not (tmp_path / "a" / "checkpoint.pt").exists()
+    assert (
+        "of epoch 1" in status and "no complete epoch yet" in status and not (tmp_path / "a" / "checkpoint.pt").exists()
+    )
 
 
 def test_a_process_ends_without_traceback(tmp_path):

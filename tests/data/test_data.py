@@ -195,7 +195,7 @@ def test_a_set_that_cannot_be_learned_from_says_why(change, message):
 
 
 def test_bad_requests_of_a_set_are_errors():
-    with pytest.raises(DataError, match="size must be 1 or more"):
+    with pytest.raises(DataError, match="the batch size is 0, expected 1 or more"):
         next(ramp().batches(0))
     with pytest.raises(DataError, match="the split is 'tset', expected one of train, valid, test"):
         ramp().images("tset")

@@ -199,7 +199,7 @@ def test_a_rise_of_nothing_is_not_called_a_loss():
     rising = Score(values, values, values + 20, values + 0.9, -curve, values, 1024)
     for result in (falling, rising):
         assert not result.suffices and "too low" not in result.verdict.replace("0.00 nats too low (90 %", "")
-    assert rising.missing.high == math.inf and "rose by 0.00 nats" in rising.verdict
+    assert rising.missing.high == math.inf and "increased by 0.00 nats" in rising.verdict
 
 
 def test_an_open_interval_does_not_say_that_the_rise_goes_on():

@@ -232,7 +232,7 @@ def test_bidirectional_bounds_with_images_at_dim_minus_two():
     covariance = torch.eye(3) + 2 * torch.ones(3, 3)
     exact = dist.MultivariateNormal(torch.zeros(3), covariance).log_prob(bounds.images).double()
     assert (bounds.lower - exact).abs().max() < 0.3 and (bounds.upper - exact).abs().max() < 0.3
-    with pytest.raises(TypeError, match=r"model\(batch=3\) failed .* bdmc needs a model that draws images"):
+    with pytest.raises(TypeError, match=r"model\(batch=3\) failed .* bdmc needs a model that samples"):
         bdmc(pyro_programs.vae().model, images=3)
 
 

@@ -268,7 +268,7 @@ def test_disk_full_at_every_write_of_a_measure(dataset, tmp_path, monkeypatch):
         if status is None:
             break
         assert status.startswith("error: ") and "No space left on device" in status and "\n" not in status
-        assert "what was measured is kept, and the same command goes on" in status
+        assert "finished measures are kept; run the same command again to continue" in status
         assert (
             not list(folder.rglob("*.part"))
             and json.loads((folder / "results.json").read_text()).items() >= before.items()
@@ -326,7 +326,7 @@ def test_a_scheduler_may_repeat_itself_and_the_last_whole_epoch_is_named(dataset
     status, words = child.ended()
     epoch = load_checkpoint(folder / "checkpoint.pt")["epoch"]
     assert status == 143
-    assert any(f"{folder} keeps epoch {n}; go on with: python run.py --resume" in words for n in (epoch, epoch - 1))
+    assert any(f"{folder} contains epoch {n}; resume with: python run.py --resume" in words for n in (epoch, epoch - 1))
     assert_clean(folder)
 
 

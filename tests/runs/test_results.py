@@ -37,7 +37,7 @@ def test_a_run_in_training_has_epochs_and_no_test_results(run):
     (run / "results.json").unlink()
     results = Results.read(run)
     assert not results.finished and len(results.epochs) == 2 and results.measures() == {} and results.remarks == []
-    with pytest.raises(FolderError, match=f"is not finished: go on with --resume {run}"):
+    with pytest.raises(FolderError, match=f"is not finished: resume it with --resume {run}"):
         results.test
 
 

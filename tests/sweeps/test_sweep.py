@@ -186,7 +186,7 @@ def test_the_table_has_the_figures_of_the_runs(dataset, tmp_path, here, capsys):
 
 
 def test_a_sweep_in_which_nothing_varies_is_refused(dataset, tmp_path):
-    assert "nothing varies: give --vary" in sweep(dataset, tmp_path / "out")
+    assert "nothing varies: use --vary" in sweep(dataset, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -271,7 +271,7 @@ def test_results_from_before_a_run_was_changed_are_not_its_results(longer, datas
 
 
 def test_ctrl_c_ends_the_processes_and_keeps_what_they_had(dataset, tmp_path):
-    """Two processes at once, told through the sweep alone; then the same command goes on."""
+    """Two processes at once, told through the sweep alone; then the same command resumes it."""
     words = ["--dataset", str(dataset), *SMALL, "--out", str(tmp_path / "out"), "--vary", "latent=2,3", "--jobs", "2"]
     command = [sys.executable, str(ROOT / "run.py"), "sweep", *words]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
@@ -286,9 +286,9 @@ def test_ctrl_c_ends_the_processes_and_keeps_what_they_had(dataset, tmp_path):
         time.sleep(0.1)
     stopped.send_signal(signal.SIGINT)
     _, error = stopped.communicate(timeout=60)
-    assert stopped.returncode == 130 and "the same command goes on" in error and "Traceback" not in error
+    assert stopped.returncode == 130 and "run the same command again" in error and "Traceback" not in error
     for folder in folders:
-        assert "go on with" in (folder / "log.txt").read_text()
+        assert "resume with" in (folder / "log.txt").read_text()
         before = len((folder / "metrics.jsonl").read_text().splitlines())
         time.sleep(0.3)
         assert len((folder / "metrics.jsonl").read_text().splitlines()) == before > 0  # nobody is at work there

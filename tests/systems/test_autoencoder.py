@@ -221,7 +221,7 @@ def test_points_of_a_bounded_latent_are_refused():
         with pyro.plate("images", len(x)):
             pyro.sample("z", dist.Delta(x + 1.0))
 
-    with pytest.raises(ValueError, match="latents on ℝⁿ, and the model's 'z'"):
+    with pytest.raises(ValueError, match="latents on ℝⁿ, and the support of 'z'"):
         scoring_guide(model, guide, torch.ones(5))
 
 

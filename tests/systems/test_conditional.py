@@ -281,7 +281,7 @@ def test_the_job_sample(run, tmp_path, capsys):
     assert call(*command, "--label", "2,0", "--draws", "--seed", 9) in (None, 0)
     assert (np.load(tmp_path / "a.npz")["images"] != first).any()
     assert call(*command) in (None, 0) and np.load(tmp_path / "a.npz")["labels"].tolist() == 4 * [0, 1, 2]
-    assert "knows the labels 0 to 2" in call(*command, "--label", "3")
+    assert "expected a label from 0 to 2" in call(*command, "--label", "3")
 
 
 def test_a_run_without_labels_draws_too_but_no_class(dataset, tmp_path):

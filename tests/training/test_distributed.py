@@ -140,7 +140,7 @@ def test_a_lost_process_ends_the_run_and_its_checkpoint_goes_on(dataset, tmp_pat
     )
     done = torchrun(2, script, *flags(dataset, tmp_path / "run"))
     assert done.returncode != 0
-    assert f"go on with: torchrun --nproc-per-node 2 run.py --resume {tmp_path / 'run'}" in done.stderr
+    assert f"resume with: torchrun --nproc-per-node 2 run.py --resume {tmp_path / 'run'}" in done.stderr
     assert not (tmp_path / "run" / "results.json").exists()
     epochs = len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines())
     assert epochs in (1, 2)
@@ -194,7 +194,7 @@ def test_what_goes_on_is_the_command_with_as_many_processes(size, local, command
     run = SimpleNamespace(processes=Processes(0, size), epoch=3, folder=SimpleNamespace(path=folder))
     assert kept(run) == f"{folder} was removed or moved while this run wrote to it: put it back, or train a new run"
     folder.mkdir(), (folder / "config.json").touch()
-    assert kept(run) == f"{folder} keeps epoch 3; go on with: {command} --resume '{folder}'"
+    assert kept(run) == f"{folder} contains epoch 3; resume with: {command} --resume '{folder}'"
 
 
 def test_alone_nothing_is_shared_or_gathered():

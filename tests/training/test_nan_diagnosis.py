@@ -35,7 +35,7 @@ def test_nan_is_traced_to_the_site_where_it_began(engine, dataset, tmp_path, mon
     status = call(*begun(dataset, folder, 4), "--engine", engine)
     assert status.startswith("error: the value of the guide's site 'z' is not finite (") and "\n" not in status
     assert " in step 2 of epoch 3; " in status
-    assert f"{folder} keeps epoch 2" in status and "lower --lr" in status
+    assert f"{folder} contains epoch 2" in status and "lower --lr" in status
     assert "epoch 3 failed: repeating it" in capfd.readouterr().err
     assert_clean(folder)
     assert json.loads((folder / "config.json").read_text())["engine"] == engine
@@ -167,7 +167,7 @@ def test_what_only_one_engine_meets_is_said_and_another_error_is_no_nan(dataset,
     monkeypatch.setattr(begin, "diagnose", lambda **_: None)
     status = call(*begun(dataset, folder, 4))
     assert "is nan in epoch 3, but repeated eagerly it is finite" in status
-    assert status.endswith(f"go on with: python run.py --resume {folder} --engine eager")
+    assert status.endswith(f"resume with: python run.py --resume {folder} --engine eager")
 
     def mistaken(*_):
         raise ValueError("a program's own")

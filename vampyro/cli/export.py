@@ -1,4 +1,4 @@
-"""The job `export`: posterior draws of a finished run, as ArviZ reads them."""
+"""The command `export`: save posterior samples of a finished run for ArviZ."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,15 +13,24 @@ from vampyro.runs.config import check_data
 def parser() -> Parser:
     p = Parser(
         prog="run.py export",
-        description="Draw z ~ p(z | x) of a run's best epoch, by importance resampling from its guide, and write them "
-        "for arviz.from_netcdf (pip install -r requirements-extras.txt).",
+        description="Sample z ~ p(z | x) for the best epoch of a run, by importance resampling from its guide, and "
+        "write a file for arviz.from_netcdf (needs requirements-extras.txt).",
     )
     p.add_run()
-    p.add_argument("--images", help="N, drawn at random (default: 10)", dest="count", **COUNT, default=10)
-    p.add_argument("--samples", help="S draws for each (default: 1000)", **COUNT, default=1000)
-    p.add_argument("--proposals", help="of the guide, to choose them from (default: 10 S)", **COUNT, default=None)
-    p.add_argument("--split", help="which images (default: test)", choices=["train", "valid", "test"], default="test")
-    p.add_argument("--out", help="FILE.nc (default: posterior.nc in the run's folder)", **file(".nc"), default=None)
+    p.add_argument(
+        "--images", help="number of images, chosen at random (default: 10)", dest="count", **COUNT, default=10
+    )
+    p.add_argument("--samples", help="posterior samples per image (default: 1000)", **COUNT, default=1000)
+    p.add_argument(
+        "--proposals",
+        help="samples of the guide per image, from which these are chosen (default: 10 S)",
+        **COUNT,
+        default=None,
+    )
+    p.add_argument("--split", help="images to use (default: test)", choices=["train", "valid", "test"], default="test")
+    p.add_argument(
+        "--out", help="FILE.nc (default: posterior.nc in the folder of the run)", **file(".nc"), default=None
+    )
     p.add_data_dir("folder of the data sets (default: the run's)")
     p.add_machine("draws")
     return p
@@ -48,7 +57,7 @@ def export(
     seed: int | None = None,
     data_dir: str | None = None,
 ) -> None:
-    """Write FILE.nc; print where it is, and for how many images the draws are not to be trusted."""
+    """Write FILE.nc; print its path, and for how many images the samples are unreliable."""
     from vampyro.likelihood import posterior_draws, scoring_guide
     from vampyro.likelihood.scores import MIN_SAMPLES
     from vampyro.memory import memory_for
@@ -79,15 +88,15 @@ def export(
     print(draws)
     if score.discrete:
         print(
-            f"the latents are discrete: the {score.samples} proposals of an image are {score.distinct.median():.0f} "
-            "different codes in the median, and codes that the guide does not propose cannot be drawn"
+            f"the latents are discrete: {score.samples} proposals of an image contain {score.distinct.median():.0f} "
+            "different codes in the median, and a code that the guide does not propose cannot be sampled"
         )
     elif not score.exact and score.samples < MIN_SAMPLES:
-        print(f"--proposals {score.samples}: too few to judge the draws; take at least {MIN_SAMPLES}")
+        print(f"--proposals {score.samples} are too few to judge the samples: use at least {MIN_SAMPLES}")
     elif score.heavy:
         print(
-            f"k̂ > {score.pareto_limit:.2f} for {score.heavy} of {len(x)} images: their draws are closer to the guide "
-            "than to the posterior"
+            f"k̂ > {score.pareto_limit:.2f} for {score.heavy} of {len(x)} images: their samples follow the "
+            "guide rather than the posterior"
         )
     print(out)
 

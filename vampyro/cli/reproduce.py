@@ -1,4 +1,4 @@
-"""The job `reproduce`: a published experiment again, ours beside theirs."""
+"""The command `reproduce`: repeat a published experiment and compare the results."""
 
 from pathlib import Path
 
@@ -12,17 +12,17 @@ from vampyro.sweeps.grid import SweepError, duration
 
 
 def parser() -> Parser:
-    """Return the parser of its flags."""
+    """Return the parser of this command."""
     p = sweep_parser(
-        "run.py reproduce", "Repeat a published experiment; training flags take the place of its own.", varied=False
+        "run.py reproduce", "Repeat a published experiment. Training flags override its settings.", varied=False
     )
     p.add_argument("recipe", help=f"one of {', '.join(recipes.names())}", nargs="?", metavar="NAME")
-    p.add_argument("--list", help="list the recipes, and about how long each takes", action="store_true")
+    p.add_argument("--list", help="list the recipes and their approximate times", action="store_true")
     p.add_argument(
-        "--only", help="cells with this text in their names; may be given again", action="append", metavar="TEXT"
+        "--only", help="only cells with this text in their names; can be repeated", action="append", metavar="TEXT"
     )
-    p.add_argument("--page", help="the page to write (default: NAME.md in --out)", **file(".md"))
-    p.add_argument("--picture", help="its picture (default: NAME.png in --out)", **file(".png"))
+    p.add_argument("--page", help="page with the results (default: NAME.md in --out)", **file(".md"))
+    p.add_argument("--picture", help="plot of the results (default: NAME.png in --out)", **file(".png"))
     return p
 
 
@@ -37,7 +37,7 @@ def main(argv: list[str]) -> str | None:
     page, picture = given.pop("page", None), given.pop("picture", None)
     own, shared = split(given)
     if not name:
-        raise SweepError(f"which recipe? There are {', '.join(recipes.names())}; --list says more")
+        raise SweepError(f"expected the name of a recipe: {', '.join(recipes.names())}; --list describes them")
     recipe = recipes.read(name)
     seeds = seeds_of(own, recipe.seeds)
     made = recipe.cells(shared, only, len(seeds))
@@ -62,6 +62,6 @@ def main(argv: list[str]) -> str | None:
 
 
 def describe_recipe(recipe: recipes.Recipe) -> tuple[str, str, str]:
-    """Return the title, the source, and the number of runs with about how long they take, as the recipe states it."""
+    """Return the title, the source, and the number of runs with their approximate time."""
     count, time = recipe.seeds * len(recipe.cells()), duration(3600 * recipe.hours)
     return recipe.title, recipe.source, f"the recipe: {count} runs, {time} on one CPU core"

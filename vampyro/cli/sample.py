@@ -1,4 +1,4 @@
-"""The job `sample`: images drawn from a finished run, as a picture and as numbers."""
+"""The command `sample`: sample images from a finished run, as a picture and as arrays."""
 
 import math
 from collections.abc import Sequence
@@ -25,22 +25,22 @@ def labels(text: str) -> list[int]:
 def parser() -> Parser:
     p = Parser(
         prog="run.py sample",
-        description="Draw images from a run's best epoch: z ~ p(z), and the means of p(x | z).",
+        description="Sample images from the best epoch of a run: z ~ p(z), and the means of p(x | z).",
     )
     p.add_run()
     p.add_argument(
         "--label",
-        help="of a conditional run: the class to draw, or several in turn, 3,8 (default: all)",
+        help="for a conditional run: one class, or several in turn, for example 3,8 (default: all)",
         type=labels,
         metavar="Y",
         default=None,
     )
     p.add_prior()
-    p.add_argument("--count", help="how many images (default: 64)", **COUNT, default=64)
-    p.add_argument("--draws", help="draw every pixel from p(x | z) too", action="store_true", default=False)
-    p.add_argument("--out", help="FILE.png (default: drawn.png in the run's folder)", **file(".png"), default=None)
-    p.add_argument("--npz", help="write arrays `images` and, of a conditional run, `labels` too", **file(".npz"))
-    p.add_data_dir("of another --prior: folder of the data sets (default: the run's)")
+    p.add_argument("--count", help="number of images (default: 64)", **COUNT, default=64)
+    p.add_argument("--draws", help="also sample the pixels from p(x | z)", action="store_true", default=False)
+    p.add_argument("--out", help="FILE.png (default: drawn.png in the folder of the run)", **file(".png"), default=None)
+    p.add_argument("--npz", help="also write the array `images` and, for a conditional run, `labels`", **file(".npz"))
+    p.add_data_dir("folder of the data sets, for another --prior (default: the run's)")
     p.add_machine("draws")
     return p
 
@@ -66,7 +66,7 @@ def sample(
     seed: int | None = None,
     data_dir: str | None = None,
 ) -> None:
-    """Write the picture, and FILE.npz where one is asked for, and print where they are."""
+    """Write the picture and optionally FILE.npz, and print their paths."""
     import torch
 
     from vampyro import plots
@@ -83,16 +83,18 @@ def sample(
     check_fits(f"--count {count}", BYTES_PER_PIXEL * count * math.prod(config.shape), "choose a smaller number")
     y = parse_labels(run, config.classes, label, count)
     place = find_device(device)
-    programs = load(run) if prior == "own" else load_trained(run, prior, data_dir)[-2:]  # its own needs no images
+    programs = (
+        load(run) if prior == "own" else load_trained(run, prior, data_dir)[-2:]
+    )  # the trained prior needs no images
     model, _ = (program.to(place) for program in programs)  # the guide too, where a prior borrows it
     seed = config.seed if seed is None else seed
-    with memory_for(f"drawing {count} images", "--count"), torch.no_grad(), seeded(seed, device=place):
+    with memory_for(f"sampling {count} images", "--count"), torch.no_grad(), seeded(seed, device=place):
         p = generate(model, count, y)
         images = (p.sample() if draws else p.mean).cpu()
     out, columns = out or Path(run) / "drawn.png", None
     if config.classes is not None and label is None and config.classes <= min(count, 20):
         columns = config.classes  # a column for each
-    title = f"{'draws from' if draws else 'means of'} p(x | z{'' if y is None else ', y'}), z ~ p(z)"
+    title = f"{'samples of' if draws else 'means of'} p(x | z{'' if y is None else ', y'}), z ~ p(z)"
     title += "" if count <= MAX_SHOWN else f", the first {MAX_SHOWN} of {count}"
     title += "" if prior == "own" else f" = {prior}"
     title += "" if label is None else f", y = {', '.join(map(str, label))}"
@@ -109,7 +111,7 @@ def sample(
 
 
 def parse_labels(run: str, classes: int | None, label: list[int] | None, count: int) -> "Tensor | None":
-    """Return the labels of `count` images, (count,), or None of a run that is given none."""
+    """Return the labels of `count` images, (count,), or None for a run without labels."""
     import torch
 
     if classes is None:
@@ -117,6 +119,6 @@ def parse_labels(run: str, classes: int | None, label: list[int] | None, count: 
             raise SpecError(f"--label {label[0]}: {run} was not trained with labels; train one with --condition label")
         return None
     if label is not None and max(label) >= classes:
-        raise SpecError(f"--label {max(label)}: {run} knows the labels 0 to {classes - 1}")
+        raise SpecError(f"--label {max(label)}: expected a label from 0 to {classes - 1} for {run}")
     choice = torch.arange(classes) if label is None else torch.tensor(label)
     return choice[torch.arange(count) % len(choice)]

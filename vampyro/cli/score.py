@@ -1,4 +1,4 @@
-"""The job `score`: a finished run measured, with more samples, under another prior, on other images."""
+"""The command `score`: measure a finished run, also with more samples, another prior or other images."""
 
 import argparse
 import shlex
@@ -23,24 +23,32 @@ def measures(text: str) -> list[str]:
 def parser() -> Parser:
     p = Parser(
         prog="run.py score",
-        description="Measure a run's best epoch; figures go to results.json, everything to a report.html.",
+        description="Measure the best epoch of a run: metrics go to results.json, all results to report.html.",
         epilog="measures: " + "; ".join(f"{name}: {section.help}" for name, section in SECTIONS.items()),
     )
     p.add_run()
     p.add_argument(
         "--measures",
-        help="names with commas between, or all (default: likelihood)",
+        help="comma-separated names, or all (default: likelihood)",
         type=measures,
         default=["likelihood"],
         metavar="NAMES",
     )
     p.add_prior()
     p.add_argument("--samples", help="importance samples per image (default: the run's)", **COUNT)
-    p.add_argument("--split", help="which images (default: test)", choices=["train", "valid", "test"], default="test")
-    p.add_argument("--images", help="N of them, drawn at random (default: as the run)", dest="count", **COUNT)
-    p.add_argument("--draw-seed", help="of the images (default: 0)", **SEED, default=0)
-    p.add_argument("--temperatures", help="of ais (default: 300)", type=number(int, 2, 10**6), metavar="N")
-    p.add_argument("--other", help="another data set of the same shape, for outliers", type=path, metavar="NAME")
+    p.add_argument(
+        "--split", help="images to measure (default: test)", choices=["train", "valid", "test"], default="test"
+    )
+    p.add_argument(
+        "--images", help="number of images, chosen at random (default: as in the run)", dest="count", **COUNT
+    )
+    p.add_argument("--draw-seed", help="seed of this choice (default: 0)", **SEED, default=0)
+    p.add_argument(
+        "--temperatures", help="number of temperatures for ais (default: 300)", type=number(int, 2, 10**6), metavar="N"
+    )
+    p.add_argument(
+        "--other", help="another data set with the same image shape, for outliers", type=path, metavar="NAME"
+    )
     p.add_data_dir("folder of the data sets (default: the run's)")
     p.add_machine("samples")
     return p
@@ -53,12 +61,12 @@ def main(argv: Sequence[str]) -> str | None:
         readers = [measure for measure, section in SECTIONS.items() if name in section.settings]
         if not set(readers) & set(given["measures"]):
             measure = " or ".join(readers)
-            p.error(f"--{name} is for the measure {measure}: name it among --measures, or leave --{name} out")
+            p.error(f"--{name} is only for the measure {measure}: add it to --measures, or leave --{name} out")
     check_data(given, "other")
-    from vampyro.reports import measure as rescore  # torch comes with it: not before the flags are read
+    from vampyro.reports import measure as rescore  # imports torch, so only after the flags are checked
     from vampyro.runs.scoring import products_of
 
-    with keeping("what was measured is kept, and the same command goes on"), products_of(given["run"]):
+    with keeping("finished measures are kept; run the same command again to continue"), products_of(given["run"]):
         command = as_started(shlex.join(["python", "run.py", "score", *argv]))
         failed = rescore.rescore(command=command, **{"temperatures": 300, "other": None} | given)
     return f"not measured: {', '.join(failed)}" if failed else None

@@ -1,4 +1,4 @@
-"""What commands share around their work: standard streams, the environment, and what is kept after an early end."""
+"""Set up standard streams and the environment of a command, and report what is kept after an early end."""
 
 import os
 import sys
@@ -32,19 +32,19 @@ def open_closed_streams() -> None:
 
 
 def check_environment(job: str) -> None:
-    """Reject an environment in which torch cannot be imported, or that starts several processes of a job for one."""
+    """Raise a SpecError if torch cannot be imported, or if torchrun starts a command for one process."""
     if folder := os.environ.get(CACHE):
         try:
             os.makedirs(folder, exist_ok=True)
             tempfile.TemporaryFile(dir=folder).close()
         except OSError as error:
-            raise SpecError(f"{CACHE}={folder}: {error.strerror}; unset it, or name another folder") from None
+            raise SpecError(f"{CACHE}={folder}: {error.strerror}; unset it, or use another folder") from None
     if job not in SHARED and "RANK" in os.environ and (size := os.environ.get("WORLD_SIZE", "1")) != "1":
-        raise SpecError(f"{job}: expected one process, got {size}: start it with python, not torchrun")
+        raise SpecError(f"{job} runs in one process, and torchrun starts {size}: use python instead")
 
 
 def print_by_line() -> None:
-    """Show each line when it is printed, in a file too."""
+    """Write each line when it is printed, also to a file."""
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)
 

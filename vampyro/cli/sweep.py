@@ -1,4 +1,4 @@
-"""The job `sweep`: a run for every value of what varies, one table and one picture of all."""
+"""The command `sweep`: train a run for each combination of settings, and compare them in a table."""
 
 import os
 from pathlib import Path
@@ -14,34 +14,36 @@ if TYPE_CHECKING:
     from vampyro.sweeps.sweep import Campaign
 
 EPILOG = (
-    "--vary NAME=V,V,… takes any training flag; several make the product. Where values hold commas they stand between "
-    "slashes: --vary hidden=300,300/500,500. The same command again goes on where it stopped."
+    "--vary NAME=V,V,… works for every training flag. Several --vary give all combinations. If values contain commas, "
+    "separate them by slashes: --vary hidden=300,300/500,500. Run the same command again to resume a sweep."
 )
-JOBS_PER_CORE = 8  # more processes at a time would only wait for each other, and fill the memory
-KEPT = "finished runs and epochs are kept, and the same command goes on"
+JOBS_PER_CORE = 8  # more processes would only wait for each other and use memory
+KEPT = "finished runs and epochs are kept; run the same command again to continue"
 OWN = ("vary", "seeds", "jobs", "threads", "measures", "dask", "dry_run", "out", "seed")
 
 
 def parser(prog: str, description: str, varied: bool = True) -> Parser:
-    """Return a parser of the training flags, and those of many runs."""
+    """Return a parser with the training flags and the flags of a sweep."""
     p = flags.parser(prog, description, many=True)
     p.epilog = EPILOG if varied else None
     g = p.add_argument_group("sweep")
     if varied:
-        g.add_argument("--vary", help="what varies, and its values", action="append", metavar="NAME=V,V")
-    g.add_argument("--seeds", help="runs of each cell, with --seed and those after it (default: 1)", **flags.COUNT)
-    g.add_argument("--jobs", help="runs at a time (default: 1)", **flags.COUNT)
-    g.add_argument("--threads", help="of each run (default: its share of the cores)", **THREADS)
-    g.add_argument("--measures", help="of each finished run, as `run.py score` takes them", type=measures)
-    g.add_argument("--dask", help="run on the workers of this Dask scheduler, tcp://HOST:8786 say", metavar="ADDRESS")
-    g.add_argument("--dry-run", help="list the runs that are to be done, and stop", action="store_true")
+        g.add_argument("--vary", help="a setting and its values", action="append", metavar="NAME=V,V")
+    g.add_argument("--seeds", help="runs of each cell, with successive seeds from --seed (default: 1)", **flags.COUNT)
+    g.add_argument("--jobs", help="runs at the same time (default: 1)", **flags.COUNT)
+    g.add_argument("--threads", help="threads of each run (default: an equal share of the cores)", **THREADS)
+    g.add_argument("--measures", help="measures of each finished run, as in `run.py score`", type=measures)
+    g.add_argument(
+        "--dask", help="run on the workers of this Dask scheduler, for example tcp://HOST:8786", metavar="ADDRESS"
+    )
+    g.add_argument("--dry-run", help="list the remaining runs, and stop", action="store_true")
     return p
 
 
 def split(given: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return (what the sweep itself is told, the training flags that all its runs share)."""
+    """Return (settings of the sweep, training settings that all runs share)."""
     if "resume" in given:
-        raise SweepError("--resume is for a single run: a sweep goes on when the same command is given again")
+        raise SweepError("--resume is for a single run; run the same command again to resume a sweep")
     most = JOBS_PER_CORE * (os.cpu_count() or 1)
     if given.get("jobs", 1) > most and "dask" not in given:
         raise SweepError(f"--jobs {given['jobs']}: expected at most {most}, {JOBS_PER_CORE} for each core")
@@ -49,7 +51,7 @@ def split(given: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def seeds_of(own: dict, count: int = 1) -> range:
-    """Return the seeds of each cell's runs; `count` of them unless --seeds says how many."""
+    """Return the seeds of the runs of each cell; `count` is the default of --seeds."""
     first, count = own.get("seed", 0), own.get("seeds", count)
     if first + count - 1 > MAX_SEED:
         raise SweepError(f"--seed {first} and {count} --seeds: expected the last seed to be at most {MAX_SEED}")
@@ -57,7 +59,7 @@ def seeds_of(own: dict, count: int = 1) -> range:
 
 
 def carry_out(work: "Campaign", own: dict[str, Any], spare: bool = False) -> str | None:
-    """Do the runs that are still to be done, without cells that cannot be run where `spare`; return what failed."""
+    """Train and measure the remaining runs; with `spare`, skip cells that cannot be run. Return what failed."""
     from vampyro.sweeps import sweep as campaign
 
     todo, left_out = campaign.ready(work, spare)
@@ -67,18 +69,21 @@ def carry_out(work: "Campaign", own: dict[str, Any], spare: bool = False) -> str
 
 def main(argv: list[str]) -> str | None:
     """Run the command."""
-    p = parser("run.py sweep", "Train a run for every value of what varies; one table and one picture of all.")
+    p = parser(
+        "run.py sweep",
+        "Train a run for each combination of the varied settings, and compare them in a table and a plot.",
+    )
     own, shared = split(p.named_settings(argv))
     axes = [vary(text) for text in own.get("vary", ())]
     if not axes and own.get("seeds", 1) == 1:
-        raise SweepError("nothing varies: give --vary NAME=V,V, prior=standard,vamp say, or --seeds N")
+        raise SweepError("nothing varies: use --vary NAME=V,V, for example --vary prior=standard,vamp, or --seeds N")
     seeds = seeds_of(own)
     made = cells(axes, shared, seeds=len(seeds))
     for cell in made:
         flags.check_data(cell.config)
     name = "_".join(["sweep", made[0].config["dataset"], *(axis.name for axis in axes)])
     out = Path(own.get("out") or Path("runs") / clean(name))
-    from vampyro.sweeps import sweep as campaign  # torch comes with it: not before the flags are read
+    from vampyro.sweeps import sweep as campaign  # imports torch, so only after the flags are checked
 
     print_by_line()
     work = campaign.Campaign(made, seeds, out, tuple(own.get("measures", ())))

@@ -1,4 +1,4 @@
-"""The main job: assemble → fit → score → report."""
+"""The main command: assemble → fit → score → report."""
 
 import shlex
 import sys
@@ -43,7 +43,7 @@ def main(argv: Sequence[str]) -> None:
 
 
 def train_and_report(run: "Run") -> None:
-    """Train and score; say of a number that is not finite where it came from."""
+    """Train and score. If a number is not finite, report where it came from."""
     from vampyro.runs.training_run import diagnosis
 
     try:
@@ -51,12 +51,12 @@ def train_and_report(run: "Run") -> None:
     except (FloatingPointError, ValueError) as error:  # the second is how stock SVI meets a NaN
         if isinstance(error, UserError):
             raise
-        print(f"epoch {run.epoch + 1} failed: repeating it step by step to find where", file=sys.stderr)
+        print(f"epoch {run.epoch + 1} failed: repeating it step by step to find the cause", file=sys.stderr)
         if (found := diagnosis(run)) is not None:
-            again = "A new run with a lower --lr or a longer --warmup may not meet it; --resume would"
+            again = "Train a new run with a lower --lr or a longer --warmup; --resume would fail again"
             raise UserError(f"{found}; {kept(run).partition(';')[0]}. {again}") from None
         if isinstance(error, FloatingPointError):
-            raise UserError(f"{error}, but repeated eagerly it is finite; {kept(run)} --engine eager") from None
+            raise UserError(f"{error}, but not with --engine eager; {kept(run)} --engine eager") from None
         raise
     try:
         run.report()
@@ -65,7 +65,7 @@ def train_and_report(run: "Run") -> None:
 
 
 def kept(run: "Run") -> str:
-    """Return what is not lost, and how to go on."""
+    """Return which epochs are kept, and the command that resumes the run."""
     if not (run.folder.path / "config.json").exists():
         return f"{run.folder.path} was removed or moved while this run wrote to it: put it back, or train a new run"
     command = as_started("python run.py")
@@ -74,5 +74,5 @@ def kept(run: "Run") -> str:
         several = f"--nnodes {nodes} " if nodes > 1 else ""
         script = "run.py" if command == "python run.py" else "-m vampyro"
         command = f"torchrun {several}--nproc-per-node {run.processes.per_node} {script}"
-    epochs = f"keeps epoch {run.epoch}" if run.epoch else "has no whole epoch yet"
-    return f"{run.folder.path} {epochs}; go on with: {command} --resume {shlex.quote(str(run.folder.path))}"
+    epochs = f"contains epoch {run.epoch}" if run.epoch else "contains no complete epoch yet"
+    return f"{run.folder.path} {epochs}; resume with: {command} --resume {shlex.quote(str(run.folder.path))}"

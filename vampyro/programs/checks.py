@@ -61,6 +61,7 @@ def check_images(images: Any, *programs: Callable) -> None:
         TypeError: for a value that is not a tensor of floats with the precision of the programs' parameters.
         ValueError: for an empty batch, numbers that are not finite, or another device than the parameters'.
 
+    >>> import torch
     >>> check_images(torch.zeros(5, 1, 4, 4, dtype=torch.uint8))
     Traceback (most recent call last):
     TypeError: images are torch.uint8, expected torch.float32: images.float() / 255 for bytes, or data.images('test')

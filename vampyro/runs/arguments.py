@@ -19,15 +19,15 @@ MAX_SEED = 2**63 - 1  # that torch takes
 LARGEST = 1e38  # that a float32 holds, about
 DEVICES = ["auto", "cpu", "cuda"]
 PRIORS = {
-    "own": "the one that was trained",
-    "aggregate": "1/N Σ q(z | x_n) over all N training images, the best there is for this guide and decoder",
-    "gmm[:K]": "a mixture of K Gaussians (10 unless given), fitted to the codes of all training images",
+    "own": "the trained prior",
+    "aggregate": "1/N Σ q(z | x_n) over all N training images, the optimal prior for this guide and decoder",
+    "gmm[:K]": "a mixture of K Gaussians (default 10), fitted to the latents of all training images",
 }
 Number = TypeVar("Number", int, float)
 
 
 def as_started(command: str) -> str:
-    """Return a command `python run.py …` as this program was started: as `vampyro …` where the package is installed."""
+    """Return a command `python run.py …`, or `vampyro …` if this program was started like that."""
     own = Path(sys.argv[0])
     module = own.name == "__main__.py" and own.parent.name == "vampyro"
     name = "vampyro" if own.stem == "vampyro" else "python -m vampyro" if module else None
@@ -35,7 +35,7 @@ def as_started(command: str) -> str:
 
 
 def spec(family: str) -> Callable[[str], str]:
-    """Return an argparse type: a spec of that family, in full."""
+    """Return an argparse type for a spec of that family."""
 
     def read(text: str) -> str:
         try:
@@ -47,7 +47,7 @@ def spec(family: str) -> Callable[[str], str]:
 
 
 def specs_of(family: str) -> Callable[[str], str]:
-    """Return an argparse type: one spec of that family, or several with commas between."""
+    """Return an argparse type for one spec of that family, or several separated by commas."""
     return lambda text: ",".join(map(spec(family), text.split(",")))
 
 
@@ -76,14 +76,14 @@ SEED: dict[str, Any] = {"type": number(int, 0, MAX_SEED), "metavar": "N"}
 
 
 def path(text: str) -> str:
-    """An argparse type: a path, which no command takes for a flag when it is repeated."""
+    """An argparse type: a path that cannot be mistaken for a flag."""
     if text.startswith("-"):
-        raise argparse.ArgumentTypeError(f"{quote(text)} starts with '-': write ./ in front of it")
+        raise argparse.ArgumentTypeError(f"{quote(text)} starts with '-': put ./ in front of it")
     return text
 
 
 def file(ending: str) -> dict[str, Any]:
-    """Return arguments of `add_argument`: a path with that ending, to which one can write."""
+    """Return arguments of `add_argument` for a writable path with that ending."""
 
     def read(text: str) -> Path:
         target = Path(path(text))
@@ -110,13 +110,13 @@ def widths(text: str) -> list[int]:
 
 
 def latents(text: str) -> int | list[int]:
-    """An argparse type: `40` → 40, and `40,20` → [40, 20], for a model of two levels."""
+    """An argparse type: `40` → 40, and `40,20` → [40, 20] for a model with two levels."""
     sizes = widths(text)
     return sizes[0] if len(sizes) == 1 else sizes
 
 
 def word_fault(text: str, is_value: bool = True) -> str | None:
-    """Describe why a word can be neither a flag nor a value; None where it can."""
+    """Return why a word can be neither a flag nor a value, or None if it can."""
     if len(text) > MAX_LENGTH:
         return f"expected at most {MAX_LENGTH} characters, got {quote(text)}"
     if any(ord(character) < 32 or ord(character) == 127 for character in text):
@@ -127,7 +127,7 @@ def word_fault(text: str, is_value: bool = True) -> str | None:
 
 
 def value_of(argv: Sequence[str], flag: str) -> str | None:
-    """The last value of a flag, before the command line is parsed.
+    """Return the last value of a flag, before the command line is parsed.
 
     >>> value_of(["--parts", "a.py", "--parts=b.py", "--prior", "mine"], "--parts")
     'b.py'
@@ -142,14 +142,14 @@ def value_of(argv: Sequence[str], flag: str) -> str | None:
 
 
 class Parser(argparse.ArgumentParser):
-    """Flags are spelt in full, those not given leave no trace but their own default, and an error is one line."""
+    """A parser whose flags cannot be abbreviated, whose errors are one line, and that omits flags without a value."""
 
     def __init__(self, prog: str = "run.py", **kwargs: Any) -> None:
         super().__init__(prog=as_started(prog), argument_default=argparse.SUPPRESS, allow_abbrev=False, **kwargs)
 
     def add_run(self) -> None:
-        self.add_argument("run", help="the run's folder", type=path, metavar="DIR")
-        self.add_argument("--parts", help="the file with parts of your own that the run is made of", metavar="FILE.py")
+        self.add_argument("run", help="folder of the run", type=path, metavar="DIR")
+        self.add_argument("--parts", help="the file with your own parts that the run uses", metavar="FILE.py")
 
     def add_data_dir(self, help: str) -> None:
         self.add_argument("--data-dir", help=help, type=path, metavar="DIR")
@@ -160,11 +160,13 @@ class Parser(argparse.ArgumentParser):
 
     def add_machine(self, noise: str) -> None:
         """Add --device, and --seed, the seed of `noise`."""
-        self.add_argument("--device", help="where to run (default: auto)", choices=DEVICES, default="auto")
-        self.add_argument("--seed", help=f"of the {noise} (default: the run's)", **SEED)
+        self.add_argument(
+            "--device", help="auto (the default): cuda if it is available", choices=DEVICES, default="auto"
+        )
+        self.add_argument("--seed", help=f"seed of the {noise} (default: the run's)", **SEED)
 
     def parse_known_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:  # type: ignore[override]
-        """Parse as argparse does, after a check of every word: argparse would take `--out=--` for an empty list."""
+        """Check every word, then parse as argparse does, which would read `--out=--` as an empty list."""
         before = ""  # the flag whose value comes next
         for word in sys.argv[1:] if args is None else args:
             is_value = word == "--" or not word.startswith("--")
@@ -175,13 +177,11 @@ class Parser(argparse.ArgumentParser):
         return super().parse_known_args(args, namespace)
 
     def named_settings(self, argv: Sequence[str]) -> dict[str, Any]:
-        """Return {setting: value} of what argv names; one line and the end where there is no such flag."""
+        """Return {setting: value} of the flags in argv; exit with an error for an unknown flag."""
         self.know_parts(value_of(argv, "--parts"))
         namespace, unknown = self.parse_known_args(argv)
         if unknown and not unknown[0].startswith("-"):
-            self.error(
-                f"unexpected {quote(unknown[0])}: what belongs together is one word, for example --hidden 300,300"
-            )
+            self.error(f"unexpected {quote(unknown[0])}: write lists without spaces, for example --hidden 300,300")
         if unknown:
             close = get_close_matches(unknown[0].split("=")[0], self._option_string_actions, n=1)
             hint = f"; did you mean {close[0]}?" if close else ""
@@ -189,7 +189,7 @@ class Parser(argparse.ArgumentParser):
         return {name: value for name, value in vars(namespace).items() if name != "parts"}
 
     def know_parts(self, file: str | None) -> None:
-        """Make a user's parts known, before specs that may name them are read."""
+        """Load the user's parts before specs that use them are read."""
         try:
             if file is not None:
                 if fault := word_fault(file):

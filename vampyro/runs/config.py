@@ -57,76 +57,82 @@ FRACTION: dict[str, Any] = {"type": number(float, 0, 1), "metavar": "F"}
 
 @dataclass(frozen=True)
 class Config(Mapping[str, Any]):
-    """Every setting of a training run: `config.prior`, and for a name in a variable `config[name]`.
+    """The settings of a training run, as attributes (`config.prior`) and as a mapping (`config["prior"]`).
 
-    A mapping too: `config | {"epochs": 3}` is a changed copy, `dict(config)` what config.json holds.
+    `config | {"epochs": 3}` is a copy with changes, and `dict(config)` is the content of config.json.
     """
 
     dataset: str = setting("mnist5k", f"{describe_names()}, or FILE.npz", type=path, metavar="NAME")
     data_dir: str | None = setting(None, "folder of the data sets (default: the user's cache folder)", **FOLDER)
     binarize: str | None = setting(
         None,
-        "of images with grey levels (default: dynamic for grey images with --likelihood bernoulli, else none)",
+        "how to binarise grey images (default: dynamic for --likelihood bernoulli, otherwise none)",
         choices=["dynamic", "threshold", "none"],
     )
     noise: float = setting(
-        0.0, "on training images: how many bits are flipped, or the deviation of what is added to grey", **FRACTION
+        0.0,
+        "noise on training images: probability of flipping a bit, or standard deviation for grey images",
+        **FRACTION,
     )
     model: str = part("vae")
     net: str = part("mlp")
     hidden: list[int] = setting([300, 300], "widths of the layers", type=widths, metavar="N,N")
-    activation: str = part("gated", "; A,B: B in the last layer of networks that read images", several=True)
+    activation: str = part("gated", "; A,B uses B in the last layer of networks with images as input", several=True)
     latent: int | list[int] = setting(
-        40, "dimension of z, or of z1,z2; with --posterior vq, 4 for each code", type=latents, metavar="D"
+        40, "dimension of z, or of z1,z2 for two-level; with --posterior vq, 4 per code", type=latents, metavar="D"
     )
     likelihood: str = part("bernoulli")
     prior: str = part("standard")
     posterior: str = part("normal")
-    flow: str = part("none", "; FLOW1,FLOW2 for z1,z2", several=True)
+    flow: str = part("none", "; FLOW1,FLOW2 for z1,z2 of two-level", several=True)
     parts: str | None = setting(
         None,
-        "Python file with parts of your own, whose names specs may use; it is executed",
+        "Python file with your own parts, which are then available by name; the file is executed",
         type=path,
         metavar="FILE.py",
     )
-    condition: str = part("none", ": what both networks are given beside x and z; label: q(z | x, y), p(x | z, y)")
+    condition: str = part("none", ": additional input of both networks; label: q(z | x, y), p(x | z, y)")
     objective: str = part("elbo")
     beta: float = setting(1.0, "weight of the KL term", type=number(float, 0, LARGEST), metavar="B")
     warmup: int = setting(
-        0, "epochs over which that weight grows from B/N to B", type=number(int, 0, MAX_COUNT), metavar="N"
+        0, "increase the weight of the KL term from B/N to B over N epochs", type=number(int, 0, MAX_COUNT), metavar="N"
     )
-    epochs: int = setting(100, "at most", **COUNT)
+    epochs: int = setting(100, "maximum number of epochs", **COUNT)
     batch_size: int = setting(100, "images per step", **COUNT)
     lr: float = setting(1e-3, "learning rate", type=number(float, 0, LARGEST, above=True), metavar="R")
-    cooldown: float = setting(0.3, "part of --epochs, the last, where it falls to 0", **FRACTION)
+    cooldown: float = setting(
+        0.3, "fraction of --epochs at the end in which the learning rate decreases to 0", **FRACTION
+    )
     optimizer: str = setting(
-        "adam", "adam-normgrad: gradients of unit length per tensor", choices=["adam", "adam-normgrad"]
+        "adam",
+        "adam, or adam-normgrad with the gradient of each tensor scaled to norm 1",
+        choices=["adam", "adam-normgrad"],
     )
     patience: int = setting(
         50,
-        "stop after N epochs, past the warm-up, without a better validation score (the ELBO, its KL times --beta)",
+        "stop after N epochs without a better validation ELBO (with the KL times --beta), counted after the warm-up",
         **COUNT,
     )
     engine: str = setting(
         "auto",
-        "svi: stock Pyro, the reference; eager: the same without its waits; compiled: as one compiled graph; "
-        "graph: on CUDA, recorded and replayed; auto: graph on CUDA, compiled where the run is long enough, else eager",
+        "svi: Pyro's SVI, as a reference; eager: the same steps without waiting for the device; compiled: compiled by "
+        "torch; graph: a CUDA graph; auto: graph on CUDA, otherwise compiled for long runs and eager for short ones",
         choices=["auto", "svi", "eager", "compiled", "graph"],
     )
     gemm: str = setting(
         "auto",
-        "library for a CPU's matrix products; auto: a fixed choice for this processor",
+        "library for matrix products on a CPU; auto: the faster one for this kind of processor",
         choices=["auto", "blas", "onednn"],
     )
     samples: int = setting(1000, "importance samples per test image", **COUNT | {"metavar": "S"})
     test_images: int | None = setting(
-        None, "score N test images, drawn at random, the same for every run (default: all)", **COUNT
+        None, "number of test images to score, a random choice that is the same for every run (default: all)", **COUNT
     )
-    device: str = setting("auto", "where to run; auto: cuda if there is one", choices=DEVICES)
-    seed: int = setting(0, "of everything random", **SEED)
-    out: str | None = setting(None, "the run's folder (default: below runs/, by its name)", **FOLDER)
+    device: str = setting("auto", "auto: cuda if it is available", choices=DEVICES)
+    seed: int = setting(0, "seed of all random numbers", **SEED)
+    out: str | None = setting(None, "folder of the run (default: runs/NAME, where NAME lists the settings)", **FOLDER)
     tensorboard: bool = setting(
-        False, "curves and figures for TensorBoard too (see requirements-extras.txt)", action="store_true"
+        False, "also write curves and figures for TensorBoard (needs requirements-extras.txt)", action="store_true"
     )
 
     def __getitem__(self, name: str) -> Any:
@@ -143,10 +149,10 @@ class Config(Mapping[str, Any]):
 
     @classmethod
     def from_dict(cls, content: object) -> Self:
-        """Check settings from a file, which anybody may have written; keys that name no setting are ignored.
+        """Check settings from a file; unknown keys are ignored.
 
         Raises:
-            SpecError: the content is not an object, lacks a setting, or a value is not one that a flag could give.
+            SpecError: if the content is not an object, lacks a setting, or has a value that its flag would reject.
 
         >>> RunConfig.from_dict(dict(Config()))
         Traceback (most recent call last):
@@ -202,7 +208,7 @@ ADDED |= dict.fromkeys(("classes", "processes", "threads", "parts", "parts_sha25
 
 
 def check_value(setting: Field, value: Any) -> Any:
-    """Return a setting's value from a file, read as its flag reads it; a SpecError where the flag could not give it.
+    """Return the value of a setting from a file; raise a SpecError for a value that its flag would reject.
 
     >>> check_value(Config.__dataclass_fields__["epochs"], "3")
     Traceback (most recent call last):
@@ -227,14 +233,14 @@ def check_value(setting: Field, value: Any) -> Any:
 
 
 def argument_of(setting: Field) -> dict[str, Any]:
-    """Return what `add_argument` is given for a setting, but for its flag and its help."""
+    """Return the arguments of `add_argument` for a setting, without flag and help."""
     if read := setting.metadata.get("read"):
         return {"type": read(setting.name), "metavar": "SPEC"}
     return setting.metadata.get("argument", {})
 
 
 class RunParser(Parser):
-    """The flags of a run, which --config may give in a file."""
+    """The flags of a run, with --config."""
 
     def named_settings(self, argv: Sequence[str]) -> dict[str, Any]:
         file, content = value_of(argv, "--config"), {}
@@ -256,7 +262,7 @@ class RunParser(Parser):
 
 
 def read_settings(file: str, content: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings in a TOML file, whose keys are those of config.json; - and _ are the same there."""
+    """Return the settings in a TOML file; its keys are those of config.json, with - or _."""
     known, given = {setting.name: setting for setting in fields(Config)}, {}
     for key, value in content.items():
         name = key.replace("-", "_")
@@ -269,37 +275,36 @@ def read_settings(file: str, content: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def flags_of(names: Sequence[str]) -> str:
-    """Return settings as they are written on the command line."""
+    """Return the flags of settings."""
     return ", ".join("--" + name.replace("_", "-") for name in names)
 
 
 def parser(prog: str = "run.py", description: str = DESCRIPTION, many: bool = False) -> RunParser:
-    """Return the flags of a run, or of `many` runs, none of which is resumed by itself."""
+    """Return the parser for one run, or for `many` runs, without --resume."""
     p = RunParser(
         prog,
         description=description,
-        epilog="SPEC is NAME[:N][:OPTION…], for example vamp:500:from-data or planar:5:shared. What can be done with a "
-        "finished run, and with many: "
-        + as_started("run.py score, sample, export, sweep, reproduce, each with its --help."),
+        epilog="SPEC is NAME[:N][:OPTION…], for example vamp:500:from-data or planar:5:shared. Other commands: "
+        + as_started("run.py score, sample, export, sweep, reproduce; each has its own --help."),
     )
     for setting in fields(Config):
         if setting.name in GROUPS:
             group = p.add_argument_group(GROUPS[setting.name])
         help = (usage(setting.name) if "read" in setting.metadata else "") + setting.metadata["help"]
         if many and setting.name == "out":
-            help = help.replace("the run's folder", "the folder of all runs")
+            help = help.replace("folder of the run", "folder of all runs")
         default = DEFAULTS[setting.name]
         help += "" if default is None or default is False else f" (default: {written(default)})"
         group.add_argument(flags_of([setting.name]), help=help, **argument_of(setting))
-    told = f"go on with the run in DIR; beside it only {flags_of(BESIDE_RESUME)}"
+    told = f"resume the run in DIR; can only be combined with {flags_of(BESIDE_RESUME)}"
     group.add_argument("--resume", help=argparse.SUPPRESS if many else told, type=path, metavar="DIR")
-    told = "settings from a file, epochs = 50 for example; flags override it"
+    told = "settings from a file, with lines such as epochs = 50; flags override it"
     group.add_argument("--config", help=told, type=path, metavar="FILE.toml")
     return p
 
 
 def words(settings: Mapping[str, Any]) -> list[str]:
-    """Return settings as a command line, which reads back to them.
+    """Return settings as words of a command line.
 
     >>> words({"hidden": [300, 300], "batch_size": 32, "data_dir": None})
     ['--hidden', '300,300', '--batch-size', '32']
@@ -313,19 +318,19 @@ def words(settings: Mapping[str, Any]) -> list[str]:
 
 
 def written(value: Any) -> str:
-    """Return a value as the command line has it."""
+    """Return a value as text for the command line."""
     return ",".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def read(argv: Sequence[str]) -> tuple[Config, dict[str, Any], str | None]:
-    """Return every setting, those that argv names, and the folder to resume or None."""
+    """Return all settings, those that argv contains, and the folder to resume or None."""
     p = parser()
     given = p.named_settings(argv)
     resume = given.pop("resume", None)
     if resume is not None and (extra := [name for name in given if name not in BESIDE_RESUME]):
         p.error(
-            "--resume takes every setting from the run's own config.json; "
-            f"only {flags_of(BESIDE_RESUME)} may stand beside it, got {flags_of(extra)}"
+            "--resume reads the settings from the run's config.json; "
+            f"it can only be combined with {flags_of(BESIDE_RESUME)}, got {flags_of(extra)}"
         )
     config = DEFAULTS | given
     if resume is None:
@@ -344,7 +349,7 @@ DEFAULTS = Config()
 
 
 def check_data(settings: Mapping[str, Any], dataset: str = "dataset") -> None:
-    """Raise a SpecError where settings name data that cannot be read; `dataset` is the setting that names them."""
+    """Raise a SpecError if the data set in the setting `dataset`, or its folder, cannot be read."""
     for name, check in ((dataset, check_source), ("data_dir", check_folder)):
         if settings.get(name) is not None:
             try:

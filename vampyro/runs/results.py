@@ -64,7 +64,7 @@ class Results:
 
     def _finished(self, name: str) -> dict[str, Any]:
         if not self.finished:
-            raise FolderError(f"{self.folder} is not finished: go on with --resume {self.folder}")
+            raise FolderError(f"{self.folder} is not finished: resume it with --resume {self.folder}")
         return self.content[name]
 
     @property
