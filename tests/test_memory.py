@@ -82,7 +82,7 @@ def test_a_measure_that_needs_too_much_loses_no_other(run, tmp_path, monkeypatch
         patch.setattr(elbo, "measure", short)
         status = call(*command)
     assert status.startswith("error: out of memory while measuring elbo: a smaller --images or --samples needs less; ")
-    assert "what was measured is kept" in status and (folder / "measures" / "likelihood.json").exists()
+    assert "finished measures are kept" in status and (folder / "measures" / "likelihood.json").exists()
     assert "elbo" not in json.loads((folder / "results.json").read_text()).get("measures", {}).get("own", {})
     assert call(*command) is None
 
@@ -90,7 +90,7 @@ def test_a_measure_that_needs_too_much_loses_no_other(run, tmp_path, monkeypatch
 def test_sample_names_its_count(run, tmp_path, monkeypatch):
     monkeypatch.setattr(run_plots, "generate", short)
     status = call("sample", run, "--count", 7, "--out", tmp_path / "a.png")
-    assert status == "error: out of memory while drawing 7 images: a smaller --count needs less"
+    assert status == "error: out of memory while sampling 7 images: a smaller --count needs less"
 
 
 def test_export_names_its_samples(run, tmp_path, monkeypatch):
