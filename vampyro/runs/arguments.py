@@ -1,4 +1,4 @@
-"""The types of the words on a command line, and the parser of every command. Imports no torch."""
+"""The argparse types and the parser of all commands. Imports no torch."""
 
 import argparse
 import math
@@ -14,9 +14,9 @@ from vampyro.catalogue.parts import MAX_COUNT, MAX_LAYERS, command, known, user_
 from vampyro.catalogue.specs import parse
 from vampyro.errors import SpecError, choose, quote, shorten
 
-MAX_LENGTH = 4096  # characters of a word: as long as a path may be
-MAX_SEED = 2**63 - 1  # that torch takes
-LARGEST = 1e38  # that a float32 holds, about
+MAX_LENGTH = 4096  # characters of a word; no path is longer
+MAX_SEED = 2**63 - 1  # the largest seed of torch
+LARGEST = 1e38  # approximately the largest float32
 DEVICES = ["auto", "cpu", "cuda"]
 PRIORS = {
     "own": "the trained prior",
@@ -41,7 +41,7 @@ def spec(family: str) -> Callable[[str], str]:
         try:
             return str(parse(family, text))
         except SpecError as error:
-            raise argparse.ArgumentTypeError(str(error)) from None  # argparse drops a ValueError's text
+            raise argparse.ArgumentTypeError(str(error)) from None  # argparse ignores the text of a ValueError
 
     return read
 
@@ -167,7 +167,7 @@ class Parser(argparse.ArgumentParser):
 
     def parse_known_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:  # type: ignore[override]
         """Check every word, then parse as argparse does, which would read `--out=--` as an empty list."""
-        before = ""  # the flag whose value comes next
+        before = ""  # the flag for the next value
         for word in sys.argv[1:] if args is None else args:
             is_value = word == "--" or not word.startswith("--")
             flag, equals, value = (before, "=", word) if is_value else word.partition("=")

@@ -31,15 +31,15 @@ from vampyro.runs.arguments import (
     word_fault,
 )
 
-WHERE = ("out", "data_dir", "device", "engine", "gemm", "tensorboard", "parts")  # settings that do not make another run
+WHERE = ("out", "data_dir", "device", "engine", "gemm", "tensorboard", "parts")  # do not change the result
 BESIDE_RESUME = ("epochs", "samples", "test_images", "data_dir", "device", "engine", "gemm", "tensorboard", "parts")
 DESCRIPTION = "Train a variational auto-encoder, score it, draw its figures."
-# The first setting of each group of flags, and what the group is called in --help.
+# The first setting of each group of flags, and the title of the group in --help.
 GROUPS = {"dataset": "data", "model": "model and guide", "objective": "training", "samples": "scoring and output"}
 
 
 def setting(default: Any, help: str = "", **argument: Any) -> Any:
-    """Return the field of a setting; `argument` is what `add_argument` is given besides the `help`."""
+    """Return the field of a setting; `argument` are the arguments of `add_argument`."""
     metadata = {"help": help, "argument": argument}
     if isinstance(default, list):
         return field(default_factory=default.copy, metadata=metadata)
@@ -47,7 +47,7 @@ def setting(default: Any, help: str = "", **argument: Any) -> Any:
 
 
 def part(default: str, help: str = "", several: bool = False) -> Any:
-    """Return the field of a setting that is a spec of the family of its name, or `several` with commas between."""
+    """Return the field of a setting that is a spec of the family of its name, or `several` separated by commas."""
     return field(default=default, metadata={"help": help, "read": specs_of if several else spec})
 
 
@@ -202,7 +202,7 @@ class RunConfig(Config):
         return config
 
 
-# Settings that older runs lack.
+# Defaults for settings that older runs lack.
 ADDED = {"condition": "none", "tensorboard": False, "gemm": "blas"}
 ADDED |= dict.fromkeys(("classes", "processes", "threads", "parts", "parts_sha256"))
 

@@ -1,4 +1,4 @@
-"""The device and engine that a run uses, and what must fit into its memory."""
+"""Choose the device and the engine of a run, and check that it fits into memory."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -17,23 +17,23 @@ from vampyro.runs.signals import deadly
 from vampyro.training.distributed import Processes
 
 ALONE = Processes()
-# Steps from which compiling pays, above the break-even of every program measured in docs/speed.md: the seconds to
-# compile it over the seconds that each compiled step saves.
+# Number of steps from which compiling saves time, for every program in docs/speed.md: the time to compile divided by
+# the time saved per step.
 COMPILE_FROM = 5_000
 
 
 def join_processes(device: torch.device) -> Processes:
-    """`Processes.join`; a signal ends this process at once while it waits for the others to start."""
+    """Join the processes; a signal ends this one immediately while it waits for the others to start."""
     with deadly():
         return Processes.join(device)
 
 
 class DeviceError(UserError):
-    """A device that this machine lacks."""
+    """This machine does not have the requested device."""
 
 
 def find_device(name: str) -> torch.device:
-    """Return the device that `--device` stands for; a DeviceError where this machine has none."""
+    """Return the device for `--device`; raise a DeviceError if this machine does not have it."""
     if name == "cuda" and not torch.cuda.is_available():
         raise DeviceError("--device cuda: torch sees no CUDA device on this machine; write --device cpu")
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
@@ -42,10 +42,10 @@ def find_device(name: str) -> torch.device:
 def find_engine(
     config: Config, device: torch.device, images: int, objective: object, processes: Processes = ALONE
 ) -> str:
-    """Return the engine that `auto` stands for: graph on CUDA, compiled from COMPILE_FROM steps on, else eager.
+    """Return the engine for `auto`: graph on CUDA, compiled from COMPILE_FROM steps on, otherwise eager.
 
-    The rule looks at the settings and the kind of device only, so that the same command always gets the same engine.
-    An objective may name the `engines` that can train it. Neither a graph nor stock Pyro trains in several processes.
+    The rule depends only on the settings and the kind of device, so the same command always uses the same engine. An
+    objective can restrict the `engines`. The engines graph and svi cannot train in several processes.
     """
     if processes.size > 1 and config.engine in ("graph", "svi"):
         raise DeviceError(f"--engine {config['engine']} runs in one process, not {processes.size}: write --engine auto")
@@ -66,7 +66,7 @@ def find_engine(
 
 
 def find_gemm(config: Config, device: torch.device) -> str:
-    """Return the library for matrix products that `--gemm` stands for on `device` (see `gemm.choose`)."""
+    """Return the library for matrix products for `--gemm` on `device` (see `gemm.choose`)."""
     try:
         return gemm.choose(device, config.gemm)
     except ValueError as error:
@@ -75,7 +75,7 @@ def find_gemm(config: Config, device: torch.device) -> str:
 
 @contextmanager
 def recorded_products(library: str) -> Iterator[str]:
-    """Inside, matrix products come from the library that a run recorded, or from one that is exact on this machine."""
+    """Use the recorded library for matrix products, or one that is exact on this machine, inside the context."""
     with gemm.using(library) as used:
         if used != library:
             print(f"warning: {library} rounds float32 products on this machine; with {used} last digits will differ")
@@ -83,7 +83,7 @@ def recorded_products(library: str) -> Iterator[str]:
 
 
 def check_objective(config: Config, images: int, shape: Sequence[int], device: torch.device) -> None:
-    """Reject an objective whose samples of one batch need more memory than is left, of `images` of that `shape`."""
+    """Raise a CapacityError if the samples of an objective for one batch need more memory than is available."""
     objective, size = parse("objective", config.objective), min(config.batch_size, images)
     if objective.name == "iwae":
         check_fits(
@@ -95,6 +95,6 @@ def check_objective(config: Config, images: int, shape: Sequence[int], device: t
 
 
 def check_samples(model: torch.nn.Module, images: torch.Tensor, samples: int, flag: str = "--samples") -> None:
-    """Reject more importance samples of an image than memory holds."""
+    """Raise a CapacityError if the importance samples of one image need more memory than is available."""
     needed = least_bytes(model, images, samples)
     check_fits(f"{flag} {samples}", needed, "choose a smaller number", available_bytes(images.device))

@@ -1,4 +1,4 @@
-"""A run's folder: its files and how they are written."""
+"""The folder of a run: its files and how they are written."""
 
 import json
 import math
@@ -22,22 +22,22 @@ from vampyro.runs.config import DEFAULTS, WHERE, Config, RunConfig, written
 from vampyro.runs.results import FolderError, read_content
 from vampyro.training.checkpoint import load_checkpoint, save_checkpoint
 
-HALF = re.compile(r"checkpoint\.pt\.part|.+\.[0-9a-f]{32}\.part")  # what a killed process was writing
+HALF = re.compile(r"checkpoint\.pt\.part|.+\.[0-9a-f]{32}\.part")  # incomplete files of a process that was killed
 
 
 class Folder:
-    """The files of a run; each is written under a temporary name and renamed, so it is whole, or the one before."""
+    """The files of a run. Each is written under a temporary name and renamed, so it is always complete."""
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self.lock: BaseFileLock | None = None
 
     def __reduce__(self) -> tuple[type[Self], tuple[Path]]:
-        return type(self), (self.path,)  # the lock stays with its process
+        return type(self), (self.path,)  # a lock cannot be copied to another process
 
     @classmethod
     def create(cls, config: RunConfig) -> Self:
-        """Make and claim the folder of a new run: `config.out`, or one under runs/ named after the run."""
+        """Create and lock the folder of a new run: `config.out`, or runs/NAME."""
         try:
             folder = cls(_new_folder(config) if config.out is None else config.out)
             folder.path.mkdir(parents=True, exist_ok=True)
@@ -57,9 +57,9 @@ class Folder:
         return folder
 
     def claim(self) -> Self:
-        """Keep other processes from training here until `release`, and clear up after one that was killed.
+        """Lock the folder until `release`, and delete incomplete files of a process that was killed.
 
-        The system holds the lock, not the file: a process that was killed leaves the file, which does not block others.
+        The operating system holds the lock. So the lock file of a process that was killed does not block others.
         """
         path = self.path / ".lock"
         lock = FileLock(path, timeout=0, thread_local=False)
@@ -76,7 +76,7 @@ class Folder:
         except OSError as error:
             raise FolderError(f"cannot write to {self.path}: {error.strerror}") from None
         self.lock = lock
-        with suppress(OSError):  # a full disk costs the name, not the lock
+        with suppress(OSError):  # on a full disk the lock works without the name
             with path.open("wb") as file:
                 file.write(f"process {os.getpid()} on {platform.node()}".encode())
         for half in self.path.glob("*.part"):
@@ -85,10 +85,10 @@ class Folder:
         return self
 
     def release(self) -> None:
-        """Give the folder free, once or more often."""
+        """Unlock the folder; may be called several times."""
         if self.lock is not None and self.lock.is_locked:
             with suppress(OSError):
-                (self.path / ".lock").unlink()  # before the release: who waits for the lock then makes a new file
+                (self.path / ".lock").unlink()  # before the release, so that a waiting process makes a new file
             self.lock.release()
 
     def _write(self, name: str, write: Callable[[BinaryIO], object]) -> None:
@@ -96,7 +96,9 @@ class Folder:
             write(file)
 
     def write_text(self, name: str, text: str) -> None:
-        self._write(name, lambda file: file.write(text.encode(errors="backslashreplace")))  # file names need be no text
+        self._write(
+            name, lambda file: file.write(text.encode(errors="backslashreplace"))
+        )  # file names need not be text
 
     def write_arrays(self, name: str, **arrays: Any) -> None:
         """Write a .npz file."""
@@ -106,11 +108,11 @@ class Folder:
         self._write(name, lambda file: figure.savefig(file, dpi=200, format="png"))
 
     def write(self, name: str, content: Any) -> None:
-        """Write a JSON file that any reader takes: numbers that are not finite are null there."""
+        """Write a JSON file, with null for numbers that are not finite."""
         self.write_text(name, json.dumps(strict(content), indent=2, allow_nan=False) + "\n")
 
     def save(self, state: dict[str, Any], metrics: list[dict[str, Any]]) -> None:
-        """Write the state after an epoch: first the checkpoint, which holds the metrics too, then metrics.jsonl."""
+        """Write the state after an epoch: first the checkpoint, which contains the metrics, then metrics.jsonl."""
         save_checkpoint(self.path / "checkpoint.pt", state | {"metrics": metrics})
         self.write_metrics(metrics)
 
@@ -126,7 +128,7 @@ class Folder:
         """Return {prior: {measure: its figures}} of results.json, those of the checkpoint with that digest."""
         try:
             measures = read_content(self.path).get("measures", {})
-        except FolderError:  # nothing there, or nothing of ours
+        except FolderError:  # no results, or not those of a run
             return {}
         kept = {
             prior: {name: it for name, it in found.items() if it["settings"].get("checkpoint") == checkpoint}
@@ -136,7 +138,7 @@ class Folder:
 
 
 class Reader(Folder):
-    """The folder for all but the first of several processes: it writes nothing."""
+    """The folder for all processes except the first, which writes nothing."""
 
     def _write(self, name: str, write: Callable[[BinaryIO], object]) -> None:
         pass
@@ -146,7 +148,7 @@ class Reader(Folder):
 
 
 def strict(content: Any) -> Any:
-    """Return content as JSON may hold it.
+    """Return content for JSON, with None for numbers that are not finite.
 
     >>> strict({"mean": float("-inf"), "shares": (0.5, float("nan"))})
     {'mean': None, 'shares': [0.5, None]}
@@ -158,15 +160,15 @@ def strict(content: Any) -> Any:
     return None if isinstance(content, float) and not math.isfinite(content) else content
 
 
-NAMED = ("dataset", "model", "prior", "flow")  # settings that every folder's name says, and in which order
-# Settings that do not change what is trained, or that the name says last.
+NAMED = ("dataset", "model", "prior", "flow")  # settings at the start of every name, in this order
+# Settings that do not change the training, or that are at the end of the name.
 UNNAMED = (*WHERE, "samples", "test_images", "seed")
-WORDS = ("net", "likelihood", "posterior", "condition", "objective", "optimizer", "activation")  # values that are clear
+WORDS = ("net", "likelihood", "posterior", "condition", "objective", "optimizer", "activation")  # clear without a name
 LONGEST_NAME = 200  # bytes, of the 255 that most file systems allow
 
 
 def folder_name(config: Config) -> str:
-    """Return the name of a run's default folder: every setting that changes what is trained and is not the default.
+    """Return the name of a run's default folder, which contains every setting that is not the default.
 
     >>> folder_name(DEFAULTS)
     'mnist5k_vae_standard_none_seed0'
@@ -186,7 +188,7 @@ def folder_name(config: Config) -> str:
 
 
 def _new_folder(config: Config) -> Path:
-    """Make a folder under runs/ that no other run has."""
+    """Create a new folder under runs/."""
     name, number = folder_name(config), 1
     while True:
         path = Path("runs", name if number == 1 else f"{name}_{number}")

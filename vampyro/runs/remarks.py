@@ -1,13 +1,13 @@
-"""What is said of a run's epochs: a line on each, and remarks on what a person should not take at face value."""
+"""The line printed for each epoch, and remarks on problems of a run."""
 
 import math
 
-Metrics = dict[str, float]  # of an epoch, a line of metrics.jsonl
-UNUSED_KL = 0.1  # nats per image, below which the posterior of an image is the prior
+Metrics = dict[str, float]  # metrics of an epoch, as in metrics.jsonl
+UNUSED_KL = 0.1  # nats per image; with a smaller KL, the posterior of an image equals the prior
 
 
 def criterion(metrics: Metrics) -> str:
-    """Return the name of the validation metric: the ELBO, or the objective of points."""
+    """Return the name of the validation metric: the ELBO, or the objective for guides of points."""
     return "elbo" if "elbo" in metrics else "objective"
 
 
@@ -17,7 +17,7 @@ def as_trained(metrics: Metrics, beta: float) -> float:
 
 
 def line(metrics: Metrics) -> str:
-    """Return an epoch's metrics for a person."""
+    """Return the line to print for an epoch."""
     if criterion(metrics) == "elbo":
         parts = f"ELBO {metrics['elbo']:8.2f} = {metrics['reconstruction']:8.2f} - KL {metrics['kl']:6.2f}"
     else:
@@ -33,11 +33,11 @@ def line(metrics: Metrics) -> str:
 def remarks(
     metrics: list[Metrics], best_epoch: int, untrained: Metrics, beta: float = 1.0, warmup: int = 0
 ) -> list[str]:
-    """Return sentences on what is wrong with a run, none where nothing is.
+    """Return sentences that describe problems of a run; an empty list without problems.
 
-    A run has diverged where its best epoch is far below the `untrained` model, or where its last epoch is and the loss
-    rose by more than an order of magnitude meanwhile. "Far" is the untrained model's own distance from 0, and each
-    epoch is judged by the objective that it was trained with.
+    A run has diverged if its best epoch is far below the `untrained` model, or if its last epoch is and the loss
+    increased by more than a factor of ten. "Far" is the absolute value of the untrained model's objective. Each epoch
+    is judged by the objective with which it was trained.
 
     >>> start = {"elbo": -543.0, "reconstruction": -541.0, "kl": 2.0}
     >>> def epoch(number, elbo, kl):
@@ -70,7 +70,7 @@ def remarks(
         )
     elif far_below(last) and last["loss"] > first["loss"] + 10 * max(1.0, math.fabs(first["loss"])):
         said.append(
-            f"Training diverged after epoch {best_epoch}: the validation {name} fell from {best[by]:.4g} to "
+            f"Training diverged after epoch {best_epoch}: the validation {name} decreased from {best[by]:.4g} to "
             f"{last[by]:.4g}. The results are those of epoch {best_epoch}. Use a lower --lr."
         )
     if best.get("kl", math.inf) < UNUSED_KL:

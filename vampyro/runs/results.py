@@ -1,4 +1,4 @@
-"""The contents of a run's folder: its settings, its epochs, its test results and its measures. Imports no torch."""
+"""Read the settings, metrics and results of a run from its folder. Imports no torch."""
 
 import json
 import sys
@@ -18,17 +18,17 @@ from vampyro.runs.config import RunConfig
 
 
 class FolderError(UserError):
-    """A folder that cannot hold a run, or does not hold one that can be read."""
+    """The folder cannot be used for a run, or does not contain a readable run."""
 
 
 @dataclass(frozen=True)
 class Results:
-    """What the files of a run's folder hold, read once.
+    """The contents of the files of a run.
 
     Attributes:
-        folder: of the run.
-        config: config.json, checked as a command line is.
-        epochs: the lines of metrics.jsonl, one dict for each whole epoch; empty before the first.
+        folder: the folder of the run.
+        config: config.json, checked like a command line.
+        epochs: the lines of metrics.jsonl, one dictionary for each complete epoch.
         content: results.json; empty before the run is finished.
     """
 
@@ -39,10 +39,10 @@ class Results:
 
     @classmethod
     def read(cls, folder: str | Path) -> "Results":
-        """Read the folder of a run that has been started; it may still be in training.
+        """Read the folder of a run, which may still be in training.
 
         Raises:
-            FolderError: the folder holds no run, or a damaged file, which the message names.
+            FolderError: if the folder contains no run, or a damaged file, which the message names.
         """
         folder = Path(folder)
         return cls(folder, read_config(folder), read_epochs(folder), read_content(folder))
@@ -54,7 +54,7 @@ class Results:
 
     @property
     def test(self) -> dict[str, Any]:
-        """The metrics of the test images: log_likelihood, elbo and so on; FolderError before the run is finished."""
+        """The metrics of the test images, such as log_likelihood and elbo; FolderError before the run is finished."""
         return self._finished("test")
 
     @property
@@ -69,35 +69,35 @@ class Results:
 
     @property
     def scored_config(self) -> dict[str, Any]:
-        """The settings that the test results belong to; `config` is newer where a finished run was made longer."""
+        """The settings of the test results; `config` differs if the run was resumed after they were computed."""
         return self.content.get("config", {})
 
     @property
     def best_epoch(self) -> dict[str, Any]:
-        """The line of metrics.jsonl on the epoch whose weights were scored; empty where there is none."""
+        """The metrics of the epoch whose weights were scored; empty without them."""
         return next((line for line in self.epochs if line["epoch"] == self.fit["best_epoch"]), {})
 
     @property
     def remarks(self) -> list[str]:
-        """Sentences on what is wrong with the run."""
+        """Sentences that describe problems of the run."""
         return [str(remark) for remark in self.content.get("remarks", [])]
 
     def measures(self, prior: str = "own") -> dict[str, dict[str, Any]]:
-        """Return {name of a measure: its figures} under a prior, {} where nothing was measured."""
+        """Return {name of a measure: its metrics} for a prior, {} without measures."""
         return self.content.get("measures", {}).get(prior, {})
 
     def scores(self) -> dict[str, numpy.ndarray]:
-        """Return the arrays of scores.npz, image by image: log_likelihood, elbo, ess, pareto_k, index."""
+        """Return the arrays of scores.npz for each image: log_likelihood, elbo, ess, pareto_k, index."""
         path = self.folder / "scores.npz"
         try:
             with numpy.load(path, allow_pickle=False) as file:
                 return {name: file[name] for name in file.files}
-        except Exception as error:  # zipfile, zlib and numpy raise a dozen kinds of errors for bad bytes
+        except Exception as error:  # zipfile, zlib and numpy raise many types of errors for a damaged file
             raise FolderError(f"{path} cannot be read: {error}") from None
 
 
 def read_config(folder: str | Path) -> RunConfig:
-    """Return the settings in config.json; a FolderError where it is missing or not one that a run writes."""
+    """Return the settings in config.json; raise a FolderError if it is missing or invalid."""
     folder = Path(folder)
     path = folder / "config.json"
     try:
@@ -119,7 +119,7 @@ def warn_once(text: str) -> None:
 
 
 def check_parts(content: dict[str, Any], folder: Path) -> None:
-    """Check that the parts which a run was made of are known, and say once where they have changed."""
+    """Check that the user-defined parts of a run are loaded, and warn once if they have changed."""
     file = content.get("parts")
     if not isinstance(file, (str, NoneType)):
         raise SpecError(f"parts: expected text, got {quote(file)}")
@@ -128,7 +128,7 @@ def check_parts(content: dict[str, Any], folder: Path) -> None:
 
 
 def read_epochs(folder: Path) -> list[dict[str, Any]]:
-    """Return the lines of metrics.jsonl, none before the first epoch."""
+    """Return the lines of metrics.jsonl."""
     path = folder / "metrics.jsonl"
     try:
         lines = _read(path, lambda text: [json.loads(line) for line in text.splitlines()])
@@ -139,7 +139,7 @@ def read_epochs(folder: Path) -> list[dict[str, Any]]:
     return lines
 
 
-# Of each table in results.json, the entries that every run writes and their types; null stands for -inf.
+# {table in results.json: {entry of every run: its types}}; null stands for -inf.
 REQUIRED: dict[str, dict[str, Any]] = {
     "test": {"log_likelihood": (int, float, NoneType), "elbo": (int, float, NoneType)},
     "fit": {"epochs": int, "best_epoch": int, "seconds": (int, float)},
@@ -147,10 +147,10 @@ REQUIRED: dict[str, dict[str, Any]] = {
 
 
 def read_content(folder: Path) -> dict[str, Any]:
-    """Return the contents of results.json, {} where there is none; with measures only, where only these were made.
+    """Return the contents of results.json, {} without the file. Before a run is finished it may contain only measures.
 
     Raises:
-        FolderError: the file is not the results.json of a run.
+        FolderError: if the file is not the results.json of a run.
     """
     path = folder / "results.json"
     try:

@@ -1,4 +1,4 @@
-"""The plots of a run, from its model and guide, as files and for TensorBoard."""
+"""The plots of a run, as files and for TensorBoard."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -16,7 +16,7 @@ from vampyro.priors import Prior
 from vampyro.programs.modes import evaluation_mode
 from vampyro.programs.randomness import seeded
 
-ROWS = 20  # at most, where each class has one
+ROWS = 20  # maximum number of rows, if each class has one
 
 
 @torch.no_grad()
@@ -28,9 +28,9 @@ def figures(
     film: dict[str, Tensor],
     seed: int,
 ) -> dict[str, Figure]:
-    """Return {file name: Figure}: curves, samples, reconstructions, and pseudo-inputs, last and over epochs.
+    """Return {file name: Figure}: curves, samples, reconstructions, and the pseudo-inputs at the end and over epochs.
 
-    Of a conditional run samples come in rows of one class, and beside images stand analogies.
+    For a conditional run, each row of samples has one class, and a plot of analogies is added.
     """
     with seeded(seed, device=images.device), evaluation_mode(model, guide):
         x = images.images("test")
@@ -70,12 +70,12 @@ def shoot(film: dict[str, Tensor], prior: Any, epoch: int, frames: int = 12) -> 
 
 
 def pseudo_inputs(prior: nn.Module) -> Tensor | None:
-    """Return the images that a prior is made of, or None; any module may be a prior."""
+    """Return the pseudo-inputs of a prior, or None; any module can be a prior."""
     return prior.pseudo_inputs() if isinstance(prior, Prior) else None
 
 
 def analogies(model: Any, guide: nn.Module, images: ImageSet, x: Tensor) -> Figure:
-    """Plot each image, and to its right p(x | z, y) for every y, with z inferred once: what z keeps when y changes."""
+    """Plot each image, and next to it p(x | z, y) for every y with the same z ~ q(z | x)."""
     p: Any = reconstruct(model, guide, x)
     rows = [images.pictures(x), *(p.given(y).mean for y in range(min(images.classes or 0, ROWS)))]
     title = "left: x; then the means of p(x | z, y) for each y, z inferred from x and its own label"
@@ -83,19 +83,19 @@ def analogies(model: Any, guide: nn.Module, images: ImageSet, x: Tensor) -> Figu
 
 
 def generate(model: nn.Module, count: int, y: Tensor | None = None) -> Any:
-    """Return p(x | z), z ~ p(z); of a conditional model p(x | z, y) for the labels y, (count,)."""
+    """Return p(x | z), z ~ p(z); for a conditional model p(x | z, y) with labels y, (count,)."""
     p: Any = poutine.trace(model).get_trace(batch=count).nodes["x"]["fn"]
     return p if y is None else p.given(y)
 
 
 def reconstruction(model: nn.Module, guide: nn.Module, x: Tensor) -> Any:
-    """Return p(x | z), z ~ q(z | x); of a conditional model p(x | z, y), y being x's own label."""
+    """Return p(x | z), z ~ q(z | x); for a conditional model p(x | z, y) with the label y of x."""
     p = reconstruct(model, guide, x)
     return p.of(x) if isinstance(p, LabelledImages) else p
 
 
 def reconstruct(model: nn.Module, guide: nn.Module, x: Tensor) -> Any:
-    """Return p(x | z) of z ~ q(z | x)."""
+    """Return p(x | z), z ~ q(z | x)."""
     trace = poutine.trace(guide).get_trace(x)
     return poutine.trace(poutine.replay(model, trace=trace)).get_trace(x).nodes["x"]["fn"]
 
@@ -104,16 +104,16 @@ AXES = {"loss": "training", "seconds": "training"}  # all others are of the vali
 
 
 class Board:
-    """A run for TensorBoard in DIR/tensorboard: curves of every epoch, the last figures, settings and results.
+    """Write the metrics of every epoch, the figures, the settings and the results for TensorBoard to DIR/tensorboard.
 
-    Earlier events become void and the `metrics` of all epochs so far are written again, so that no epoch is there twice
-    after a resumption, or missing where the flag came later. Without a `path` nothing is written.
+    When a run is resumed, the metrics of all earlier epochs are written again and replace the earlier events, so no
+    epoch appears twice or is missing. Without a `path` nothing is written.
     """
 
     def __init__(self, path: Path | None = None, metrics: Iterable[dict[str, Any]] = ()) -> None:
         self.writer: Any = None
         if path is not None:
-            from torch.utils.tensorboard import SummaryWriter  # seconds to import, and an optional package
+            from torch.utils.tensorboard import SummaryWriter  # an optional package that takes seconds to import
 
             self.writer = SummaryWriter(str(path / "tensorboard"), purge_step=1)
             for line in metrics:

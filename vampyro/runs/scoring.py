@@ -1,4 +1,4 @@
-"""What training and scoring share: which images, how they are scored, and what is said of it."""
+"""Functions that training and scoring share: load images and programs, score, and describe the result."""
 
 import json
 import shlex
@@ -31,13 +31,13 @@ from vampyro.runs.results import read_config
 from vampyro.training.checkpoint import digest, read_checkpoint
 from vampyro.training.distributed import Processes
 
-SECONDS = 10  # between two writings of partial scores
+SECONDS = 10  # between two writes of partial scores
 
 
 def load_images(config: Config) -> ImageSet:
-    """Return the run's images, with labels if it is given them.
+    """Return the images of a run, with labels for a conditional run.
 
-    Grey images are binarised for a Bernoulli likelihood; colour images only where --binarize says so.
+    Grey images are binarised for a Bernoulli likelihood, colour images only with --binarize.
     """
     how = config.binarize or (None if config.likelihood == "bernoulli" else "none")
     images = data.load(config.dataset, config.data_dir, how).noisy(config.noise)
@@ -46,7 +46,7 @@ def load_images(config: Config) -> ImageSet:
 
 
 def load_other(name: str, data_dir: str | None, images: ImageSet) -> ImageSet:
-    """Return another data set of the same shape, to be compared with the run's images and binary where those are."""
+    """Return another data set with the same image shape, binarised like the images of the run."""
     other = data.load(name, data_dir, "none")
     if other.image_shape != images.image_shape:
         raise data.DataError(f"--other {name}: its images are {other.image_shape}, not {images.image_shape}")
@@ -56,14 +56,14 @@ def load_other(name: str, data_dir: str | None, images: ImageSet) -> ImageSet:
 
 
 def check_same(images: ImageSet, config: RunConfig, run: str | Path) -> None:
-    """Reject images that are not those of the run's config with a DataError."""
+    """Raise a DataError if the images are not those of the run."""
     if images.sha256 != config.sha256:
         raise data.DataError(f"{images.name} has changed since {run} was trained on it: train a new run")
 
 
 @contextmanager
 def products_of(run: str | Path) -> Iterator[None]:
-    """Inside, matrix products come from the library that the run in this folder recorded."""
+    """Use the library for matrix products that the run recorded, inside the context."""
     with recorded_products(read_config(run).gemm):
         yield
 
@@ -71,17 +71,17 @@ def products_of(run: str | Path) -> Iterator[None]:
 def load_trained(
     run: str | Path, prior: str = "own", data_dir: str | None = None
 ) -> tuple[Folder, RunConfig, str, ImageSet, nn.Module, nn.Module]:
-    """Return (folder, config, checkpoint, images, model, guide) of a run that was trained before.
+    """Return (folder, config, checkpoint, images, model, guide) of a trained run.
 
-    The programs are those of its best epoch. `checkpoint` is the digest of the file that holds them. A `prior`
-    (`aggregate` or `gmm:K`) replaces the model's own.
+    The programs are those of the best epoch. `checkpoint` is the digest of the file. A `prior` (`aggregate` or `gmm:K`)
+    replaces the trained prior.
     """
     folder, config = Folder(run), read_config(run)
     with memory_for("loading the data", "--dataset"):
         images = load_images(config | {"noise": 0.0} | ({} if data_dir is None else {"data_dir": data_dir}))
     check_same(images, config, run)
     with memory_for("loading the checkpoint", "--hidden", "--latent"):
-        contents = read_checkpoint(folder.path / "checkpoint.pt")  # once: a run that trains on replaces it
+        contents = read_checkpoint(folder.path / "checkpoint.pt")  # read once, because a run in training replaces it
         model, guide = load(run, contents=contents)
     if prior != "own":
         parts: Any = {"scoring prior": prior}
@@ -92,16 +92,16 @@ def load_trained(
 
 
 def drawn(total: int, count: int | None = None, seed: int = 0) -> numpy.ndarray:
-    """Return indices: all in order, or `count` at random, the same for every run; some files are sorted by class."""
+    """Return all indices, or `count` random ones (a file may be sorted by class), the same for every run."""
     if count is None:
         return numpy.arange(total)
     return numpy.random.default_rng(seed).permutation(total)[:count]
 
 
 class Partial:
-    """The blocks of a long scoring that are done, on disk now and then, so that it can go on after an interruption.
+    """The finished blocks of a long scoring, written to disk at intervals, to resume it after an interruption.
 
-    Blocks that were scored with other `settings`, which hold whatever decides the scores, are ignored.
+    Blocks that were scored with other `settings` are ignored. `settings` contain everything that changes the scores.
     """
 
     def __init__(self, path: Path, settings: dict[str, Any]) -> None:
@@ -120,7 +120,7 @@ class Partial:
                         raise ValueError("no scoring keeps NaN")
                     ends = file["counts"].cumsum()
                     self.scores = [whole[end - count : end] for end, count in zip(ends, file["counts"])]
-        except Exception:  # none, or none that can be read: zipfile, zlib and numpy have a dozen ways to say so
+        except Exception:  # missing or damaged: zipfile, zlib and numpy raise many types of errors
             self.scores = []
         return list(self.scores)
 
@@ -150,8 +150,8 @@ def score_images(
     processes: Processes = ALONE,
     partial: Partial | None = None,
 ) -> Score:
-    """Return a `Score`, with a progress bar on a terminal; of several processes each scores a part of the images."""
-    if len(test) < processes.size:  # each would score less than an image
+    """Return a `Score`, with a progress bar on a terminal. Each of several processes scores some of the images."""
+    if len(test) < processes.size:  # not enough images for all processes
         processes = ALONE
     order = torch.cat([torch.arange(rank, len(test), processes.size) for rank in range(processes.size)])
     part = score(
@@ -168,23 +168,23 @@ def score_images(
 
 
 def summary(result: Score, config: RunConfig, guide: Callable) -> dict[str, Any]:
-    """Return the figures that results.json keeps; for a likelihood of grey levels also in bits per dimension."""
+    """Return the metrics for results.json; for a likelihood of grey levels also in bits per dimension."""
     figures = {"quantity": quantity(config)} | result.summary()
     if config.likelihood == "logistic":
         pixels = numpy.prod(config.shape)
         figures["bits_per_dimension"] = -figures["log_likelihood"] / (pixels * numpy.log(2)).item()
     if isinstance(guide, NormalProposal):
-        figures["proposal"] = "Normal"  # the ELBO is that of the proposal, as points have no density
+        figures["proposal"] = "Normal"  # a guide of points has no density, so the ELBO is that of the proposal
     return figures
 
 
 def quantity(config: Config) -> str:
-    """Return what a run's log-likelihood is of."""
+    """Return a description of the variable of the log-likelihood."""
     return "log p(x | y)" if config.condition == "label" else "log p(x)"
 
 
 def sentence(figures: dict[str, Any], result: Score, run: str | Path, split: str = "test", prior: str = "own") -> str:
-    """Return lines for a person: the estimate with its errors, the ELBO, whether to trust it, and how to check it."""
+    """Return the lines to print: the estimate with its errors, the ELBO, its reliability, and how to check it."""
     name = "log-likelihood" if figures["quantity"] == "log p(x)" else figures["quantity"]
     bits = f"\nbits per dimension  {figures['bits_per_dimension']:.3f}" if "bits_per_dimension" in figures else ""
     proposal = " of a Normal proposal, fitted to the validation images: the guide's points have no density"

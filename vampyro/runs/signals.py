@@ -1,4 +1,4 @@
-"""How a run is asked to stop: Ctrl-C, a scheduler's SIGTERM, or the end of its parent process."""
+"""Signals that stop a run: Ctrl-C, SIGTERM from a scheduler, or the end of the parent process."""
 
 import os
 import signal
@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, contextmanager
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM, or SIGHUP from a terminal that was closed, where Ctrl-C would be a plain KeyboardInterrupt."""
+    """Raised for SIGTERM, and for SIGHUP from a closed terminal, as KeyboardInterrupt is for Ctrl-C."""
 
     def __init__(self, number: int = signal.SIGTERM) -> None:
         self.number = number
@@ -17,7 +17,7 @@ class Terminated(KeyboardInterrupt):
 
 @contextmanager
 def handling(numbers: Iterable[int], handler: signal.Handlers | Callable) -> Iterator[None]:
-    """Inside, `handler` handles these signals. In another thread than the main one nothing changes: none may."""
+    """Handle these signals with `handler` inside the context, if this is the main thread (Python requires that)."""
     if threading.current_thread() is not threading.main_thread():
         numbers = []
     before = {number: signal.signal(number, handler) for number in numbers}
@@ -30,10 +30,10 @@ def handling(numbers: Iterable[int], handler: signal.Handlers | Callable) -> Ite
 
 @contextmanager
 def terminable() -> Iterator[None]:
-    """Inside, SIGTERM and SIGHUP are exceptions as Ctrl-C is: temporary files vanish, and the job says how to go on.
+    """Raise `Terminated` for SIGTERM and SIGHUP inside the context, so that temporary files are deleted.
 
-    Only the first counts: the job is ending already when a scheduler repeats itself. SIGHUP stays ignored where it
-    is, as under nohup.
+    Only the first signal counts, because the command is already ending when a scheduler sends another. SIGHUP stays
+    ignored if it is, as with nohup.
 
     >>> try:
     ...     with terminable():
@@ -55,24 +55,24 @@ def terminable() -> Iterator[None]:
 
 
 def deadly() -> AbstractContextManager[None]:
-    """Inside, Ctrl-C and SIGTERM end the process at once: for waits in C++, which do not return to Python."""
+    """End the process immediately on Ctrl-C and SIGTERM inside the context: for code in C++ that waits."""
     return handling((signal.SIGINT, signal.SIGTERM), signal.SIG_DFL)
 
 
 def status(stop: KeyboardInterrupt) -> int:
-    """Return the exit status of a job that was stopped, 128 + the signal's number, as shells have it."""
+    """Return the exit status of a stopped command, 128 + the number of the signal, as in a shell."""
     return 128 + (stop.number if isinstance(stop, Terminated) else signal.SIGINT)
 
 
-WATCHED = "VAMPYRO_ENDS_WITH_STDIN"  # set for a child whose standard input is a pipe that its parent holds
-GRACE = 5  # seconds for an orphan to end in good order
+WATCHED = "VAMPYRO_ENDS_WITH_STDIN"  # set for a child whose standard input is a pipe from its parent
+GRACE = 5  # seconds for a child to end properly
 
 
 def watch_parent() -> None:
-    """In a child that was started with WATCHED: stop, as SIGTERM does, when its standard input ends.
+    """Stop a child process that was started with WATCHED, as SIGTERM does, when its standard input ends.
 
-    The system closes the parent's end of the pipe even after kill -9. An orphan that went on would hold the lock of
-    its folder, and the parent's command could not be started again.
+    The operating system closes the parent's end of the pipe even after kill -9. Otherwise the child would keep its
+    folder locked, and the command of the parent could not be repeated.
     """
     if os.environ.pop(WATCHED, None):
         threading.Thread(target=_wait_and_stop, daemon=True).start()
@@ -82,7 +82,7 @@ def _wait_and_stop() -> None:
     try:
         while os.read(0, 1024):
             pass
-    except OSError:  # as good as its end
+    except OSError:  # the same as its end
         pass
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(GRACE)

@@ -1,4 +1,4 @@
-"""A training run: its programs, its data and its folder; started, resumed and repeated."""
+"""Start, resume and repeat a training run."""
 
 import platform
 import time
@@ -43,15 +43,15 @@ from vampyro.training.checkpoint import digest, read_checkpoint
 from vampyro.training.checkpoint_state import check_state
 from vampyro.training.distributed import Processes, Shard
 
-NETWORKS = ("--hidden", "--latent", "--prior", "--flow")  # flags that say how large the programs are
-COPIES = 5  # of all parameters while they are trained: gradient, two moments of Adam, the best epoch's weights
-SLOW = 30  # seconds of an epoch that a prior's density may take unsaid
+NETWORKS = ("--hidden", "--latent", "--prior", "--flow")  # flags that determine the size of the programs
+COPIES = 5  # of all parameters in training: weights, gradient, two moments of Adam, weights of the best epoch
+SLOW = 30  # seconds per epoch for the density of the prior, above which a warning is printed
 
 
 def assemble_run(config: Config, images: ImageSet) -> tuple[nn.Module, nn.Module, Any]:
-    """Return (model, guide, objective) of such a run on an `ImageSet`."""
+    """Return (model, guide, objective) for these settings and images."""
     what = f"training with --prior {config['prior']}, --hidden {written(config['hidden'])}, --latent {config['latent']}"
-    copies = COPIES if find_device(config.device).type == "cpu" else 1  # elsewhere the device's allocator says so
+    copies = COPIES if find_device(config.device).type == "cpu" else 1  # on other devices the allocator raises an error
     with Allowance(what, "choose smaller --hidden, --latent, --prior or --flow", copies):
         model, guide = assemble(
             **{part: config[part] for part in PARTS},
@@ -63,7 +63,7 @@ def assemble_run(config: Config, images: ImageSet) -> tuple[nn.Module, nn.Module
 
 
 class Run:
-    """Everything that a training run holds; `train` and `report` do the work."""
+    """A training run with its programs, data and folder; `train` and `report` do the work."""
 
     def __init__(self, config: Config, processes: Processes = ALONE) -> None:
         if config.tensorboard:
@@ -111,7 +111,7 @@ class Run:
         self.best = EarlyStopping(self.program, config.patience, config.warmup)
 
     def take_up(self, folder: Folder) -> None:
-        """Load the state after the last whole epoch in the folder; before the first it is a run's beginning."""
+        """Load the state after the last complete epoch in the folder, or the initial state."""
         with memory_for("loading the checkpoint", *NETWORKS):
             state = folder.load(self.images.device)
         if state is None:
@@ -131,7 +131,7 @@ class Run:
         self.best.load_state_dict(state["best"])
 
     def restore(self, folder: Folder) -> None:
-        """Go on in the folder."""
+        """Resume the run in the folder."""
         self.take_up(folder)
         if self.config.epochs < self.epoch:
             raise FolderError(
@@ -145,22 +145,22 @@ class Run:
             raise FolderError(f"cannot write to {folder.path}: {error.strerror}") from None
 
     def seconds_in_prior(self) -> float:
-        """Time the density of a batch under the prior and its gradient once; return about what an epoch takes."""
+        """Time the prior's density of one batch and its gradient; return an estimate for an epoch."""
         parameters, images = list(self.model.prior.parameters()), len(self.images.train)
         size = min(self.config.batch_size, images)
         with seeded(self.config.seed, device=self.images.device):
             for _ in range(2):  # the first warms up
-                z = self.model.prior().sample((size,)).clone()  # no point that a flow remembers
+                z = self.model.prior().sample((size,)).clone()  # a copy, because a flow remembers its samples
                 began = time.perf_counter()
                 prior = self.model.prior()
                 # With z itself, as the density of codes has no gradient.
                 log_prob = prior.log_prob(z.requires_grad_()).sum() + z.sum()
-                torch.autograd.grad(log_prob, [z, *parameters], allow_unused=True)[0].sum().item()  # waits for a device
+                torch.autograd.grad(log_prob, [z, *parameters], allow_unused=True)[0].sum().item()  # wait
                 seconds = time.perf_counter() - began
         return seconds * images / size
 
     def fitting(self) -> dict[str, Any]:
-        """Return what `fit` is told, but for the last epoch."""
+        """Return the arguments of `fit`, except for the last epoch."""
         valid = self.images.images("valid")
         return dict(
             update=self.update,
@@ -176,16 +176,16 @@ class Run:
         )
 
     def validate(self, images: Tensor) -> dict[str, float]:
-        """Return `vampyro.training.validation` of the programs as they are."""
+        """Return `vampyro.training.validation` of the current programs."""
         with memory_for("validating", *NETWORKS):
             return validation(self.model, self.guide, images, self.config.beta)
 
     def train(self) -> None:
-        """Fit until the last epoch or the end of patience; every epoch is on disk before the next begins."""
+        """Train until the last epoch or until patience runs out; each epoch is saved before the next begins."""
         epochs = fit(**self.fitting(), epochs=self.epoch if self.best.done else self.config.epochs)
         print(self.images)
         self.board = Board(self.folder.path if self.config.tensorboard and self.processes.leads else None, self.metrics)
-        quiet = None if self.processes.leads else True  # None: where there is no terminal
+        quiet = None if self.processes.leads else True  # None: no bar without a terminal
         if (seconds := self.seconds_in_prior()) > SLOW:
             print(
                 f"slow: the exact density of {self.model.prior} takes about {seconds:.0f} s of each epoch; "
@@ -223,7 +223,7 @@ class Run:
                     break
 
     def report(self) -> None:
-        """Score the best epoch's weights on the test images; write results.json, then the figures."""
+        """Score the weights of the best epoch on the test images; write results.json, then the figures."""
         self.best.restore()
         test = self.images.images("test")
         index = drawn(len(test), self.config.test_images)
@@ -291,14 +291,14 @@ class Run:
 
 
 def start(config: Config, given: dict[str, Any], resume: str | None) -> Run:
-    """Return a new run, or the one in the folder `resume` with what is `given` beside it."""
+    """Return a new run, or the run in the folder `resume` with the settings in `given`."""
     if resume is None:
         processes = join_processes(find_device(config.device))
         run = Run(config, processes)
         run.folder = _led(processes, lambda: Folder.create(run.config))
         return run
     opened, saved = Folder(resume), read_config(resume)
-    metrics = opened.path / "metrics.jsonl"  # empty where a run was stopped before its first epoch was whole
+    metrics = opened.path / "metrics.jsonl"  # missing before the first complete epoch
     if metrics.exists() and metrics.stat().st_size and not (opened.path / "checkpoint.pt").exists():
         raise FolderError(
             f"{opened.path} has trained, but its checkpoint.pt is missing: put it back, or train a new run"
@@ -306,7 +306,7 @@ def start(config: Config, given: dict[str, Any], resume: str | None) -> Run:
     config = saved | given
     device = find_device(config.device)
     if device.type != saved.device:
-        config |= {name: "auto" for name in ("engine", "gemm") if name not in given}  # the other's may not run here
+        config |= {name: "auto" for name in ("engine", "gemm") if name not in given}  # may not work on this device
     elif "gemm" not in given:
         with recorded_products(saved.gemm) as used:
             config |= {"gemm": used}
@@ -319,7 +319,7 @@ def start(config: Config, given: dict[str, Any], resume: str | None) -> Run:
         ]
         for name, effect in changes:
             before = saved[name]
-            if before not in (None, run.config[name]):  # an older run did not record it
+            if before not in (None, run.config[name]):  # older runs did not record it
                 print(f"warning: started with {before} {name}, resumed with {run.config[name]}; {effect}")
     check_same(run.images, saved, resume)
     folder = _led(processes, opened.claim)
@@ -332,7 +332,7 @@ def start(config: Config, given: dict[str, Any], resume: str | None) -> Run:
 
 
 def _led(processes: Processes, claim: Callable[[], Folder]) -> Folder:
-    """Return the folder that the leader claims, or raise its error in every process."""
+    """Return the folder that the first process locks, or raise its error in every process."""
     claimed: Folder | FolderError | None
     try:
         claimed = claim() if processes.leads else None
@@ -345,12 +345,12 @@ def _led(processes: Processes, claim: Callable[[], Folder]) -> Folder:
 
 
 def diagnosis(run: Run) -> Any:
-    """Return what was first not finite in the epoch after the last whole one, or None where it is not found again."""
+    """Repeat the epoch after the last complete one; return what was first not finite, or None."""
 
     def agree(found):
         return next(filter(None, run.processes.gather(found)), None)
 
-    with suppress(UserError):  # data that are gone, say: then nothing can be repeated
+    with suppress(UserError):  # the epoch cannot be repeated, for example without the data
         again = Run(run.config | {"engine": "eager"}, run.processes)
         again.take_up(run.folder)
         return diagnose(**again.fitting(), agree=agree)
