@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from vampyro.errors import CapacityError
 
@@ -94,6 +93,17 @@ def memory_for(work: str, *flags: str) -> Iterator[None]:
         raise CapacityError(f"out of memory while {work}: a smaller {names} needs less") from None
 
 
+def tensors_in(values: Any) -> Iterator[torch.Tensor]:
+    """Yield the tensors in nested sequences and dictionaries; torch's pytrees take five times as long."""
+    if isinstance(values, torch.Tensor):
+        yield values
+    elif isinstance(values, (tuple, list)):
+        for value in values:
+            yield from tensors_in(value)
+    elif isinstance(values, dict):
+        yield from tensors_in(list(values.values()))
+
+
 class MadeBytes(TorchDispatchMode):
     """Adds up the size of every tensor that an operation returns, in `made`; views are not counted."""
 
@@ -103,9 +113,8 @@ class MadeBytes(TorchDispatchMode):
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         result = function(*args, **(kwargs or {}))
-        known = {t.untyped_storage()._cdata for t in tree_leaves((args, kwargs)) if isinstance(t, torch.Tensor)}
-        made = [t for t in tree_leaves(result) if isinstance(t, torch.Tensor)]
-        self.made += sum(t.nbytes for t in made if t.untyped_storage()._cdata not in known)
+        known = {t.untyped_storage()._cdata for t in tensors_in((args, kwargs))}
+        self.made += sum(t.nbytes for t in tensors_in(result) if t.untyped_storage()._cdata not in known)
         return result
 
 
@@ -144,7 +153,7 @@ class Allowance(MadeBytes):
 
 def _requested_bytes(function: Any, args: tuple, kwargs: dict) -> int:
     """Return the bytes of the tensor that a call of `torch.empty` or its like makes; 0 for every other function."""
-    if any(isinstance(value, torch.Tensor) for value in tree_leaves((args, kwargs))):
+    if next(tensors_in((args, kwargs)), None) is not None:
         return 0
     for place, argument in enumerate(function._schema.arguments):
         if argument.name == "size":
