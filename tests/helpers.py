@@ -4,6 +4,7 @@ from itertools import combinations
 
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from vampyro import diagnostics, likelihood, training
 from vampyro.catalogue import compatibility
@@ -106,3 +107,17 @@ def find(name):
     packages = diagnostics, likelihood, training, layout
     [found] = {getattr(package, name) for package in packages if hasattr(package, name)}
     return found
+
+
+class Waits(TorchDispatchMode):
+    """Counts the operations that read from the device, such as `.item()`, `if tensor` and indexing with a mask."""
+
+    names = {"_local_scalar_dense", "nonzero", "masked_select", "equal", "bincount"}
+
+    def __init__(self):
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.count += function.overloadpacket.__name__ in self.names
+        return function(*args, **(kwargs or {}))

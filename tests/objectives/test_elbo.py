@@ -6,12 +6,11 @@ import pytest
 import torch
 from pyro.infer import Trace_ELBO as Stock
 from torch import nn
-from torch.utils._python_dispatch import TorchDispatchMode
 from vampyro.guides import Guide
 from vampyro.models import VAE
 from vampyro.priors import StandardNormal
 
-from tests.helpers import as_trained, distinct_pairs
+from tests.helpers import Waits, as_trained, distinct_pairs
 from vampyro.catalogue.assemble import assemble
 from vampyro.distributions import DiagonalNormal
 from vampyro.nets import MLP, BernoulliHead
@@ -123,20 +122,6 @@ def test_a_step_follows_the_kl_weight_as_it_is_at_that_moment():
     parts = elbo_parts(model, guide, x)
     expected = [w * parts["kl"] - parts["reconstruction"] for w in (0.1, 0.5, 1.0)]
     assert losses == pytest.approx(expected, rel=1e-7)
-
-
-class Waits(TorchDispatchMode):
-    """Counts the operations whose result Python has to wait for."""
-
-    names = {"_local_scalar_dense", "nonzero", "masked_select", "equal", "bincount"}
-
-    def __init__(self):
-        super().__init__()
-        self.count = 0
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        self.count += function.overloadpacket.__name__ in self.names
-        return function(*args, **(kwargs or {}))
 
 
 def waits_in_a_step(engine, prior, flow, optimizer):

@@ -7,8 +7,7 @@ import torch
 from torch import nn
 
 from tests.cli.test_train import assert_same, call, state, train
-from tests.helpers import as_trained
-from tests.training.engines.test_engines import Waits
+from tests.helpers import Waits, as_trained
 from vampyro.catalogue.assemble import assemble
 from vampyro.objectives import Introspective, TraceMeanField_ELBO
 from vampyro.objectives.introspective import own_images

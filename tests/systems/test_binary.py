@@ -11,8 +11,7 @@ from torch import nn
 from vampyro.priors import StandardBernoulli, StandardNormal
 
 from tests.cli.test_train import assert_same, call
-from tests.helpers import as_trained, build_part, gap
-from tests.objectives.test_elbo import Waits
+from tests.helpers import Waits, as_trained, build_part, gap
 from vampyro import nets
 from vampyro.catalogue import specs
 from vampyro.catalogue.assemble import assemble

@@ -12,11 +12,10 @@ from pyro.infer import SVI
 from pyro.infer import Trace_ELBO as Stock
 from pyro.infer import TraceMeanField_ELBO as StockMeanField
 from torch import nn
-from torch.utils._python_dispatch import TorchDispatchMode
 from vampyro.priors import AutoregressivePrior, UniformCodes
 
 from tests.cli.test_train import call, train
-from tests.helpers import as_trained
+from tests.helpers import Waits, as_trained
 from vampyro.catalogue.assemble import assemble, ex_post
 from vampyro.catalogue.saving import load
 from vampyro.diagnostics import code_use, decompose, gaps, surgery
@@ -340,18 +339,6 @@ def test_what_is_staged_is_eager(monkeypatch):
     assert results[0][0] == pytest.approx(results[1][0], rel=1e-5)
     for name, tensor in results[0][1].items():  # codes too
         assert torch.allclose(tensor, results[1][1][name], atol=1e-3), name
-
-
-class Waits(TorchDispatchMode):
-    """Counts the operations that wait for a device's answer."""
-
-    def __init__(self):
-        super().__init__()
-        self.count = 0
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        self.count += function in (torch.ops.aten._local_scalar_dense.default, torch.ops.aten.nonzero.default)
-        return function(*args, **(kwargs or {}))
 
 
 def test_learning_waits_for_no_device_and_allocates_no_buffer_anew():

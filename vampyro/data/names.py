@@ -56,7 +56,7 @@ class DataSet:
 _LECUN = "LeCun, Bottou, Bengio & Haffner 1998"
 _LAKE = "Lake, Salakhutdinov & Tenenbaum 2015"
 _ROWS = (
-    DataSet("mnist5k", "in the box", "mnist5k:load", (4_000, 500, 500), _LECUN, classes=10),
+    DataSet("mnist5k", "5,000 digits, included", "mnist5k:load", (4_000, 500, 500), _LECUN, classes=10),
     DataSet(
         "static-mnist", "binary digits", "static_mnist:load", (50_000, 10_000, 10_000), "Larochelle & Murray 2011",
         binarize="none", labelled_as=("mnist", "mnist5k"),

@@ -7,9 +7,8 @@ import pytest
 import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.utils._python_dispatch import TorchDispatchMode
 
-from tests.helpers import as_trained, build_part, distinct_pairs, every, posterior_for
+from tests.helpers import Waits, as_trained, build_part, distinct_pairs, every, posterior_for
 from vampyro.catalogue import specs
 from vampyro.catalogue.assemble import assemble
 from vampyro.data import ImageSet
@@ -71,18 +70,6 @@ def assert_engine_is_eager(model, guide, text="elbo", weight=0.7, atol=0.0):
 def no_compiler(monkeypatch):
     """The graph as traced, run by torch's interpreter: what is traced is tested, not the compiler."""
     monkeypatch.setattr(staged, "compile_graph", lambda graph, inputs: graph)
-
-
-class Waits(TorchDispatchMode):
-    """Counts the operations that read a number from the device."""
-
-    def __init__(self):
-        super().__init__()
-        self.count = 0
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        self.count += function in (torch.ops.aten._local_scalar_dense.default, torch.ops.aten.nonzero.default)
-        return function(*args, **(kwargs or {}))
 
 
 @each_pair
