@@ -158,7 +158,7 @@ def steps(settings: Settings, prior: str, compiled: bool) -> Result:
 
 
 def scoring(settings: Settings, prior: str, trained: dict) -> Result:
-    """Scores the programs of `time to ELBO`, or others as they start."""
+    """Scores the programs of `time to ELBO`, or other programs with their initial weights."""
     count, samples = (20, 20) if settings.small else (IMAGES, SAMPLES)
     model, guide = trained.get(prior) or programs(settings, prior)
     x = settings.images.images("test")[:count].to(settings.device)

@@ -110,7 +110,7 @@ figure
 #
 # In this project the prior, the decoder and the posterior are modules that return a *distribution* when they are
 # called, so each of them can be replaced. `VAE` and `Guide` are exactly the two programs above. To check this, we
-# copy our trained weights into them and compare the bounds at equal random numbers.
+# copy our trained weights into them and compare the bounds with the same random seed.
 
 # %%
 from vampyro.guides import Guide

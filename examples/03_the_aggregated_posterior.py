@@ -75,8 +75,8 @@ assert abs(best.marginal_kl.mean) < 1e-4 and abs(best.kl.mean - standard.mutual_
 #
 # $$p(z) = \frac1K \sum_{k=1}^K q(z \mid x_{n_k}),$$
 #
-# the fit quickly gets worse. Posteriors are narrow, and a code that no component covers costs many nats. Compare with
-# the test images, whose codes are not in the mixture.
+# the fit quickly gets worse. Posteriors are narrow, and a code that no component covers costs many nats. To see this,
+# compare the training images with the test images, whose codes are not in the mixture.
 
 
 # %%

@@ -1,4 +1,4 @@
-"""Reject combinations of parts that do not fit, by their rows. Imports no torch."""
+"""Reject parts that do not fit together, according to their catalogue rows. Imports no torch."""
 
 from vampyro.catalogue.parts import BITS, CODES, ESTIMATORS, LATENTS, POINTS, rows
 from vampyro.catalogue.specs import Spec, parse

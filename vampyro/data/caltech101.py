@@ -1,4 +1,4 @@
-"""Caltech 101 Silhouettes: outlines of objects, filled, by Marlin, Swersky, Chen & de Freitas (AISTATS 2010)."""
+"""Caltech 101 Silhouettes (Marlin, Swersky, Chen & de Freitas, AISTATS 2010): filled outlines of objects."""
 
 from pathlib import Path
 

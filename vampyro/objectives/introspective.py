@@ -117,7 +117,7 @@ def own_images(model: Callable, sites: Sites, latents: Sites, count: int, recons
 
 
 def as_image(site: Any) -> Tensor:
-    """Return a sample of binary pixels with the gradient of their means, or the means of other pixels."""
+    """Return a sample with the gradient of the means if pixels are binary, otherwise the means."""
     mean, drawn = site["fn"].mean, kind_of_numbers(site["fn"]) is constraints.boolean
     return site["value"].detach() + (mean - mean.detach()) if drawn else mean
 

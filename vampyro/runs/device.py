@@ -42,7 +42,7 @@ def find_device(name: str) -> torch.device:
 def find_engine(
     config: Config, device: torch.device, images: int, objective: object, processes: Processes = ALONE
 ) -> str:
-    """Return the engine for `auto`: graph on CUDA, compiled from COMPILE_FROM steps on, otherwise eager.
+    """Return the engine for `auto`: "graph" on CUDA; elsewhere "compiled" for COMPILE_FROM or more steps, else "eager".
 
     The rule depends only on the settings and the kind of device, so the same command always uses the same engine. An
     objective can restrict the `engines`. The engines graph and svi cannot train in several processes.

@@ -31,7 +31,7 @@ METRICS = {column.name: column for column in COLUMNS}
 class Summary:
     """A metric over the seeds of a cell: mean, standard deviation over seeds, mean standard error over images.
 
-    `sd` is None for a single seed, `error` where no run has one.
+    `sd` is None if there is only one seed. `error` is None if no run has a standard error.
     """
 
     mean: float
